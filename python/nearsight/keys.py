@@ -1,0 +1,38 @@
+"""Names of labels, readouts and metadata, each with its shape, unit and sign. The single place where they are written.
+
+Shapes: n atoms of a frame, M atoms of a graph (owned, then ghosts), E directed edges.
+"""
+
+# Labels of a frame, as nearsight holds them after reading (see nearsight.data for the file's own keys).
+ENERGY = "energy"  # scalar | total energy, eV
+FORCES = "forces"  # (n, 3) | -dE/dr, eV/Å
+VIRIAL = "virial"  # (3, 3) | -dE/dstrain, symmetric, eV; stress = -virial / volume (ASE's sign)
+CHARGES = "charges"  # (n,) | partial charges, e
+DIPOLE = "dipole"  # (3,) | e·Å
+LABELS = (ENERGY, FORCES, VIRIAL, CHARGES, DIPOLE)
+
+# Keys in data files, configurable; stress (eV/Å³, ASE's sign and (3, 3) or Voigt xx yy zz yz xz xy) stands for virial.
+FILE_KEYS = {
+    ENERGY: "REF_energy",
+    FORCES: "REF_forces",
+    VIRIAL: "REF_virial",
+    "stress": "REF_stress",
+    CHARGES: "REF_charges",
+    DIPOLE: "REF_dipole",
+}
+
+# Readouts of a model (docs/model_contract.md).
+READOUT_ENERGY = "energy"  # (n, 1) | eV, without reference energies
+READOUT_HAMILTONIAN = "hamiltonian"  # (n, S(S+1)/2) | eV, upper triangle by rows
+
+# Graph: r_ij = r_j - r_i + S @ cell, i = center = edge_index[0], j = neighbor = edge_index[1], sorted by center.
+SPECIES = "species"  # (M,) int64 | index into the model's species list
+EDGE_INDEX = "edge_index"  # (2, E) int64
+EDGE_VECTORS = "edge_vectors"  # (E, 3) | Å
+EDGE_SHIFTS = "edge_shifts"  # (E, 3) int | lattice translations S
+
+# Entries of a model file (docs/file_format.md).
+METADATA_FILE = "nearsight.json"
+WEIGHTS_FILE = "weights.safetensors"
+CHECKS_FILE = "checks.json"
+FORMAT_VERSION = 1

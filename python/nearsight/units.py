@@ -1,0 +1,12 @@
+"""Unit factors from CODATA 2018 (exact where the SI is exact). Inside nearsight: Å, eV, e, amu, fs only at the doors."""
+
+AVOGADRO = 6.02214076e23  # 1/mol, exact
+ELEMENTARY_CHARGE = 1.602176634e-19  # C, exact
+BOLTZMANN_EV = 1.380649e-23 / ELEMENTARY_CHARGE  # eV/K, exact
+
+HARTREE = 27.211386245988  # eV
+BOHR = 0.529177210903  # Å
+KJ_PER_MOL = 1000.0 / (AVOGADRO * ELEMENTARY_CHARGE)  # eV per kJ/mol
+KCAL_PER_MOL = 4.184 * KJ_PER_MOL  # eV per kcal/mol
+NM = 10.0  # Å per nm
+GPA = 1e9 * 1e-30 / ELEMENTARY_CHARGE  # eV/Å³ per GPa
