@@ -90,7 +90,7 @@ def test_a_small_fraction_is_at_least_one_frame():
 
 def test_index_files_are_what_was_written(tmp_path):
     split = split_frames(20, validation=5, test=3, training=None, seed=0)
-    write_split(tmp_path / "split", vars(split), dict.fromkeys(vars(split), ["a.xyz", "b.xyz"]))
+    write_split(tmp_path / "split", vars(split), {name: ["a.xyz", "b.xyz"] for name in vars(split)})
     text = (tmp_path / "split/validation.txt").read_text()
     assert text.startswith("# validation: 5 frames, numbered from 0 through a.xyz, b.xyz\n")
     parts = {name: tmp_path / "split" / f"{name}.txt" for name in ("validation", "test", "training")}

@@ -111,7 +111,7 @@ def check_distances(frame: Frame, min_distance: float = MIN_DISTANCE) -> None:
 
     inverse = np.linalg.inv(complete_cell(frame.cell))
     heights = 1 / np.linalg.norm(inverse, axis=0)
-    if (heights[frame.pbc] < min_distance).any():
+    if (heights[frame.pbc] < 2 * min_distance).any():  # the nearest image is then not unique
         raise DataError(
             f"{frame.source}: two faces of the cell are only {min(heights[frame.pbc]):.3g} Å apart."
         )
