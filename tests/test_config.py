@@ -95,7 +95,7 @@ def test_resolved_configuration_reads_back_the_same(load):
         (MINIMAL + "training: {schedule: 3}", "training.schedule is 3, expected a section"),
         (
             "data: {training: a.xyz, validation: [3]}",
-            r"data.validation is \[3\], expected a valid number or a valid integer or a section or a valid str",
+            r"data.validation is \[3\], expected a valid number or a valid integer or a section or ",
         ),
         (MINIMAL + "model: {hidden: [0]}", "model: hidden layers need at least one node"),
         (
