@@ -1,4 +1,7 @@
-"""The kinds of couple: scriptable modules, readouts of a batch -> energy of every frame (without reference energies)."""
+"""The kinds of couple: scriptable modules from the readouts of a batch to the energy of every frame.
+
+Reference energies are not included; the host adds them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from torch import Tensor, nn
 
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
-
-_SMALLEST_GAP = 1e-8  # eV; keeps second derivatives finite where states cross
 
 
 def sum_frames(values: Tensor, frame: Tensor, num_frames: int) -> Tensor:
@@ -31,7 +32,7 @@ class SumCouple(nn.Module):
 
 
 class EigenstateCouple(nn.Module):
-    """The energy is one eigenvalue (number `state` in ascending order) of the summed readout `hamiltonian`."""
+    """The energy is eigenvalue number `state`, in ascending order, of the summed readout `hamiltonian`."""
 
     readout = READOUT_HAMILTONIAN
 
@@ -52,21 +53,23 @@ class EigenstateCouple(nn.Module):
         return eigenvalue(sums[:, self.places], self.state)
 
 
-def eigenvalue(matrices: Tensor, state: int) -> Tensor:
-    """Return eigenvalue `state` of symmetric matrices[F, S, S], twice differentiable and finite where states are degenerate.
+def eigenvalue(matrices: Tensor, state: int, smallest_gap: float = 1e-8) -> Tensor:
+    """Return eigenvalue number `state` of symmetric matrices[F, S, S]; twice differentiable.
 
-    With the eigenvectors held fixed, second-order perturbation theory around the present matrix is a polynomial in the
-    matrix whose value and first two derivatives are those of the eigenvalue:
-    E = M_kk + Σ_m (M_km - M_km⁰)² / (E_k - E_m), M = Vᵀ H V. The first derivative is u_k u_kᵀ (Hellmann-Feynman); no gap
-    enters it, since the squared term is exactly 0 there.
+    With the eigenvectors held fixed, second-order perturbation theory around the present matrix is a
+    polynomial in the matrix whose value and first two derivatives are those of the eigenvalue:
+    E = M_kk + Σ_m (M_km - M_km⁰)² / (E_k - E_m), M = Vᵀ H V. The first derivative is u_k u_kᵀ
+    (Hellmann-Feynman); no gap enters it, since the squared term is exactly 0 there, so that it is finite
+    where states are degenerate.
     """
     with torch.no_grad():
         levels, vectors = torch.linalg.eigh(matrices)
-        row = _row(matrices.clone(), vectors, state)
+        # The clone keeps TorchScript from sharing this constant with `present` as a common subexpression.
+        constant = _row(matrices.clone(), vectors, state)
         gaps = levels[:, state : state + 1] - levels
-        weights = gaps / (gaps**2 + _SMALLEST_GAP**2)
+        weights = gaps / (gaps**2 + smallest_gap**2)
     present = _row(matrices, vectors, state)
-    return present[:, state] + ((present - row) ** 2 * weights).sum(1)
+    return present[:, state] + ((present - constant) ** 2 * weights).sum(1)
 
 
 def _row(matrices: Tensor, vectors: Tensor, state: int) -> Tensor:
@@ -74,13 +77,11 @@ def _row(matrices: Tensor, vectors: Tensor, state: int) -> Tensor:
     return ((matrices @ vectors[:, :, state : state + 1]) * vectors).sum(1)
 
 
-
-
 KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple}
 
 
 def build_couple(couple: dict[str, Any]) -> nn.Module:
-    """Return the module for a `couple` record of docs/file_format.md; its attribute `readout` names what it needs.
+    """Return the module for a `couple` record of docs/file_format.md; its `readout` names what it needs.
 
     Raises:
         ConfigError: the kind is unknown, or its parameters are not right.
@@ -92,4 +93,6 @@ def build_couple(couple: dict[str, Any]) -> nn.Module:
     try:
         return KINDS[kind](**parameters)
     except TypeError:
-        raise ConfigError(f"couple {kind!r} was given the parameters {sorted(parameters)}, which do not fit it") from None
+        raise ConfigError(
+            f"couple {kind!r} was given the parameters {sorted(parameters)}, which do not fit it"
+        ) from None

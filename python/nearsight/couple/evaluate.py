@@ -1,4 +1,4 @@
-"""Forward, couple, reverse: energy, forces and virial of a batch of frames from a module that keeps the model contract."""
+"""Forward, couple, reverse: energy, forces and virial of a batch from any module of the contract."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_gra
     readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
     if joint.readout not in readouts:
         raise ConfigError(
-            f"couple {couple['kind']!r} needs the readout {joint.readout!r}, but the model gives {', '.join(readouts)}"
+            f"couple {couple['kind']!r} needs the readout {joint.readout!r}, "
+            f"but the model gives {', '.join(readouts)}"
         )
     energy = joint(readouts, graph.frame, graph.num_frames)
     (gradient,) = torch.autograd.grad(energy.sum(), vectors, create_graph=create_graph)

@@ -1,4 +1,4 @@
-"""Architectures: configuration, PyTorch module, parameters of the native engine. Contract: docs/model_contract.md."""
+"""Architectures: configuration and PyTorch module, which keeps docs/model_contract.md."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Atom-centered symmetry functions in pure torch operations: scriptable, differentiable as often as one likes.
+"""Atom-centered symmetry functions in pure torch operations: scriptable and twice differentiable.
 
-Triplets are formed inside from the edges, which are sorted by center. A set of functions is mostly a grid, so that many
-share a factor: factors are evaluated once per edge or triplet and spread to the functions by multiplication with a 0/1 matrix.
-No loop runs over atoms, species or functions.
+Triplets are formed inside from the edges, which are sorted by center. A set of functions is mostly a grid,
+so that many share a factor: a factor is evaluated once per edge or triplet and spread to the functions by
+multiplication with a 0/1 matrix. No loop runs over atoms, species or functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _column(values: Sequence[float]) -> Tensor:
 
 
 def _selection(places: list[int], count: int) -> Tensor:
-    """Return the 0/1 matrix [count, len(places)] that spreads factors to those who use them: exact, and as quick as BLAS."""
+    """Return the 0/1 matrix [count, len(places)] that spreads factors to those who use them."""
     matrix = torch.zeros(count, len(places), dtype=torch.float64)
     matrix[places, torch.arange(len(places))] = 1.0
     return matrix
@@ -72,7 +72,7 @@ class RadialTerms(nn.Module):
 
 
 class AngularTerms(nn.Module):
-    """Distinct angular functions; the result has a column for each of them and each unordered pair of neighbor species."""
+    """Distinct angular functions; the result has a column for each of them and each neighbor pair."""
 
     def __init__(self, functions: Sequence[AngularFunction], num_species: int, kind: str):
         super().__init__()
@@ -87,7 +87,9 @@ class AngularTerms(nn.Module):
         self.register_buffer("zeta", _column([key[1] for key in angles]))
         self.register_buffer("select_angle", _selection(angle_of, len(angles)))
 
-        shells, shell_of = _distinct([(f.kind == "angular_narrow", f.eta, f.r_shift, f.cutoff) for f in functions])
+        shells, shell_of = _distinct(
+            [(f.kind == "angular_narrow", f.eta, f.r_shift, f.cutoff) for f in functions]
+        )
         self.register_buffer("narrow", torch.tensor([key[0] for key in shells], dtype=torch.bool))
         self.register_buffer("eta", _column([key[1] for key in shells]))
         self.register_buffer("r_shift", _column([key[2] for key in shells]))
@@ -108,7 +110,9 @@ class AngularTerms(nn.Module):
         first, second = triplets(center, num_owned)
         terms = self.terms(vectors.index_select(0, near), r, first, second)
 
-        pair = self.pair_index[neighbor_species.index_select(0, first), neighbor_species.index_select(0, second)]
+        pair = self.pair_index[
+            neighbor_species.index_select(0, first), neighbor_species.index_select(0, second)
+        ]
         rows = center.index_select(0, first) * self.num_pairs + pair
         sums = torch.zeros(num_owned * self.num_pairs, self.width, dtype=r.dtype, device=r.device)
         return sums.index_add(0, rows, terms).view(num_owned, self.num_pairs * self.width)
@@ -148,8 +152,8 @@ def pair_index(num_species: int) -> Tensor:
 class ACSF(nn.Module):
     """Symmetry functions of every owned atom.
 
-    The result is a table with a column for every distinct radial function and neighbor species, then for every distinct
-    angular function and pair of neighbor species; `columns(center)` picks those of one center species in its own order.
+    The result is a table with a column for every distinct radial function and neighbor species, then for
+    every distinct angular function and pair of neighbor species; `columns` says where a given function is.
     """
 
     def __init__(self, functions: dict[str, list[SymmetryFunction]], species: list[str], cutoff_kind: str):

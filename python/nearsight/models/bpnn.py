@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -21,8 +22,9 @@ _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is 
 class BPNNConfig(BaseModel):
     """Configuration of a BPNN; lengths in Å.
 
-    With `states` >= 2 the readout is a matrix of that many states, and the energy is its eigenvalue number `state`.
-    Explicit `symmetry_functions` (per center species) take the place of the automatic ones of `size`.
+    With `states` >= 2 the readout is a matrix of so many states, and the energy is its eigenvalue number
+    `state`. Explicit `symmetry_functions` (per center species) take the place of the automatic ones of
+    `size`.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
@@ -40,7 +42,9 @@ class BPNNConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> BPNNConfig:
         if self.state >= self.states:
-            raise ValueError(f"state counts from 0, so that {self.states} states end at {self.states - 1}; found {self.state}")
+            raise ValueError(
+                f"state must be one of 0 to {self.states - 1} with {self.states} state(s), found {self.state}"
+            )
         if min(self.hidden) < 1:
             raise ValueError(f"hidden layers need at least one node each, found {self.hidden}")
         for symbol, functions in (self.symmetry_functions or {}).items():
@@ -48,7 +52,9 @@ class BPNNConfig(BaseModel):
                 raise ValueError(f"species {symbol} has an empty list of symmetry functions")
             longest = max(f.cutoff for f in functions)
             if longest > self.cutoff:
-                raise ValueError(f"a symmetry function of {symbol} reaches {longest} Å, beyond the cutoff {self.cutoff} Å")
+                raise ValueError(
+                    f"a symmetry function of {symbol} reaches {longest} Å, beyond the cutoff {self.cutoff} Å"
+                )
         return self
 
     def functions(self, species: list[str]) -> dict[str, list[SymmetryFunction]]:
@@ -60,12 +66,14 @@ class BPNNConfig(BaseModel):
         if self.symmetry_functions is None:
             return automatic_functions(species, self.cutoff, self.size)
         named = set(self.symmetry_functions)
-        named.update(n for functions in self.symmetry_functions.values() for f in functions for n in f.neighbors)
+        named.update(
+            n for functions in self.symmetry_functions.values() for f in functions for n in f.neighbors
+        )
         missing = set(species) - set(self.symmetry_functions)
         if missing or named - set(species):
             raise ValueError(
-                f"symmetry_functions must list every species of the data and no other: the data has {', '.join(species)}, "
-                f"missing are {', '.join(sorted(missing)) or 'none'}, "
+                f"symmetry_functions must list every species of the data and no other: the data has "
+                f"{', '.join(species)}, missing are {', '.join(sorted(missing)) or 'none'}, "
                 f"unknown are {', '.join(sorted(named - set(species))) or 'none'}"
             )
         return {symbol: self.symmetry_functions[symbol] for symbol in species}
@@ -80,13 +88,13 @@ class SpeciesNetwork(nn.Module):
         self.register_buffer("shift", torch.zeros(columns.numel(), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(columns.numel(), dtype=torch.float64))
         widths = [columns.numel(), *hidden, outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in zip(widths[:-1], widths[1:]))
+        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map symmetry functions [n, functions] of this species' atoms to [n, outputs], without the output scale."""
+        """Map symmetry functions [n, functions] to [n, outputs], without the output scale."""
         x = (features - self.shift) * self.scale
         for i, layer in enumerate(self.layers):
             x = layer(x if i == 0 else torch.tanh(x))
@@ -117,11 +125,14 @@ class BPNN(nn.Module):
         }
         self.descriptor = ACSF(functions, species, config.cutoff_function)
         self.networks = nn.ModuleList(
-            SpeciesNetwork(self.descriptor.columns(functions[symbol]), config.hidden, columns) for symbol in species
+            SpeciesNetwork(self.descriptor.columns(functions[symbol]), config.hidden, columns)
+            for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> dict[str, Tensor]:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
         """Return the readout `energy` [num_owned] or `hamiltonian` [num_owned, columns] in eV."""
         table = self.descriptor(species, edge_index, edge_vectors, num_owned)
         outputs = torch.zeros(num_owned, self.output_scale.numel(), dtype=table.dtype, device=table.device)
@@ -136,13 +147,15 @@ class BPNN(nn.Module):
     def features(self, graph: Graph) -> list[Tensor]:
         """Return, per species, the symmetry functions [n, functions] of its atoms in the graph, unscaled."""
         table = self.descriptor(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-        return [table[graph.species == kind][:, network.columns] for kind, network in enumerate(self.networks)]
+        return [
+            table[graph.species == kind][:, network.columns] for kind, network in enumerate(self.networks)
+        ]
 
     @torch.no_grad()
     def fit_statistics(self, graphs: Iterable[Graph], output_scale: float) -> None:
         """Set shift and scale so that every symmetry function has mean 0 and spread 1 over `graphs`.
 
-        `output_scale` (eV) multiplies the networks' outputs. A species without atoms in `graphs` keeps its values.
+        `output_scale` (eV) multiplies the networks' outputs. A species that `graphs` lacks keeps its values.
         """
         sums = [torch.zeros(3, network.columns.numel(), dtype=torch.float64) for network in self.networks]
         for graph in graphs:
@@ -161,11 +174,13 @@ class BPNN(nn.Module):
             tensors |= {f"{symbol}.shift": network.shift, f"{symbol}.scale": network.scale}
             for i, layer in enumerate(network.layers):
                 tensors |= {f"{symbol}.{i}.weight": layer.weight, f"{symbol}.{i}.bias": layer.bias}
-        return {name: tensor.detach().to("cpu", torch.float64).contiguous() for name, tensor in tensors.items()}
+        return {
+            name: tensor.detach().to("cpu", torch.float64).contiguous() for name, tensor in tensors.items()
+        }
 
 
 def _combine(total: Tensor, x: Tensor) -> Tensor:
-    """Return what x[n, functions] adds to the rows count, mean and sum of squared deviations (Chan's formula)."""
+    """Return what x[n, functions] adds to count, mean, sum of squared deviations (Chan's formula)."""
     n = x.size(0)
     if n == 0:
         return torch.zeros_like(total)

@@ -1,6 +1,6 @@
 """Cutoff functions f(r/rc): 1 or nearly so at 0, exactly 0 at and beyond the cutoff.
 
-The names and formulas are n2p2's. `polyN` and its first N derivatives vanish at the cutoff, `cos` is C1 and `tanh3` C2.
+The formulas are n2p2's. `polyN` and its first N derivatives vanish at the cutoff; `cos` is C1, `tanh3` is C2.
 """
 
 from __future__ import annotations

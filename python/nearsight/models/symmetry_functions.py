@@ -1,12 +1,11 @@
-"""Parameters of atom-centered symmetry functions: the validated records, and automatic sets by cutoff and size.
+"""Parameters of atom-centered symmetry functions: validated records, and automatic sets by cutoff and size.
 
-The records have the form of docs/file_format.md: radial G2, angular_narrow G4 (with r_jk) and angular_wide G5, which are the
-types 2, 3 and 9 of n2p2. η is in Å⁻², distances in Å.
+The records have the form of docs/file_format.md: radial G2, angular_narrow G4 (with r_jk) and angular_wide
+G5, the types 2, 3 and 9 of n2p2. η is in Å⁻², distances in Å.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 from typing import Annotated, Any, Literal
@@ -36,9 +35,10 @@ class RadialFunction(_Function):
 
 
 class AngularFunction(_Function):
-    """2^(1-ζ) Σ_{j<k} (1 + λ cos θ)^ζ exp(-η Σ(r - r_shift)²) Π f(r) over neighbors j, k of an unordered pair of species.
+    """2^(1-ζ) Σ_{j<k} (1 + λ cos θ)^ζ exp(-η Σ(r - r_shift)²) Π f(r) over a pair of neighbors j, k.
 
-    The sum and product run over r_ij and r_ik, for `angular_narrow` also over r_jk.
+    The two species are an unordered pair. Sum and product run over r_ij and r_ik, for `angular_narrow` also
+    over r_jk.
     """
 
     kind: Literal["angular_narrow", "angular_wide"]
@@ -78,7 +78,10 @@ _FIRST_SHIFT = 0.9  # Å; about the shortest bond
 
 def _radial_grid(preset: _Preset, cutoff: float) -> list[tuple[float, float]]:
     """Return (η, r_shift): centered Gaussians of growing width, then a grid of Gaussians one spacing wide."""
-    widths = [_FIRST_SHIFT * (0.5 * cutoff / _FIRST_SHIFT) ** (i / preset.centered) for i in range(1, preset.centered + 1)]
+    widths = [
+        _FIRST_SHIFT * (0.5 * cutoff / _FIRST_SHIFT) ** (i / preset.centered)
+        for i in range(1, preset.centered + 1)
+    ]
     grid = [(0.5 / width**2, 0.0) for width in widths]
     first = min(_FIRST_SHIFT, 0.25 * cutoff)
     spacing = (cutoff - first) / preset.shifted
@@ -102,7 +105,14 @@ def automatic_functions(species: list[str], cutoff: float, size: Size) -> dict[s
     ]
     functions += [
         AngularFunction.model_validate(
-            {"kind": kind, "neighbors": pair, "eta": eta, "cutoff": min(cutoff, preset.angular_cutoff), "lambda": sign, "zeta": zeta}
+            {
+                "kind": kind,
+                "neighbors": pair,
+                "eta": eta,
+                "cutoff": min(cutoff, preset.angular_cutoff),
+                "lambda": sign,
+                "zeta": zeta,
+            }
         )
         for pair in combinations_with_replacement(species, 2)
         for kind, eta, sign, zeta in angular

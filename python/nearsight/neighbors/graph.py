@@ -1,4 +1,4 @@
-"""The graph that a model sees: atoms and the directed edges between them, of one frame or of a batch of frames."""
+"""The graph that a model sees: atoms and the directed edges between them, of one frame or of a batch."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ class Graph:
         )
 
 
-def make_graph(positions: ArrayLike, species: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Graph:
+def make_graph(
+    positions: ArrayLike, species: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float
+) -> Graph:
     """Return the graph of one frame in float64.
 
-    positions[n, 3] in Å need not be wrapped; species[n] are indices into the model's species list; the rows of cell[3, 3] are
-    lattice vectors; pbc[3] says which of them are periodic.
+    positions[n, 3] in Å need not be wrapped; species[n] are indices into the model's species list; the rows
+    of cell[3, 3] are lattice vectors; pbc[3] says which of them are periodic.
     """
     try:
         from nearsight.lib import _core
@@ -53,12 +55,18 @@ def make_graph(positions: ArrayLike, species: ArrayLike, cell: ArrayLike, pbc: A
         if not pbc.any():
             cell = np.eye(3)
         index, _, vectors = torch_neighbors(
-            torch.as_tensor(np.asarray(positions, dtype=np.float64)), torch.as_tensor(cell), pbc.tolist(), cutoff
+            torch.as_tensor(np.asarray(positions, dtype=np.float64)),
+            torch.as_tensor(cell),
+            pbc.tolist(),
+            cutoff,
         )
         edge_index, edge_vectors = index.numpy(), vectors.numpy()
     else:
         edge_index, _, edge_vectors = _core.neighbor_list(
-            np.asarray(positions, dtype=np.float64), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool), cutoff
+            np.asarray(positions, dtype=np.float64),
+            np.asarray(cell, dtype=np.float64),
+            np.asarray(pbc, dtype=bool),
+            cutoff,
         )
     kinds = torch.as_tensor(np.asarray(species), dtype=torch.int64)
     return Graph(kinds, torch.from_numpy(edge_index), torch.from_numpy(edge_vectors), torch.zeros_like(kinds))
