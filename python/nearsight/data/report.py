@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from nearsight import keys
@@ -67,7 +68,7 @@ def summarize(frames: Sequence[Frame], reference: ReferenceEnergies) -> Summary:
 
 def report_table(summaries: Mapping[str, Summary], reference: ReferenceEnergies) -> Table:
     """One column per set: frames, atoms, species, labels, forces, binding energies; E0 as caption."""
-    table = Table(title="Reference data", title_justify="left")
+    table = Table(title="Reference data", title_justify="left", box=SIMPLE)
     table.add_column("")
     for name in summaries:
         table.add_column(name, justify="right")
@@ -81,11 +82,12 @@ def report_table(summaries: Mapping[str, Summary], reference: ReferenceEnergies)
     for label in keys.LABELS:
         found = sorted({key for s in summaries.values() if label in s.labels for key in s.labels[label][1]})
         if found:
-            row(f"{label} from {', '.join(found)}", lambda s, label=label: _coverage(s, label))
+            row(f"{label} ({', '.join(found)})", lambda s, label=label: _coverage(s, label))
         else:
             row(f"{label}", lambda s: "none")
     row("|F| min / median / max, eV/Å", lambda s: " / ".join(f"{value:.3g}" for value in s.forces))
-    row("(E - ΣE0)/atom mean, min … max, eV", _binding)
+    row("E - ΣE0 per atom, mean, eV", lambda s: "".join(f"{value:.4f}" for value in s.binding[:1]))
+    row("E - ΣE0 per atom, range, eV", lambda s: " … ".join(f"{value:.4f}" for value in s.binding[1:]))
     table.caption = f"E0 ({reference.source}), eV: " + ", ".join(
         f"{symbol} {value:.6f}" for symbol, value in reference.values.items()
     )
@@ -96,13 +98,6 @@ def report_table(summaries: Mapping[str, Summary], reference: ReferenceEnergies)
 def _coverage(summary: Summary, label: str) -> str:
     count = summary.labels[label][0] if label in summary.labels else 0
     return "all frames" if count == summary.frames else f"{count:,} of {summary.frames:,} frames"
-
-
-def _binding(summary: Summary) -> str:
-    if not summary.binding:
-        return ""
-    mean, lowest, highest = summary.binding
-    return f"{mean:.4f}, {lowest:.4f} … {highest:.4f}"
 
 
 def plausibility_warnings(summaries: Mapping[str, Summary], reference: ReferenceEnergies) -> list[str]:
@@ -117,10 +112,4 @@ def plausibility_warnings(summaries: Mapping[str, Summary], reference: Reference
             )
         if summary.forces and summary.forces[2] == 0:
             sentences.append(f"All forces of the {name} set are exactly zero.")
-    if "training" in summaries:
-        trained = summaries["training"]
-        for name, summary in summaries.items():
-            unseen = sorted(set(summary.species) - set(trained.species))
-            if unseen:
-                sentences.append(f"The {name} set holds {', '.join(unseen)}, the training set does not.")
     return sentences

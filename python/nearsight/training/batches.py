@@ -1,18 +1,17 @@
-"""From frames to batches: graphs are made once, targets are E - ΣE0, and every target knows where it is present."""
+"""From frames to batches: graphs are made once, targets are E - ΣE0, and marked where present."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
 from nearsight.neighbors import Graph, collate, make_graph
+from torch import Tensor
 
 TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
 
@@ -33,6 +32,10 @@ class Batch:
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
 
+    def to(self, dtype: torch.dtype) -> Batch:
+        """The batch with edge vectors of another precision; targets stay in double."""
+        return replace(self, graph=self.graph.to(dtype))
+
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
     """Index of every atom's symbol in the model's species list, (n,) int64.
@@ -48,10 +51,8 @@ def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
     return np.array([number[symbol] for symbol in frame.symbols], dtype=np.int64)
 
 
-def make_batch(
-    frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies, dtype: torch.dtype
-) -> Batch:
-    """One frame as a batch; the neighbor list is made in double."""
+def make_batch(frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies) -> Batch:
+    """One frame as a batch, in double."""
     n = len(frame)
     graph = make_graph(frame.positions, species_numbers(frame, species), frame.cell, frame.pbc, cutoff)
     shapes = {keys.ENERGY: (1,), keys.FORCES: (n, 3), keys.VIRIAL: (1, 3, 3)}
@@ -63,7 +64,7 @@ def make_batch(
         for name, shape in shapes.items()
     }
     present = {name: torch.tensor([float(name in labels)], dtype=torch.float64) for name in TARGETS}
-    return Batch(graph.to(dtype), torch.tensor([float(n)], dtype=torch.float64), targets, present)
+    return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present)
 
 
 def join(batches: Sequence[Batch]) -> Batch:

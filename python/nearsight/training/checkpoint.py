@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from nearsight.errors import ConfigError, NearsightError
-from nearsight.training.config import Config, changed_keys
+from nearsight.training.config import FREE_AT_RESTART, Config, changed_keys
 
 FORMAT = "nearsight-checkpoint"
 FORMAT_VERSION = 1
@@ -19,9 +18,9 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint: to a file beside it first, which then takes the name; the older one survives a failure.
+    """Write a checkpoint: to a file beside it first, which then takes the name.
 
-    Raises NearsightError if the disk is full or not writable.
+    An older one of that name survives a failure. Raises NearsightError if the disk is full or not writable.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **content}, buffer)
@@ -37,8 +36,8 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
         kept = "; the one before it is intact" if path.exists() else ""
         raise NearsightError(
-            f"Checkpoint {str(path)!r} cannot be written ({error.strerror}){kept}. Free some space and continue "
-            "with --restart auto."
+            f"Checkpoint {str(path)!r} cannot be written ({error.strerror}){kept}. Free some space and "
+            "continue with --restart auto."
         ) from error
 
 
@@ -73,6 +72,7 @@ def check_unchanged(content: dict[str, Any], config: Config, files: dict[str, st
     changes += [f"content of {name}" for name in files if before.get(name, files[name]) != files[name]]
     if changes:
         raise ConfigError(
-            f"The run cannot be continued, because it was started with another configuration: {'; '.join(changes)}. "
-            "Only training.epochs and training.max_minutes may change; start a new run with another --output."
+            "The run cannot be continued, because it was started with another configuration: "
+            f"{'; '.join(changes)}. Only {' and '.join(FREE_AT_RESTART)} may change; start a new run with "
+            "another --output."
         )

@@ -1,15 +1,15 @@
 """The run directory: what is said, measured and known about a run.
 
-    config.resolved.yaml    the configuration with all defaults
-    train.log               what the console showed
-    metrics.csv             one row per epoch, units in the second row
-    environment.json        versions, machine, command
-    split/*.txt             frame numbers of every set
-    checkpoints/            last.ckpt and best.ckpt
-    results.json            final errors of every set
-    plots/*.png             loss and errors per epoch, parity
-    model.pt                the exported model
-    error.log               traceback of the last failure
+config.resolved.yaml    the configuration with all defaults
+train.log               what the console showed
+metrics.csv             one row per epoch, units in the second row
+environment.json        versions, machine, command
+split/*.txt             frame numbers of every set
+checkpoints/            last.ckpt and best.ckpt
+results.json            final errors of every set
+plots/*.png             loss and errors per epoch, parity
+model.pt                the exported model
+error.log               traceback of the last failure
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import nearsight
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-import nearsight
 
 # Columns of metrics.csv with their units.
 COLUMNS = {
@@ -56,7 +55,7 @@ class Logbook:
 
     def __init__(self, folder: Path, console: Console | None = None):
         self.folder = folder
-        self.console = console or Console()
+        self.console = console or _console()
         folder.mkdir(parents=True, exist_ok=True)
 
     def say(self, *content: RenderableType) -> None:
@@ -99,6 +98,11 @@ class Logbook:
         ) as progress:
             progress.add_task("epochs", total=total, completed=done)
             yield progress
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)  # not the 80 columns of a file
 
 
 _RMSE_WIDTHS = {"energy": 11, "forces": 8, "virial": 10}

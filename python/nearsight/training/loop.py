@@ -1,8 +1,8 @@
 """The training loop: AdamW, schedule, moving average of the weights, validation, checkpoints.
 
-Determinism: the order of the batches is a function of the seed and the epoch, the checkpoint holds everything else, so
-that on CPU a run that was interrupted and continued gives the same bits as one that was not. Only a time limit
-(`max_minutes`) that is reached before the last epoch makes a run depend on the clock.
+Determinism: the order of the batches is a function of the seed and the epoch, the checkpoint holds everything
+else, so that on CPU a run that was interrupted and continued gives the same bits as one that was not. Only a
+time limit (`max_minutes`) that is reached before the last epoch makes a run depend on the clock.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies
@@ -30,6 +28,7 @@ from nearsight.training.logbook import Logbook
 from nearsight.training.loss import Loss
 from nearsight.training.metrics import Metrics
 from nearsight.training.schedule import LearningRate
+from torch import Tensor, nn
 
 
 class Interrupted(NearsightError):
@@ -72,7 +71,8 @@ class Trainer:
         data: training and validation sets.
         loss: what is minimized.
         logbook: of the run directory.
-        facts: what else goes into every checkpoint (species, reference energies, hashes of the data, …).
+        facts: what else goes into every checkpoint (buffers of the model, species, reference energies, hashes
+            of the data, …).
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Trainer:
     # ---- state ----------------------------------------------------------------------------------
 
     def load(self, content: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.model.load_state_dict(content["model"])
+        """Continue from a checkpoint; the model already has its buffers (see `run.restore_model`)."""
+        _assign(list(self.model.parameters()), content["parameters"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.learning_rate.load(content["learning_rate"])
         self.average = [tensor.clone() for tensor in content["average"]]
@@ -112,7 +112,7 @@ class Trainer:
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True),
             "state": asdict(self.state),
-            "model": self.model.state_dict(),
+            "parameters": [parameter.detach() for parameter in self.model.parameters()],
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.state(),
@@ -193,11 +193,7 @@ class Trainer:
         losses = self.loss(results, batch)
         losses.mean().backward()
         total = float(losses.detach().sum())
-        if not math.isfinite(total):
-            raise NearsightError(
-                f"The loss is not finite in epoch {self.state.epoch}; lower training.learning_rate, and look for "
-                f"outliers in the data. Checkpoint {LAST} is of the epoch before."
-            )
+        self._check_finite(total)
         if self.options.gradient_clipping is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clipping)
         self.optimizer.step()
@@ -205,6 +201,13 @@ class Trainer:
         self.state.step += 1
         self.state.batches += 1
         self.state.loss_sum += total
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise NearsightError(
+                f"The loss is not finite in epoch {self.state.epoch}; lower training.learning_rate, and look "
+                "for outliers in the data. The checkpoints are of earlier epochs."
+            )
 
     def _average(self) -> None:
         """Exponential moving average, faster in the first steps so that it forgets the random start."""
@@ -215,6 +218,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         with self.averaged():
             validation_loss, metrics = self.validate()
+        self._check_finite(validation_loss)
         self.learning_rate.epoch_ended(validation_loss)
         is_best = validation_loss < self.state.best_loss
         if is_best:

@@ -3,11 +3,11 @@
     L = 1/B Σ_k [ w_E ((E_k - E_k^ref)/σ_E)² + w_F/(3 n_k) Σ_i |F_ki - F_ki^ref|²/σ_F²
                   + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² ]
 
-over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference energies),
-F the forces (eV/Å), W the virial of the whole frame (eV). Weights w are the configuration's. Where σ is not given it is
-estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_F the root mean square of a force component,
-σ_V the standard deviation of a component of the virial; so every term starts near 1. A target that a frame does not have
-adds nothing; one that no frame has is an error.
+over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference
+energies), F the forces (eV/Å), W the virial of the whole frame (eV). Weights w are the configuration's. Where
+σ is not given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_F the root
+mean square of a force component, σ_V the standard deviation of a component of the virial; so every term is of
+order one. A target that a frame does not have adds nothing; one that no frame has is an error.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from nearsight import keys
 from nearsight.couple import Results
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
 from nearsight.training.batches import TARGETS, Batch
 from nearsight.training.config import KeysConfig, LossConfig
+from torch import Tensor
 
 _SMALLEST_SIGMA = 1e-3  # eV, eV/Å, eV: data without spread (one frame, all equal) give no scale
 
@@ -87,7 +86,9 @@ def check_targets(config: LossConfig, file_keys: KeysConfig, sets: dict[str, Seq
             if getattr(config, name) > 0 and frames and not any(name in frame.labels for frame in frames):
                 raise DataError(_absent(name, getattr(config, name), getattr(file_keys, name), part, frames))
     if not any(getattr(config, name) > 0 for name in TARGETS):
-        raise DataError(f"training.loss weights nothing; give one of {', '.join(TARGETS)} a weight above zero.")
+        raise DataError(
+            f"training.loss weights nothing; give one of {', '.join(TARGETS)} a weight above zero."
+        )
 
 
 def _absent(name: str, weight: float, key: str, part: str, frames: Sequence[Frame]) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from rich.table import Table
-
 from nearsight import keys
 from nearsight.data import Frame
+from rich.box import SIMPLE
+from rich.table import Table
 
 MEV = 1000.0
 UNITS = {keys.ENERGY: "meV/atom", keys.FORCES: "meV/Å", keys.VIRIAL: "meV/atom"}
@@ -79,14 +79,16 @@ class Metrics:
 
 def metrics_table(title: str, sets: Mapping[str, Metrics]) -> Table:
     """One row per set and target, forces also per species."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE)
     for column in ("set", "target", "unit"):
         table.add_column(column)
     for column in ("RMSE", "MAE", "max", "values"):
         table.add_column(column, justify="right")
     for set_name, metrics in sets.items():
         for name, errors in metrics.targets.items():
-            _add_row(table, set_name, f"{name} per atom" if name != keys.FORCES else name, UNITS[name], errors)
+            _add_row(
+                table, set_name, f"{name} per atom" if name != keys.FORCES else name, UNITS[name], errors
+            )
             if name == keys.FORCES and len(metrics.species) > 1:
                 for symbol, species_errors in metrics.species.items():
                     _add_row(table, set_name, f"  forces on {symbol}", UNITS[name], species_errors)
