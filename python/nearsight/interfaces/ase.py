@@ -20,8 +20,8 @@ _STRESSES = ("stress", "stresses")
 class Calculator(AseCalculator):
     """ASE calculator of a model file: `atoms.calc = Calculator("model.pt")`.
 
-    Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to `stress`;
-    both exist only where all three directions are periodic. The calculator can be copied and pickled.
+    Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to
+    `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
 
     Args:
         path, backend, precision, threads: as in `nearsight.Potential`.
@@ -56,7 +56,7 @@ class Calculator(AseCalculator):
         """Compute everything at once, since forces cost little beyond the energy.
 
         Raises:
-            DataError: an element that the model does not know.
+            EvaluationError: an element that the model does not know.
             PropertyNotImplementedError: stress was asked for without three periodic directions.
         """
         super().calculate(atoms, properties, system_changes)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from nearsight.errors import DataError
+from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 
 
@@ -33,7 +33,7 @@ class Potential:
         backend: "native", "torchscript", or "auto" (native where the core knows the architecture).
         precision: "double", or "mixed" (features in single precision, sums over atoms in double).
         threads: threads of the core, at least 1.
-        skin: Verlet skin, Å: the neighbor list is kept until an atom has moved half of it; 0: always a new list.
+        skin: Verlet skin, Å: the neighbor list is kept until an atom has moved half of it; 0: never kept.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -78,12 +78,12 @@ class Potential:
         """Species numbers, (n,) int32, of chemical symbols or atomic numbers.
 
         Raises:
-            DataError: an element that the model does not know.
+            EvaluationError: an element that the model does not know.
         """
         symbols = [atom if isinstance(atom, str) else _symbol(int(atom)) for atom in atoms]
         for number, symbol in enumerate(symbols):
             if symbol not in self._index:
-                raise DataError(
+                raise EvaluationError(
                     f"atom {number} is {symbol}, which the model {self.path} does not know; "
                     f"it was trained for {', '.join(self.species)}"
                 )
@@ -105,7 +105,7 @@ class Potential:
             pbc: periodic or not, for all three directions or each.
 
         Raises:
-            DataError: shapes that do not belong together, or an element that the model does not know.
+            EvaluationError: shapes that do not belong together, or an element that the model does not know.
         """
         return self.compute_indices(positions, self.species_indices(atoms), cell, pbc)
 
@@ -119,12 +119,12 @@ class Potential:
         """Like `compute`, for species numbers that `species_indices` has found before."""
         positions = np.ascontiguousarray(positions, dtype=np.float64)
         if positions.shape != (len(species), 3):
-            raise DataError(
+            raise EvaluationError(
                 f"positions have shape {positions.shape}, but {len(species)} atoms need ({len(species)}, 3)"
             )
         cell = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
         if cell.shape != (3, 3):
-            raise DataError(
+            raise EvaluationError(
                 f"the cell has shape {cell.shape}, expected (3, 3): its rows are the lattice vectors"
             )
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
@@ -133,5 +133,5 @@ class Potential:
 
 def _symbol(number: int) -> str:
     if not 0 < number < len(chemical_symbols):
-        raise DataError(f"{number} is not an atomic number")
+        raise EvaluationError(f"{number} is not an atomic number")
     return chemical_symbols[number]
