@@ -109,7 +109,7 @@ def test_arguments_that_do_not_belong_together(model, species, arguments, senten
 
 def test_topology_atom_without_element(model):
     topology = water_topology()
-    topology.addAtom("EP", None, next(topology.residues()))
+    topology.addAtom("EP", None, list(topology.residues())[-1])
     with pytest.raises(ConfigError, match=r"^atom 6 \(EP\) of the Topology has no element"):
         create_force(model, topology)
 
