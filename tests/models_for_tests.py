@@ -7,11 +7,11 @@ It is not a sum over pairs, treats (i, j) and (j, i) differently, and is C2 at t
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from nearsight.export import save_model
 
 SPECIES = ("H", "O", "Si")
 REFERENCE_ENERGIES = {"H": -13.6, "O": -430.0, "Si": -101.0}
@@ -25,46 +25,36 @@ class Embedded(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.architecture = "test-embedded"
+        self.hyperparameters = {}
+        self.species = list(SPECIES)
+        self.cutoff = CUTOFF
+        self.num_interactions = 1
+        self.readouts = [{"name": "energy", "columns": 1}]
+        self.couple = {"kind": "sum"}
         self.register_buffer("depth", torch.tensor(DEPTH, dtype=torch.float64))
         self.register_buffer("weight", torch.tensor(WEIGHT, dtype=torch.float64))
-        self.cutoff = CUTOFF
 
     def forward(
         self, species: torch.Tensor, edge_index: torch.Tensor, edge_vectors: torch.Tensor, num_owned: int
     ) -> dict[str, torch.Tensor]:
         center, neighbor = edge_index[0], edge_index[1]
-        x = (edge_vectors / self.cutoff).square().sum(1)
+        x = edge_vectors.square().sum(1) / self.cutoff**2
         terms = self.weight[species[center], species[neighbor]] * (1.0 - x) ** 3
-        rho = torch.zeros(species.shape[0], dtype=terms.dtype).index_add(0, center, terms)[:num_owned]
+        zeros = torch.zeros(species.shape[0], dtype=terms.dtype, device=terms.device)
+        rho = zeros.index_add(0, center, terms)[:num_owned]
         return {"energy": (self.depth[species[:num_owned]] * torch.tanh(rho)).unsqueeze(1)}
-
-
-def metadata(**changes) -> dict:
-    """nearsight.json of the potential."""
-    plain = {
-        "format": "nearsight",
-        "format_version": 1,
-        "architecture": "test-embedded",
-        "hyperparameters": {},
-        "species": list(SPECIES),
-        "cutoff": CUTOFF,
-        "num_interactions": 1,
-        "readouts": [{"name": "energy", "columns": 1}],
-        "couple": {"kind": "sum"},
-        "reference_energies": REFERENCE_ENERGIES,
-        "reference_energies_source": "given",
-        "units": {"length": "angstrom", "energy": "eV"},
-        "dtype": "float64",
-        "native": False,
-        "provenance": {},
-        "versions": {},
-    }
-    return {**plain, **changes}
 
 
 def save_embedded(path: Path) -> Path:
     """Write the potential as a model file."""
-    torch.jit.script(Embedded()).save(str(path), _extra_files={"nearsight.json": json.dumps(metadata())})
+    save_model(
+        path,
+        Embedded(),
+        reference_energies=REFERENCE_ENERGIES,
+        reference_energies_source="given",
+        provenance={},
+    )
     return path
 
 

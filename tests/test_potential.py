@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.data import atomic_numbers
 from models_for_tests import CUTOFF, SPECIES, random_structure, reference, save_embedded
-from nearsight.errors import EvaluationError, ModelFileError
+from nearsight.errors import ConfigError, EvaluationError, ModelFileError
 
 CELL = np.array([[6.0, 0.0, 0.0], [2.0, 5.5, 0.0], [-1.0, 2.5, 7.0]])
 POSITIONS, SYMBOLS = random_structure(1, 15, CELL)
@@ -74,7 +74,6 @@ def test_copies(path, copied):
     [
         ((POSITIONS[:2], ["H", "He"]), r"^atom 1 is He, which the model .* does not know; .* H, O, Si$"),
         ((POSITIONS[:2], [1, 79]), r"^atom 1 is Au, which the model .* does not know"),
-        ((POSITIONS[:1], [0]), r"^0 is not an atomic number$"),
         ((POSITIONS[:3], ["H", "O"]), r"^positions have shape \(3, 3\), but 2 atoms need \(2, 3\)$"),
         ((POSITIONS[:1], ["H"], np.ones(3), True), r"^the cell has shape \(3,\), expected \(3, 3\)"),
         ((POSITIONS[:1], ["H"], None, True), "cell"),
@@ -85,6 +84,11 @@ def test_copies(path, copied):
 def test_structures_that_cannot_be_right(potential, arguments, sentence):
     with pytest.raises(EvaluationError, match=sentence):
         potential.compute(*arguments)
+
+
+def test_an_atomic_number_that_does_not_exist(potential):
+    with pytest.raises(ConfigError, match="atomic numbers are 1 to 118, found 0"):
+        potential.compute(POSITIONS[:1], [0])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 app = pytest.importorskip("openmm.app", reason="openmm is not installed")
 
 import nearsight  # noqa: E402
-from nearsight.errors import ConfigError, NearsightError  # noqa: E402
+from nearsight.errors import ConfigError, ModelFileError, NearsightError  # noqa: E402
 from nearsight.interfaces import openmm as door  # noqa: E402
 from nearsight.openmm import create_force, load_plugin  # noqa: E402
 
@@ -27,14 +27,25 @@ def context_error(force, symbols=("H", "O")):
     return str(caught.value)
 
 
-def test_missing_file(tmp_path):
-    message = context_error(create_force(tmp_path / "absent.pt", ["H", "O"], periodic=False))
+def changed(force, old, new):
+    return openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(force).replace(old, new))
+
+
+def test_missing_file(model, tmp_path):
+    with pytest.raises(ModelFileError, match=r"absent\.pt: there is no such model file"):
+        create_force(tmp_path / "absent.pt", ["H", "O"], periodic=False)
+    message = context_error(
+        changed(create_force(model, ["H", "O"], periodic=False), "embedded.pt", "absent.pt")
+    )
     assert message.startswith("nearsight: ")
-    assert str(tmp_path / "absent.pt") in message
+    assert "absent.pt" in message
 
 
 def test_unknown_species(model):
-    assert context_error(create_force(model, ["H", "Xe"], periodic=False)) == (
+    with pytest.raises(ConfigError) as caught:
+        create_force(model, ["H", "Xe"], periodic=False)
+    assert str(caught.value) == f"{model}: the model knows the species H, O, Si, found Xe"
+    assert context_error(changed(create_force(model, ["H", "O"], periodic=False), '"O"', '"Xe"')) == (
         'nearsight: particle 1 is "Xe", which the model does not know; it was trained for H, O, Si'
     )
 

@@ -16,6 +16,7 @@ from openmm import app
 
 import nearsight
 from nearsight.errors import ConfigError, NearsightError
+from nearsight.export import read_metadata
 
 
 @functools.cache
@@ -53,7 +54,7 @@ def create_force(
     """An OpenMM force for `system.addForce`.
 
     Args:
-        model: the model file; the force keeps its absolute path and reads it when a Context is made.
+        model: the model file; the force keeps its absolute path, and each Context reads it.
         species: a Topology, or one chemical symbol per particle that the model sees.
         particles: indices of the particles that the model sees, in the order of the symbols; None: all.
         periodic: whether the Context's box applies; None: whether the Topology has a box.
@@ -65,12 +66,14 @@ def create_force(
         name: name of the force.
 
     Raises:
-        ConfigError: arguments that do not belong together.
+        ConfigError: arguments that do not belong together, or an element that the model does not know.
+        ModelFileError: the file is missing, damaged, foreign or too new.
         NearsightError: the plugin was not built, or not for this OpenMM.
-        openmm.OpenMMException: an option that the force refuses; later, when a Context is made, a file that
-            cannot be read, an element that the model does not know, a particle that the System does not have.
+        openmm.OpenMMException: an option that the force refuses; when a Context is made, a particle that the
+            System does not have, or a file that changed in between.
     """
     load_plugin()
+    known = read_metadata(model)["species"]
     indices = None if particles is None else [int(index) for index in particles]
     if indices == []:
         raise ConfigError("particles is empty; name at least one, or leave it out to use all")
@@ -79,6 +82,11 @@ def create_force(
         symbols = _topology_symbols(species, indices)
     else:
         symbols = [str(symbol) for symbol in species]
+    unknown = sorted(set(symbols) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{model}: the model knows the species {', '.join(known)}, found {', '.join(unknown)}"
+        )
     if periodic is None:
         raise ConfigError(
             "periodic can be left out only with a Topology; say periodic=True or periodic=False"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from nearsight.errors import EvaluationError
+from nearsight.export.elements import element_symbol
 from nearsight.lib import _core
 
 
@@ -78,9 +78,10 @@ class Potential:
         """Species numbers, (n,) int32, of chemical symbols or atomic numbers.
 
         Raises:
+            ConfigError: there is no such atomic number.
             EvaluationError: an element that the model does not know.
         """
-        symbols = [atom if isinstance(atom, str) else _symbol(int(atom)) for atom in atoms]
+        symbols = [element_symbol(atom) for atom in atoms]
         for number, symbol in enumerate(symbols):
             if symbol not in self._index:
                 raise EvaluationError(
@@ -129,9 +130,3 @@ class Potential:
             )
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
         return Results(**self._evaluator.evaluate(positions, species, cell, periodic))
-
-
-def _symbol(number: int) -> str:
-    if not 0 < number < len(chemical_symbols):
-        raise EvaluationError(f"{number} is not an atomic number")
-    return chemical_symbols[number]
