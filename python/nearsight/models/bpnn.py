@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -114,10 +114,10 @@ class BPNN(nn.Module):
         self.num_interactions = 1
         self.readout = READOUT_ENERGY if config.states == 1 else READOUT_HAMILTONIAN
         self.readouts = [{"name": self.readout, "columns": columns}]
-        self.couple: dict[str, Any] = {"kind": "sum"}
+        self.couple = {"kind": "sum"}
         if config.states > 1:
             self.couple = {"kind": "eigenstate", "states": config.states, "state": config.state}
-        self.hyperparameters: dict[str, Any] = {
+        self.hyperparameters = {
             "cutoff_function": config.cutoff_function,
             "hidden": list(config.hidden),
             "activation": config.activation,
