@@ -42,19 +42,20 @@ def test_potential(base, model):
     assert potential.getMLLongRange() is False
 
 
-@pytest.mark.parametrize("atoms", [None, (3, 4, 5), iter([2, 0, 1])], ids=["all", "tuple", "iterator"])
+@pytest.mark.parametrize("atoms", [None, (5, 3, 4)], ids=["all", "some"])
 @pytest.mark.parametrize("cell", [None, CUBIC], ids=["molecule", "box"])
 def test_forces_are_added(base, model, atoms, cell):
-    chosen = {None: range(6), (3, 4, 5): range(3, 6)}.get(atoms, [2, 0, 1])
-    positions, _ = random_structure(1, 6, CUBIC)
+    chosen = list(range(6) if atoms is None else atoms)
+    positions, _ = random_structure(1, 6, CUBIC / 3)
     symbols = ["O", "H", "H"] * 2
     system = make_system(symbols, cell)
     potential = NearsightPotentialFactory().createImpl("nearsight", modelPath=model)
-    potential.addForces(water_topology(cell), system, atoms, 4, precision="double", mlLongRange=False)
+    iterable = None if atoms is None else iter(atoms)
+    potential.addForces(water_topology(cell), system, iterable, 4, precision="double", mlLongRange=False)
     energy, forces = energy_forces(make_context(system, positions), {4})
     periodic = cell is not None
-    expected = reference(positions[list(chosen)], [symbols[i] for i in chosen], CUBIC, periodic)
-    assert_same((energy, forces[list(chosen)]), expected)
+    expected = reference(positions[chosen], [symbols[i] for i in chosen], CUBIC, periodic)
+    assert_same((energy, forces[chosen]), expected)
 
 
 def test_a_periodic_system_makes_a_periodic_force(base, model):
