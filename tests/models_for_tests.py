@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from nearsight.export import save_model
+from nearsight.models import BPNNConfig, build_model
 
 SPECIES = ("H", "O", "Si")
 REFERENCE_ENERGIES = {"H": -13.6, "O": -430.0, "Si": -101.0}
@@ -48,12 +49,18 @@ class Embedded(torch.nn.Module):
 
 def save_embedded(path: Path) -> Path:
     """Write the potential as a model file."""
+    return _save(path, Embedded())
+
+
+def save_bpnn(path: Path) -> Path:
+    """Write a BPNN with random weights for the same species, which the native core knows."""
+    torch.manual_seed(3)
+    return _save(path, build_model(BPNNConfig(size="small", cutoff=CUTOFF), list(SPECIES)))
+
+
+def _save(path: Path, model: torch.nn.Module) -> Path:
     save_model(
-        path,
-        Embedded(),
-        reference_energies=REFERENCE_ENERGIES,
-        reference_energies_source="given",
-        provenance={},
+        path, model, reference_energies=REFERENCE_ENERGIES, reference_energies_source="given", provenance={}
     )
     return path
 

@@ -6,32 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch  # openmmtorch can only be imported after it
+import torch  # noqa: F401  openmmtorch can only be imported after it
 from openmm import app, unit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
-def save_bpnn(path):
-    """Write a BPNN with random weights for H and O."""
-    from nearsight.export import save_model
-    from nearsight.models import BPNNConfig, build_model
-
-    torch.manual_seed(3)
-    model = build_model(BPNNConfig(size="small", cutoff=4.0), ["H", "O"])
-    save_model(
-        path,
-        model,
-        reference_energies={"H": -13.6, "O": -430.0},
-        reference_energies_source="given",
-        provenance={},
-    )
-    return path
-
-
 @pytest.fixture(scope="session", params=["embedded", "bpnn"])
 def model(request, tmp_path_factory):
-    from models_for_tests import save_embedded
+    from models_for_tests import save_bpnn, save_embedded
 
     path = tmp_path_factory.mktemp("model") / f"{request.param}.pt"
     return {"embedded": save_embedded, "bpnn": save_bpnn}[request.param](path)
@@ -49,12 +32,9 @@ def water():
     for corner in itertools.product((0, 0.33, 0.67), (0, 0.33, 0.67), (0, 0.5)):
         if len(positions) < 48:
             residue = topology.addResidue("HOH", chain)
-            atoms = [
-                topology.addAtom(name, app.Element.getBySymbol(name[0]), residue)
-                for name in ("O", "H1", "H2")
-            ]
-            topology.addBond(atoms[0], atoms[1])
-            topology.addBond(atoms[0], atoms[2])
+            oxygen = topology.addAtom("O", app.element.oxygen, residue)
+            for name in ("H1", "H2"):
+                topology.addBond(oxygen, topology.addAtom(name, app.element.hydrogen, residue))
             turn, _ = np.linalg.qr(generator.normal(size=(3, 3)))
             positions.extend(molecule @ turn + corner @ cell)
     topology.setPeriodicBoxVectors(cell * unit.nanometer)

@@ -13,3 +13,10 @@ def model(tmp_path_factory):
     from models_for_tests import save_embedded
 
     return save_embedded(tmp_path_factory.mktemp("model") / "embedded.pt")
+
+
+@pytest.fixture(scope="session")
+def bpnn(tmp_path_factory):
+    from models_for_tests import save_bpnn
+
+    return save_bpnn(tmp_path_factory.mktemp("model") / "bpnn.pt")

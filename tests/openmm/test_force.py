@@ -11,7 +11,7 @@ openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 app = pytest.importorskip("openmm.app", reason="openmm is not installed")
 unit = openmm.unit
 
-from nearsight import units  # noqa: E402
+from nearsight import Potential, units  # noqa: E402
 from nearsight.openmm import create_force  # noqa: E402
 
 PLATFORMS = ("Reference", "CPU")
@@ -71,6 +71,23 @@ def test_mixed_precision_is_close(model):
     expected = reference(positions, symbols, TRICLINIC, True)
     assert abs(energy - expected["energy"]) < 1e-6 * len(symbols)
     assert np.abs(forces - expected["forces"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    "backend, precision, tolerance",
+    [("native", "double", 1e-11), ("torchscript", "double", 1e-11), ("native", "mixed", 1e-5)],
+)
+def test_network(bpnn, platform, backend, precision, tolerance):
+    """A model of ours against `Potential` on the backend that OpenMM does not use here."""
+    positions, symbols = random_structure(9, 40, TRICLINIC)
+    other = {"native": "torchscript", "torchscript": "native"}[backend]
+    expected = Potential(bpnn, backend=other).compute(positions, symbols, TRICLINIC, True)
+    system = make_system(symbols, TRICLINIC)
+    system.addForce(create_force(bpnn, symbols, periodic=True, backend=backend, precision=precision))
+    energy, forces = energy_forces(make_context(system, positions, platform))
+    assert energy == pytest.approx(expected.energy, abs=tolerance * len(symbols))
+    assert np.abs(forces - expected.forces).max() < tolerance
 
 
 def test_positions_need_not_be_wrapped(model):

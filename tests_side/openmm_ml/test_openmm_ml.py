@@ -36,9 +36,7 @@ def test_energy_is_conserved_over_1000_steps(model, water, platform):
     topology, positions = water
     system = MLPotential("nearsight", modelPath=model).createSystem(topology)
     change, kinetic = energy_drift(make_context(system, positions, platform))
-    print(
-        f"{model.stem} {platform}: energy changed by {change:.2e} kJ/mol, kinetic energy {kinetic:.1f} kJ/mol"
-    )
+    print(f"{model.stem} {platform}: energy changed by {change:.2e}, kinetic energy {kinetic:.1f} kJ/mol")
     assert change < 0.01 * kinetic
 
 

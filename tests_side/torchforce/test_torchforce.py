@@ -1,4 +1,4 @@
-"""The real TorchForce of openmm-torch, on the module that nearsight makes for it, against the compiled force."""
+"""The real TorchForce, on the module that nearsight makes for it, against the compiled force."""
 
 import numpy as np
 import openmm
@@ -33,9 +33,7 @@ def test_energy_is_conserved_over_1000_steps(model, water, platform):
     topology, positions = water
     context = make_context(make_system(topology, torch_force(model, topology)), positions, platform)
     change, kinetic = energy_drift(context)
-    print(
-        f"{model.stem} {platform}: energy changed by {change:.2e} kJ/mol, kinetic energy {kinetic:.1f} kJ/mol"
-    )
+    print(f"{model.stem} {platform}: energy changed by {change:.2e}, kinetic energy {kinetic:.1f} kJ/mol")
     assert change < 0.01 * kinetic
 
 
