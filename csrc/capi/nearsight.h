@@ -92,8 +92,7 @@ NS_EXPORT void ns_evaluator_free(ns_evaluator* evaluator);
 
 typedef struct ns_results {
   size_t struct_size;
-  double energy;    /* out: energy of the owned atoms with reference energies, eV, this rank's share;
-                       with a couple that is not a plain sum the whole is given by rank 0's share */
+  double energy;    /* out: energy of the owned atoms with reference energies, eV; the shares of all ranks add up */
   double virial[6]; /* out: this rank's share */
   double* forces;   /* [3 * atoms] added to, or NULL */
   double* energies; /* [owned atoms] energy per atom, added to, or NULL */

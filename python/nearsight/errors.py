@@ -15,3 +15,7 @@ class DataError(NearsightError, ValueError):
 
 class ModelFileError(NearsightError, ValueError):
     """A model file that is missing, damaged, foreign or too new."""
+
+
+class EvaluationError(NearsightError, ValueError):
+    """A structure or an option that the core refuses to evaluate."""

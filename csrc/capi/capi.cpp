@@ -1,0 +1,154 @@
+#include "nearsight.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/engine/error.hpp"
+#include "core/engine/evaluator.hpp"
+
+using namespace nearsight;
+
+struct ns_model {
+  std::shared_ptr<const Model> model;
+};
+struct ns_evaluator {
+  Evaluator evaluator;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+/// The exception firewall: runs body, turns what it throws into a status and a sentence.
+template <class Body>
+ns_status guarded(const Body& body) {
+  try {
+    body();
+    last_error.clear();
+    return NS_OK;
+  } catch (const Error& e) {
+    last_error = e.what();
+    return static_cast<ns_status>(e.kind());
+  } catch (const std::bad_alloc&) {
+    last_error = "out of memory: use more ranks, or a smaller system";
+  } catch (const std::exception& e) {
+    last_error = std::string("internal error, please report it: ") + e.what();
+  } catch (...) {
+    last_error = "internal error of unknown kind, please report it";
+  }
+  return NS_ERROR_INTERNAL;
+}
+
+void require(bool condition, const char* message) {
+  if (!condition) throw Error(ErrorKind::argument, message);
+}
+
+template <class Struct>
+void require_struct(const Struct* s, const char* name) {
+  if (!s || s->struct_size != sizeof(Struct))
+    throw Error(ErrorKind::argument, std::string(name) +
+                                         " is missing or its struct_size is not sizeof: compile against the nearsight.h "
+                                         "of the library that is loaded");
+}
+
+Results wrap(const ns_results& r, std::size_t num_owned, std::size_t num_atoms) {
+  Results results;
+  if (r.forces) results.forces = Span<double>(r.forces, 3 * num_atoms);
+  if (r.energies) results.energies = Span<double>(r.energies, num_owned);
+  if (r.virials) results.virials = Span<double>(r.virials, 6 * num_atoms);
+  return results;
+}
+
+void give_back(const Results& from, ns_results& to) {
+  to.energy = from.energy;
+  std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
+}
+
+AllSum lend_all_sum(const ns_host* host) {
+  if (!host) return nullptr;
+  require_struct(host, "ns_host");
+  if (!host->all_sum) return nullptr;
+  return [h = *host](Span<double> values) {
+    if (h.all_sum(h.context, values.data(), static_cast<int>(values.size())) != 0)
+      throw Error(ErrorKind::internal, "the host's all_sum failed");
+  };
+}
+
+}  // namespace
+
+int ns_api_version(void) { return NS_API_VERSION; }
+const char* ns_version(void) { return NEARSIGHT_VERSION; }
+const char* ns_last_error(void) { return last_error.c_str(); }
+const char* ns_instruction_set(void) { return instruction_set(); }
+
+ns_status ns_model_load(const char* path, ns_backend backend, ns_model** model) {
+  return guarded([&] {
+    require(path && model, "ns_model_load: path and model must not be NULL");
+    require(backend >= NS_BACKEND_AUTO && backend <= NS_BACKEND_TORCHSCRIPT, "ns_model_load: unknown backend");
+    *model = new ns_model{Model::load(path, static_cast<Backend>(backend))};
+  });
+}
+void ns_model_free(ns_model* model) { delete model; }
+
+int ns_model_num_species(const ns_model* m) { return static_cast<int>(m->model->file().species.size()); }
+const char* ns_model_species(const ns_model* m, int index) {
+  if (index < 0 || index >= ns_model_num_species(m)) return nullptr;
+  return m->model->file().species[index].c_str();
+}
+int ns_model_find_species(const ns_model* m, const char* symbol) { return symbol ? m->model->find_species(symbol) : -1; }
+double ns_model_cutoff(const ns_model* m) { return m->model->file().cutoff; }
+int ns_model_num_interactions(const ns_model* m) { return m->model->file().num_interactions; }
+const char* ns_model_backend(const ns_model* m) { return m->model->backend(); }
+const char* ns_model_metadata(const ns_model* m) { return m->model->file().metadata.c_str(); }
+
+ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, const ns_host* host,
+                              ns_evaluator** evaluator) {
+  return guarded([&] {
+    require(model && evaluator, "ns_evaluator_create: model and evaluator must not be NULL");
+    require_struct(options, "ns_options");
+    require(options->num_threads >= 0 && options->skin >= 0.0,
+            "ns_evaluator_create: num_threads and skin must not be negative");
+    if (options->device == NS_DEVICE_CUDA)
+      throw Error(ErrorKind::unsupported, "device cuda was asked for, but this build has no CUDA kernels: use cpu or auto");
+    const EvaluatorOptions o{options->precision == NS_PRECISION_DOUBLE, options->num_threads, options->skin};
+    *evaluator = new ns_evaluator{{model->model, o, lend_all_sum(host)}};
+  });
+}
+void ns_evaluator_free(ns_evaluator* evaluator) { delete evaluator; }
+
+ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results) {
+  return guarded([&] {
+    require(evaluator, "ns_evaluate_system: evaluator must not be NULL");
+    require_struct(system, "ns_system");
+    require_struct(results, "ns_results");
+    require(system->num_atoms == 0 || (system->num_atoms > 0 && system->positions && system->species),
+            "ns_system: positions and species must not be NULL");
+    const std::size_t n = system->num_atoms;
+    Cell cell;
+    for (int a = 0; a < 3; ++a) cell.pbc[a] = system->pbc[a] != 0;
+    require(system->cell || !(cell.pbc[0] || cell.pbc[1] || cell.pbc[2]),
+            "ns_system: periodic directions need a cell, found NULL");
+    if (system->cell) std::copy(system->cell, system->cell + 9, cell.vectors.begin());
+    Results r = wrap(*results, n, n);
+    evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n), Span<const int>(system->species, n), cell,
+                                  r);
+    give_back(r, *results);
+  });
+}
+
+ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results) {
+  return guarded([&] {
+    require(evaluator, "ns_evaluate_domain: evaluator must not be NULL");
+    require_struct(domain, "ns_domain");
+    require_struct(results, "ns_results");
+    require(domain->num_owned >= 0 && domain->num_atoms >= domain->num_owned && domain->num_centers >= 0,
+            "ns_domain: counts must not be negative, and num_atoms includes num_owned");
+    const std::size_t n = domain->num_atoms, owned = domain->num_owned;
+    const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n)};
+    const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,
+                        domain->neighbors, domain->neighbor_mask};
+    Results r = wrap(*results, owned, n);
+    evaluator->evaluator.evaluate(d, list, r);
+    give_back(r, *results);
+  });
+}

@@ -1,0 +1,62 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/engine/edges.hpp"
+#include "core/engine/model.hpp"
+#include "core/engine/threads.hpp"
+
+namespace nearsight {
+
+/// Results of one evaluation; the arrays are the host's and are added to. Signs and orders as in nearsight.h.
+struct Results {
+  double energy = 0.0;                 // eV, with reference energies
+  double virial[6] = {};               // eV
+  Span<double> forces;                 // [3 * atoms]
+  Span<double> energies;               // [owned]
+  Span<double> virials;                // [6 * atoms]
+};
+
+struct EvaluatorOptions {
+  bool double_precision = false;
+  int num_threads = 1;
+  double skin = 0.0;  // Å, of evaluate(system)
+};
+
+/// forward - couple - reverse for one host. One thread calls it at a time.
+class Evaluator {
+ public:
+  Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum = nullptr);
+
+  /// One process: the neighbor list is made here.
+  void evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, Results& results);
+
+  /// Domain decomposition: ghosts and the list come from the host.
+  void evaluate(const Domain& domain, const HostList& list, Results& results);
+
+  const Model& model() const { return *model_; }
+  const VerletList& verlet_list() const { return verlet_; }
+
+ private:
+  using Append = std::function<void(EdgeBuffer&, int center)>;
+  struct Lane;  // what one thread owns
+
+  void check(const Domain& domain) const;
+  void run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
+           Results& results);
+  void scatter(Lane& lane, const Graph& graph, const Results& results) const;
+
+  std::shared_ptr<const Model> model_;
+  AllSum all_sum_;
+  ThreadPool threads_;
+  VerletList verlet_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<int> owned_, ghosts_;
+  std::vector<double> readouts_, cotangents_, energies_;
+
+ public:
+  ~Evaluator();
+};
+
+}  // namespace nearsight

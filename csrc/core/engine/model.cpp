@@ -1,0 +1,32 @@
+#include "core/engine/model.hpp"
+
+#include <algorithm>
+
+#include "core/engine/error.hpp"
+
+namespace nearsight {
+
+std::shared_ptr<const Model> Model::load(const std::string& path, Backend backend) {
+  std::shared_ptr<Model> model(new Model);
+  model->file_ = read_model_file(path);
+  const ModelFile& file = model->file_;
+  model->couple_ = make_couple(file.couple);
+  if (model->couple_->columns() != file.num_columns())
+    throw Error(ErrorKind::file, "'" + path + "': the couple expects " + std::to_string(model->couple_->columns()) +
+                                     " readout columns, the model has " + std::to_string(file.num_columns()) +
+                                     ": export the model again");
+  if (backend != Backend::torchscript && file.native) model->potential_ = make_native_potential(file);
+  if (!model->potential_ && backend == Backend::native)
+    throw Error(ErrorKind::unsupported, "'" + path + "' has architecture '" + file.architecture +
+                                            "', which the native engine does not know: use backend torchscript or auto");
+  model->backend_ = model->potential_ ? Backend::native : Backend::torchscript;
+  if (!model->potential_) model->potential_ = make_torchscript_potential(file);
+  return model;
+}
+
+int Model::find_species(const std::string& symbol) const {
+  const auto found = std::find(file_.species.begin(), file_.species.end(), symbol);
+  return found == file_.species.end() ? -1 : static_cast<int>(found - file_.species.begin());
+}
+
+}  // namespace nearsight

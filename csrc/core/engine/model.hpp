@@ -1,0 +1,44 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/couple/couple.hpp"
+#include "core/engine/potential.hpp"
+#include "core/io/model_file.hpp"
+
+namespace nearsight {
+
+enum class Backend { automatic, native, torchscript };
+
+/// A loaded model file: its local potential, its couple and its metadata. Immutable.
+class Model {
+ public:
+  /// `automatic` takes the native engine where the core knows the architecture, else torchscript.
+  static std::shared_ptr<const Model> load(const std::string& path, Backend backend);
+
+  const ModelFile& file() const { return file_; }
+  const Potential& potential() const { return *potential_; }
+  const Couple& couple() const { return *couple_; }
+  const char* backend() const { return backend_ == Backend::native ? "native" : "torchscript"; }
+  /// Index of a chemical symbol in the species list, or -1.
+  int find_species(const std::string& symbol) const;
+
+ private:
+  Model() = default;
+  ModelFile file_;
+  std::unique_ptr<Potential> potential_;
+  std::unique_ptr<Couple> couple_;
+  Backend backend_ = Backend::native;
+};
+
+/// The hand-written engine of an architecture that the core knows; null for others.
+std::unique_ptr<Potential> make_native_potential(const ModelFile& file);
+
+/// The module itself, through libtorch, which is opened here for the first time.
+/// Throws Error (unsupported) if this build or this machine has no torchscript backend.
+std::unique_ptr<Potential> make_torchscript_potential(const ModelFile& file);
+
+/// "avx512", "avx2" or "baseline": what the native kernels use on this machine.
+const char* instruction_set();
+
+}  // namespace nearsight

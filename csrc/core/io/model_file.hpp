@@ -1,0 +1,44 @@
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+namespace nearsight {
+
+/// A tensor of the raw weights, in double and C order.
+struct WeightTensor {
+  std::vector<std::size_t> shape;
+  std::vector<double> values;
+};
+
+/// What docs/file_format.md describes: metadata and raw weights of a model file, read without libtorch.
+struct ModelFile {
+  std::string path;
+  std::string metadata;         // text of nearsight.json
+  std::string architecture;
+  std::string hyperparameters;  // JSON text
+  std::string couple;           // JSON text
+  std::vector<std::string> species;
+  std::vector<double> reference_energies;  // [species] eV
+  double cutoff = 0.0;                     // Å
+  int num_interactions = 1;
+  struct Readout {
+    std::string name;
+    int columns;
+  };
+  std::vector<Readout> readouts;
+  bool native = false;
+  std::map<std::string, WeightTensor> weights;  // empty unless native
+
+  int num_columns() const;
+  /// Throws Error (file) if there is no such tensor or its shape is another.
+  const WeightTensor& weight(const std::string& name, const std::vector<std::size_t>& shape) const;
+};
+
+/// Newest format_version that this library reads.
+constexpr int kFormatVersion = 1;
+
+/// Throws Error (file) with one sentence for a missing, truncated, corrupted, foreign or newer file.
+ModelFile read_model_file(const std::string& path);
+
+}  // namespace nearsight

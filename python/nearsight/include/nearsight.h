@@ -1,0 +1,136 @@
+/* nearsight.h: the C API of nearsight, the only header that the engine plugins include.
+ *
+ * Conventions (the single place where C code finds them)
+ *   units        length Å, energy eV, force eV/Å, virial eV. Hosts convert at their door.
+ *   cell         9 doubles, row-major; the rows are the lattice vectors a, b, c.
+ *   edge         directed pair center i -> neighbor j, r_ij = r_j - r_i.
+ *   virial       -dE/dstrain, symmetric, six numbers in the order xx, yy, zz, xy, xz, yz.
+ *   species      index into the model's species list; -1 marks an atom that the model does not see.
+ *   results      arrays are added to, never assigned; the caller clears them.
+ * Every function that can fail returns a status; ns_last_error() then holds one sentence for the user.
+ * No exception leaves the library. Structures begin with their size, so that fields can be appended.
+ */
+#ifndef NEARSIGHT_H
+#define NEARSIGHT_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NS_API_VERSION 1
+#define NS_EXPORT __attribute__((visibility("default")))
+
+typedef enum ns_status {
+  NS_OK = 0,
+  NS_ERROR_ARGUMENT = 1,    /* the caller passed something that cannot be right */
+  NS_ERROR_FILE = 2,        /* the model file is missing, damaged, foreign or too new */
+  NS_ERROR_UNSUPPORTED = 3, /* right, but not in this build or with this backend */
+  NS_ERROR_NUMERIC = 4,     /* atoms on top of each other, NaN, degenerate cell */
+  NS_ERROR_INTERNAL = 5
+} ns_status;
+
+typedef enum ns_backend { NS_BACKEND_AUTO = 0, NS_BACKEND_NATIVE = 1, NS_BACKEND_TORCHSCRIPT = 2 } ns_backend;
+typedef enum ns_precision { NS_PRECISION_MIXED = 0, NS_PRECISION_DOUBLE = 1 } ns_precision;
+typedef enum ns_device { NS_DEVICE_CPU = 0, NS_DEVICE_CUDA = 1, NS_DEVICE_AUTO = 2 } ns_device;
+
+typedef struct ns_model ns_model;         /* a loaded file; immutable, may be shared by evaluators */
+typedef struct ns_evaluator ns_evaluator; /* work arrays of one host; one thread calls it at a time */
+
+/* ---- library ---------------------------------------------------------------------------------- */
+
+/* API version of the library that is loaded; a plugin refuses another one than its NS_API_VERSION. */
+NS_EXPORT int ns_api_version(void);
+NS_EXPORT const char* ns_version(void);
+/* One readable sentence about the last failure in this thread; "" if there was none. */
+NS_EXPORT const char* ns_last_error(void);
+/* Instruction set that the native kernels use on this machine: "avx512", "avx2" or "baseline". */
+NS_EXPORT const char* ns_instruction_set(void);
+
+/* ---- model ------------------------------------------------------------------------------------ */
+
+NS_EXPORT ns_status ns_model_load(const char* path, ns_backend backend, ns_model** model);
+NS_EXPORT void ns_model_free(ns_model* model);
+
+NS_EXPORT int ns_model_num_species(const ns_model* model);
+/* Chemical symbol of species `index`; NULL if out of range. */
+NS_EXPORT const char* ns_model_species(const ns_model* model, int index);
+/* Index of a chemical symbol, or -1. */
+NS_EXPORT int ns_model_find_species(const ns_model* model, const char* symbol);
+/* Cutoff radius of one interaction layer, Å. */
+NS_EXPORT double ns_model_cutoff(const ns_model* model);
+/* Interaction layers. A domain needs num_interactions cutoffs of ghosts (see ns_evaluate_domain). */
+NS_EXPORT int ns_model_num_interactions(const ns_model* model);
+/* "native" or "torchscript": what ns_model_load chose. */
+NS_EXPORT const char* ns_model_backend(const ns_model* model);
+/* The text of nearsight.json inside the file. */
+NS_EXPORT const char* ns_model_metadata(const ns_model* model);
+
+/* ---- evaluator -------------------------------------------------------------------------------- */
+
+typedef struct ns_options {
+  size_t struct_size;
+  ns_precision precision;
+  ns_device device;
+  int num_threads; /* 0 or 1: the calling thread alone */
+  double skin;     /* Verlet skin of ns_evaluate_system, Å; 0: a new list at every call */
+} ns_options;
+
+/* What a parallel host lends the core. Every rank calls ns_evaluate_domain, also with no atoms, and
+ * the core enters every callback the same number of times on every rank. Non-zero return: failure. */
+typedef struct ns_host {
+  size_t struct_size;
+  void* context;
+  int (*all_sum)(void* context, double* values, int count); /* sum over ranks, in place */
+} ns_host;
+
+/* host may be NULL: one process. It is copied. */
+NS_EXPORT ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, const ns_host* host,
+                                        ns_evaluator** evaluator);
+NS_EXPORT void ns_evaluator_free(ns_evaluator* evaluator);
+
+typedef struct ns_results {
+  size_t struct_size;
+  double energy;    /* out: energy of the owned atoms with reference energies, eV; the shares of all ranks add up */
+  double virial[6]; /* out: this rank's share */
+  double* forces;   /* [3 * atoms] added to, or NULL */
+  double* energies; /* [owned atoms] energy per atom, added to, or NULL */
+  double* virials;  /* [6 * atoms] virial per atom, half of each edge to each end, added to, or NULL */
+} ns_results;
+
+/* A molecule or a periodic system in one process; the neighbor list is made inside. */
+typedef struct ns_system {
+  size_t struct_size;
+  int num_atoms;
+  const double* positions; /* [3 * num_atoms] Å; need not be wrapped */
+  const int* species;      /* [num_atoms] */
+  const double* cell;      /* [9] Å, or NULL without periodic directions */
+  int pbc[3];
+} ns_system;
+
+NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
+
+/* The part of a larger system that one rank owns, with its ghosts and a full neighbor list from the host.
+ * `num_neighbors` and `neighbors` are indexed by atom; `centers` names the atoms that have a list: all owned
+ * ones, and with num_interactions > 1 also the ghosts within (num_interactions - 1) cutoffs of an owned atom.
+ * Neighbor entries are masked with neighbor_mask first. Pairs beyond the cutoff (skin) are skipped. */
+typedef struct ns_domain {
+  size_t struct_size;
+  int num_owned; /* atoms 0 .. num_owned-1 */
+  int num_atoms; /* owned and ghosts */
+  const double* positions; /* [3 * num_atoms] Å */
+  const int* species;      /* [num_atoms] */
+  int num_centers;
+  const int* centers;            /* [num_centers] */
+  const int* num_neighbors;      /* [num_atoms] */
+  const int* const* neighbors;   /* [num_atoms][num_neighbors[i]] */
+  int neighbor_mask;             /* -1: no mask */
+} ns_domain;
+
+NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
