@@ -6,6 +6,7 @@
 #include <comm.h>
 #include <error.h>
 #include <force.h>
+#include <json.h>
 #include <memory.h>
 #include <neigh_list.h>
 #include <neighbor.h>
@@ -16,7 +17,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 using namespace LAMMPS_NS;
 
@@ -322,7 +322,7 @@ void PairMLP::announce() {
   const std::string backend = ns_model_backend(model_.get());
   const int layers = ns_model_num_interactions(model_.get());
   const double cutoff = ns_model_cutoff(model_.get());
-  const auto metadata = nlohmann::json::parse(ns_model_metadata(model_.get()));
+  const auto metadata = json::parse(ns_model_metadata(model_.get()));
   utils::logmesg(lmp, "pair_style mlp: model {}, architecture {}, elements {}\n", model_path_,
                  metadata.value("architecture", "unknown"), join(model_species(), " "));
   utils::logmesg(lmp, "  nearsight {}, backend {}, precision {}, {} thread(s) per rank\n", ns_version(),
