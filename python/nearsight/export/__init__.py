@@ -9,10 +9,9 @@ import importlib
 from typing import Any
 
 _LAZY = {
-    "LoadedModel": "load",
-    "describe": "describe",
+    "LoadedModel": "loading",
     "export_torchforce": "torchforce",
-    "load": "load",
+    "load": "loading",
     "read_entry": "model_file",
     "read_metadata": "model_file",
     "save_model": "save",

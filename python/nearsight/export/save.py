@@ -18,7 +18,7 @@ from nearsight import __version__
 from nearsight.couple import build_couple
 from nearsight.errors import ModelFileError
 from nearsight.export import checks
-from nearsight.export.load import load
+from nearsight.export.loading import load
 from nearsight.export.torchscript import script, to_bytes
 from nearsight.keys import CHECKS_FILE, FORMAT_VERSION, METADATA_FILE, WEIGHTS_FILE
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from nearsight.couple import build_couple
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
-from nearsight.export.load import LoadedModel, load
+from nearsight.export.loading import LoadedModel, load
 from nearsight.export.torchscript import script, to_bytes
 from nearsight.neighbors.torch_neighbors import torch_neighbors
 from nearsight.units import KJ_PER_MOL, NM
 
 
 class TorchForceModule(nn.Module):
-    """Energy of one system with fixed species: neighbor search, model, couple, reference energies and units in one."""
+    """Energy of one system with fixed species: neighbor search, model, couple, reference energies, units."""
 
     def __init__(self, model: LoadedModel, species: list[int], periodic: bool):
         super().__init__()
@@ -63,7 +63,7 @@ class TorchForceModule(nn.Module):
 def torchforce_module(
     model: str | os.PathLike[str] | LoadedModel, elements: Sequence[str | int], *, periodic: bool
 ) -> torch.jit.ScriptModule:
-    """Return the scripted module for the atoms of one OpenMM system, given in order by symbol or atomic number.
+    """Return the scripted module for the atoms of an OpenMM system, given in order by symbol or number.
 
     Raises:
         ModelFileError: the model file cannot be used.

@@ -45,29 +45,24 @@ def make_graph(
     positions[n, 3] in Å need not be wrapped; species[n] are indices into the model's species list; the rows
     of cell[3, 3] are lattice vectors; pbc[3] says which of them are periodic.
     """
-    try:
-        from nearsight.lib import _core
-    except ImportError:  # FIXME temporary, until _core is on main
+    from nearsight.lib import _core  # the compiled core; graphs from elsewhere do without it
+
+    if not hasattr(_core, "neighbor_list"):  # temporary, until the neighbor list is on main
         from nearsight.neighbors.torch_neighbors import torch_neighbors
 
-        pbc = np.asarray(pbc, dtype=bool)
-        cell = np.asarray(cell, dtype=np.float64)
-        if not pbc.any():
-            cell = np.eye(3)
+        periodic = np.asarray(pbc, dtype=bool).tolist()
+        box = torch.as_tensor(np.asarray(cell, dtype=np.float64)) if any(periodic) else torch.eye(3).double()
         index, _, vectors = torch_neighbors(
-            torch.as_tensor(np.asarray(positions, dtype=np.float64)),
-            torch.as_tensor(cell),
-            pbc.tolist(),
-            cutoff,
+            torch.as_tensor(np.asarray(positions, dtype=np.float64)), box, periodic, cutoff
         )
-        edge_index, edge_vectors = index.numpy(), vectors.numpy()
-    else:
-        edge_index, _, edge_vectors = _core.neighbor_list(
-            np.asarray(positions, dtype=np.float64),
-            np.asarray(cell, dtype=np.float64),
-            np.asarray(pbc, dtype=bool),
-            cutoff,
-        )
+        kinds = torch.as_tensor(np.asarray(species), dtype=torch.int64)
+        return Graph(kinds, index, vectors, torch.zeros_like(kinds))
+    edge_index, _, edge_vectors = _core.neighbor_list(
+        np.asarray(positions, dtype=np.float64),
+        np.asarray(cell, dtype=np.float64),
+        np.asarray(pbc, dtype=bool),
+        cutoff,
+    )
     kinds = torch.as_tensor(np.asarray(species), dtype=torch.int64)
     return Graph(kinds, torch.from_numpy(edge_index), torch.from_numpy(edge_vectors), torch.zeros_like(kinds))
 
