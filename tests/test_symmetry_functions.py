@@ -1,4 +1,4 @@
-"""Cutoff functions, symmetry functions and their automatic sets, against closed forms and written-out loops."""
+"""Cutoff functions, symmetry functions and their automatic sets, against closed forms and plain loops."""
 
 import itertools
 import math
