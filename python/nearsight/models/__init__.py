@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from nearsight.models.bpnn import BPNN, BPNNConfig
+from nearsight.models.native import training_module
 
-__all__ = ["BPNN", "BPNNConfig", "ModelConfig", "build_model"]
+__all__ = ["BPNN", "BPNNConfig", "ModelConfig", "build_model", "training_module"]
 
 ModelConfig = BPNNConfig  # a union discriminated by `architecture` as soon as there is a second one
 _MODULES = {"bpnn": BPNN}

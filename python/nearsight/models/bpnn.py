@@ -16,6 +16,7 @@ from nearsight.models.cutoff_functions import CutoffFunction
 from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
 from nearsight.neighbors import Graph
 
+_ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
@@ -35,7 +36,7 @@ class BPNNConfig(BaseModel):
     cutoff_function: CutoffFunction = "poly2"
     symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
     hidden: list[int] = Field([25, 25], min_length=1)
-    activation: Literal["tanh"] = "tanh"
+    activation: Literal["tanh", "silu"] = "tanh"
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
 
@@ -82,13 +83,14 @@ class BPNNConfig(BaseModel):
 class SpeciesNetwork(nn.Module):
     """The network of one center species, on its columns of the table of symmetry functions."""
 
-    def __init__(self, columns: Tensor, hidden: list[int], outputs: int):
+    def __init__(self, columns: Tensor, hidden: list[int], activation: str, outputs: int):
         super().__init__()
         self.register_buffer("columns", columns)
         self.register_buffer("shift", torch.zeros(columns.numel(), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(columns.numel(), dtype=torch.float64))
         widths = [columns.numel(), *hidden, outputs]
         self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
+        self.activation = _ACTIVATIONS[activation]()
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -97,7 +99,7 @@ class SpeciesNetwork(nn.Module):
         """Map symmetry functions [n, functions] to [n, outputs], without the output scale."""
         x = (features - self.shift) * self.scale
         for i, layer in enumerate(self.layers):
-            x = layer(x if i == 0 else torch.tanh(x))
+            x = layer(x if i == 0 else self.activation(x))
         return x
 
 
@@ -125,7 +127,9 @@ class BPNN(nn.Module):
         }
         self.descriptor = ACSF(functions, species, config.cutoff_function)
         self.networks = nn.ModuleList(
-            SpeciesNetwork(self.descriptor.columns(functions[symbol]), config.hidden, columns)
+            SpeciesNetwork(
+                self.descriptor.columns(functions[symbol]), config.hidden, config.activation, columns
+            )
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
@@ -152,14 +156,18 @@ class BPNN(nn.Module):
         ]
 
     @torch.no_grad()
-    def fit_statistics(self, graphs: Iterable[Graph], output_scale: float) -> None:
+    def fit_statistics(
+        self, graphs: Iterable[Graph], output_scale: float, source: Any = None
+    ) -> None:
         """Set shift and scale so that every symmetry function has mean 0 and spread 1 over `graphs`.
 
         `output_scale` (eV) multiplies the networks' outputs. A species that `graphs` lacks keeps its values.
+        `source`, a training module of this model, evaluates the functions faster.
         """
+        source = source or self
         sums = [torch.zeros(3, network.columns.numel(), dtype=torch.float64) for network in self.networks]
         for graph in graphs:
-            for total, x in zip(sums, self.features(graph)):
+            for total, x in zip(sums, source.features(graph)):
                 total += _combine(total, x.double())
         for network, (count, mean, square) in zip(self.networks, sums):
             if count[0] > 0:
