@@ -296,6 +296,23 @@ def test_damaged_and_foreign_files_are_refused(saved, tmp_path):
         read_metadata(tmp_path)
 
 
+def test_random_damage_is_found_or_harmless(saved, tmp_path):
+    content, expected = saved.read_bytes(), read_metadata(saved)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.pt"
+    refusals = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content) - 2000, len(content), 3):  # the directory stands at the end
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert read_metadata(path) == expected
+        except ModelFileError:
+            refusals += 1
+    assert refusals > 100
+
+
 def test_an_archive_that_torch_cannot_load_is_named(saved, tmp_path):
     with zipfile.ZipFile(saved) as old, zipfile.ZipFile(tmp_path / "bare.pt", "w") as new:
         for entry in old.infolist():
