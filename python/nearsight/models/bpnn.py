@@ -157,7 +157,7 @@ class BPNN(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(
-        self, graphs: Iterable[Graph], output_scale: float, source: Any = None
+        self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
         """Set shift and scale so that every symmetry function has mean 0 and spread 1 over `graphs`.
 
