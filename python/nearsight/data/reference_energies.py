@@ -61,7 +61,7 @@ def reference_energies(
     isolated = _isolated_atoms(frames)
     missing = [symbol for symbol in species if symbol not in isolated]
     if choice == LEAST_SQUARES or (choice == "auto" and missing):
-        return ReferenceEnergies(_least_squares(frames, species), LEAST_SQUARES)
+        return ReferenceEnergies(fit_energies(frames, species), LEAST_SQUARES)
     if missing:
         raise DataError(
             f"data.reference_energies is isolated_atoms, but no frame holds an isolated "
@@ -85,8 +85,10 @@ def _isolated_atoms(frames: Sequence[Frame]) -> dict[str, float]:
     return energies
 
 
-def _least_squares(frames: Sequence[Frame], species: Sequence[str]) -> dict[str, float]:
-    """Fit of E = Σ n_s E0_s.
+def fit_energies(
+    frames: Sequence[Frame], species: Sequence[str], reference: ReferenceEnergies | None = None
+) -> dict[str, float]:
+    """Least-squares energy per species, eV: of E = Σ n_s e_s, or of E - ΣE0 if reference energies are given.
 
     Where the compositions leave a direction free (all frames H2O), the solution closest to one common energy
     per atom is taken, so that no species gets an arbitrary share.
@@ -96,6 +98,8 @@ def _least_squares(frames: Sequence[Frame], species: Sequence[str]) -> dict[str,
         return dict.fromkeys(species, 0.0)
     counts = np.array([[frame.symbols.count(symbol) for symbol in species] for frame in frames], dtype=float)
     energies = np.array([frame.labels[keys.ENERGY] for frame in frames])
+    if reference is not None:
+        energies = energies - [reference.total(frame.symbols) for frame in frames]
     mean = energies.sum() / counts.sum()
     deviation = np.linalg.lstsq(counts, energies - mean * counts.sum(axis=1), rcond=1e-10)[0]
     return {symbol: float(mean + value) for symbol, value in zip(species, deviation)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
 
 @dataclass(frozen=True)
 class Batch:
-    """B frames as one graph with their targets in double; n atoms.
+    """B frames as one graph with their targets, in double; n atoms.
 
     Attributes:
-        graph: edge vectors in the precision of training.
+        graph: of all frames.
         num_atoms: [B] atoms per frame, double.
         targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
         present: target → [B] 1 where the frame has it, else 0.
@@ -31,10 +31,6 @@ class Batch:
     num_atoms: Tensor
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
-
-    def to(self, dtype: torch.dtype) -> Batch:
-        """The batch with edge vectors of another precision; targets stay in double."""
-        return replace(self, graph=self.graph.to(dtype))
 
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:

@@ -115,7 +115,6 @@ class TrainingConfig(_Section):
     early_stopping: Count | None = None
     loss: LossConfig = LossConfig()
     backend: Literal["auto", "native", "torch"] = "auto"
-    precision: Literal["double", "single"] = "double"
     threads: Count | None = None
 
 

@@ -20,7 +20,6 @@ from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import NearsightError
-from nearsight.models import training_module
 from nearsight.training.batches import Batch, batch_order, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, write_checkpoint
 from nearsight.training.config import Config
@@ -68,25 +67,26 @@ class Trainer:
     Args:
         config: of the run.
         model: from `build_model`, with fitted statistics.
+        module: its `training_module`.
         data: training and validation sets.
         loss: what is minimized.
         logbook: of the run directory.
-        facts: what else goes into every checkpoint (buffers of the model, species, reference energies, hashes
-            of the data, …).
+        facts: what else goes into every checkpoint (species, reference energies, hashes of the data, …).
     """
 
     def __init__(
         self,
         config: Config,
         model: nn.Module,
+        module: nn.Module,
         data: TrainingData,
         loss: Loss,
         logbook: Logbook,
         facts: dict[str, Any],
     ):
         self.config, self.options = config, config.training
-        self.model, self.data, self.loss, self.logbook, self.facts = model, data, loss, logbook, facts
-        self.module = training_module(model, self.options.backend)
+        self.model, self.module, self.data = model, module, data
+        self.loss, self.logbook, self.facts = loss, logbook, facts
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
         )
@@ -98,8 +98,8 @@ class Trainer:
     # ---- state ----------------------------------------------------------------------------------
 
     def load(self, content: dict[str, Any]) -> None:
-        """Continue from a checkpoint; the model already has its buffers (see `run.restore_model`)."""
-        _assign(list(self.model.parameters()), content["parameters"])
+        """Continue from a checkpoint."""
+        self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.learning_rate.load(content["learning_rate"])
         self.average = [tensor.clone() for tensor in content["average"]]
@@ -112,7 +112,7 @@ class Trainer:
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True),
             "state": asdict(self.state),
-            "parameters": [parameter.detach() for parameter in self.model.parameters()],
+            "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.state(),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from nearsight import keys
 from nearsight.couple import evaluate
-from nearsight.data import Frame, plausibility_warnings, report_table, summarize, write_split
+from nearsight.data import Frame, fit_energies, plausibility_warnings, report_table, summarize, write_split
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
 from nearsight.models import build_model, training_module
@@ -30,7 +30,6 @@ MODEL_FILE = "model.pt"
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
 _SCALE_FRAMES = 4
 _SMALLEST_FORCE = 1e-3  # eV/Å; frames of isolated atoms have none
-_DTYPES = {"double": torch.float64, "single": torch.float32}
 
 
 def train(
@@ -81,21 +80,18 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     }
     loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
     _describe(logbook, model, loss)
-    if content:
-        _restore(model, content["buffers"])
-    else:
-        _fit_statistics(model, batches["training"], loss)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    dtype = _DTYPES[config.training.precision]
-    model.to(dtype)
-    batches = {name: [batch.to(dtype) for batch in members] for name, members in batches.items()}
+    module = training_module(model, config.training.backend)
+    if not content:
+        _fit_statistics(model, module, batches["training"], loss)
+        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
     trainer = Trainer(
         config,
         model,
+        module,
         TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference),
         loss,
         logbook,
-        facts={"buffers": buffers, **_facts(sets)},
+        _facts(sets),
     )
     if dry_run:
         _try_one_batch(trainer, logbook)
@@ -117,23 +113,18 @@ def _build(config: Config, species: list[str]) -> nn.Module:
         raise ConfigError(f"model: {error}.") from error
 
 
-def _fit_statistics(model: nn.Module, batches: list[Batch], loss: Loss) -> None:
-    """Fit descriptor statistics, and an output scale (eV) that gives the random network forces of the data's size.
+def _fit_statistics(model: nn.Module, module: nn.Module, batches: list[Batch], loss: Loss) -> None:
+    """Fit descriptor statistics, and an output scale (eV) that gives random networks forces of the data's size.
 
-    The scale is measured on a few frames: the outputs are proportional to it.
+    It is measured on a few frames: the outputs are proportional to it.
     """
     step = max(1, len(batches) // _STATISTICS_FRAMES)
     graphs = [batch.graph for batch in batches[::step]]
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
-    model.fit_statistics(few, 1.0)
-    squares = [float((evaluate(model, graph, model.couple).forces ** 2).mean()) for graph in few]
+    model.fit_statistics(few, 1.0, source=module)
+    squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
-    model.fit_statistics(graphs, scale)
-
-
-def _restore(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+    model.fit_statistics(graphs, scale, source=module)
 
 
 def _facts(sets: Sets) -> dict[str, Any]:
@@ -188,7 +179,7 @@ def _finish(config: Config, logbook: Logbook, sets: Sets, batches: dict[str, lis
 
     content = read_checkpoint(logbook.folder / FOLDER / BEST)
     model = restore_model(content)
-    module = training_module(model.to(_DTYPES[config.training.precision]), config.training.backend)
+    module = training_module(model, config.training.backend)
     metrics, parity = {}, {}
     for name, frames in named(sets).items():
         predictions = _predict(module, model, frames, batches[name], config.training.batch_size, sets)
@@ -217,14 +208,10 @@ def _predict(
 
 
 def restore_model(content: dict[str, Any]) -> nn.Module:
-    """The model of a checkpoint with its averaged weights, in double.
-
-    Buffers are kept in double whatever the precision of training: rounded constants of the descriptors would
-    differ from the exact ones that other backends make from the metadata.
-    """
+    """The model of a checkpoint with its averaged weights."""
     config = parse_config(content["config"])
     model = build_model(config.model, content["species"])
-    _restore(model, content["buffers"])
+    model.load_state_dict(content["model"])
     with torch.no_grad():
         for parameter, average in zip(model.parameters(), content["average"]):
             parameter.copy_(average)
