@@ -62,7 +62,9 @@ def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str
     keys = ("positions", "species", "cell", "pbc")
     graph = make_graph(*(structure[key] for key in keys), metadata["cutoff"]).to(dtype=torch.float64)
     results = evaluate(module, graph, metadata["couple"])
-    reference = sum(metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"])
+    reference = sum(
+        metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]
+    )
     return structure | {
         "readouts": {name: values.tolist() for name, values in results.readouts.items()},
         "energy": float(results.energy) + reference,

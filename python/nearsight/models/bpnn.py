@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -157,7 +158,7 @@ class BPNN(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(
-        self, graphs: Iterable[Graph], output_scale: float, source: Any = None
+        self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
         """Set shift and scale so that every symmetry function has mean 0 and spread 1 over `graphs`.
 
@@ -174,6 +175,17 @@ class BPNN(nn.Module):
                 network.shift.copy_(mean)
                 network.scale.copy_(1.0 / torch.sqrt(square / count).clamp(min=_SMALLEST_SPREAD))
         self.output_scale.fill_(output_scale)
+
+    @torch.no_grad()
+    def set_mean_energies(self, energies: Mapping[str, float]) -> None:
+        """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
+
+        Of a hamiltonian the diagonal starts there. Call it after `fit_statistics`.
+        """
+        states = math.isqrt(2 * self.output_scale.numel())
+        diagonal = torch.eye(states, dtype=torch.float64)[tuple(torch.triu_indices(states, states))]
+        for symbol, network in zip(self.species, self.networks):
+            network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of weights.safetensors by their names in docs/file_format.md."""
