@@ -84,7 +84,6 @@ def case_input(case: Case, index: int) -> list[str]:
         f"units {case.units}",
         f"atom_style {case.atom_style}",
         f"boundary {boundary}",
-        "atom_modify map yes",
         *case.before_box,
         f"read_data data.{index}",
         "neighbor 0.5 bin",

