@@ -120,7 +120,7 @@ void PairMLP::settings(int narg, char** arg) {
 }
 
 void PairMLP::coeff(int narg, char** arg) {
-  if (narg < 4 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0) {
+  if (narg < 4) {  // LAMMPS itself checks the two stars
     error->all(FLERR,
                "pair_style mlp takes one line 'pair_coeff * * model.pt' and then one element per atom type");
   }

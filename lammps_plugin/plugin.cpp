@@ -10,13 +10,13 @@
 #include <lmptype.h>
 #include <mpi.h>
 
+#include <cstdio>
 #include <string>
 
 // The C API of LAMMPS (library.h), as far as it is used here.
 extern "C" {
 int lammps_version(void* handle);
 int lammps_extract_setting(void* handle, const char* keyword);
-void lammps_error(void* handle, int error_type, const char* text);
 }
 
 namespace {
@@ -41,7 +41,7 @@ constexpr bool built_with_open_mpi = false;
 #endif
 
 std::string mpi_library() {
-  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  char text[16384];  // more than any MPI's MPI_MAX_LIBRARY_VERSION_STRING: the one that runs may be another
   int length = 0;
   MPI_Get_library_version(text, &length);
   const std::string version(text, length);
@@ -72,20 +72,20 @@ std::string mismatch(void* lammps) {
   return "";
 }
 
-[[noreturn]] void fail(void* lammps, const std::string& sentence) {
-  constexpr int error_on_all_ranks = 2;
-  lammps_error(lammps, error_on_all_ranks, sentence.c_str());  // prints, but catches its own exception
-  throw LAMMPS_NS::LAMMPSException("ERROR: " + sentence);
+// LAMMPS prints what its own Error class throws before it throws; the C API offers no way to do both.
+[[noreturn]] void fail(void* lammps, const std::string& reason) {
+  const std::string sentence = "ERROR: pair_style mlp: " + reason;
+  if (lammps_extract_setting(lammps, "world_rank") == 0) std::fprintf(stderr, "%s\n", sentence.c_str());
+  throw LAMMPS_NS::LAMMPSException(sentence);
 }
 
 void* create_pair(void* lammps) {
   const std::string problem = mismatch(lammps);
-  if (!problem.empty()) fail(lammps, "pair_style mlp: " + problem);
+  if (!problem.empty()) fail(lammps, problem);
   // Found through the RPATH; stays open, so that `clear` and `plugin unload` leave no dangling code behind.
   void* library = dlopen("libnearsight_pair_mlp.so", RTLD_NOW | RTLD_LOCAL);
   void* create = library ? dlsym(library, "nearsight_create_pair") : nullptr;
-  if (!create)
-    fail(lammps, std::string("pair_style mlp: the nearsight installation is damaged: ") + dlerror());
+  if (!create) fail(lammps, std::string("the nearsight installation is damaged: ") + dlerror());
   return reinterpret_cast<CreateFunction>(create)(lammps);
 }
 
