@@ -17,6 +17,24 @@ namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::unsupported, what); }
 
+/// The sentence in an error of libtorch: without the C++ backtrace, and of TorchScript's own trace the last line.
+std::string sentence(const std::exception& e) {
+  const auto* const error = dynamic_cast<const c10::Error*>(&e);
+  std::string text = error ? error->what_without_backtrace() : e.what();
+  text.erase(text.find_last_not_of(" \n") + 1);
+  if (text.find("TorchScript interpreter") != std::string::npos) text.erase(0, text.rfind('\n') + 1);
+  return text;
+}
+
+/// Parameters and floating-point buffers to one dtype; integers and masks stay (Module::to would convert them too).
+void convert(torch::jit::Module& module, at::ScalarType dtype) {
+  const auto change = [dtype](at::Tensor tensor) {
+    if (tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
+  };
+  for (const auto& parameter : module.parameters()) change(parameter);
+  for (const auto& buffer : module.buffers()) change(buffer);
+}
+
 class TorchScriptWorker final : public Worker {
  public:
   TorchScriptWorker(torch::jit::Module module, at::ScalarType dtype, std::vector<ModelFile::Readout> readouts)
@@ -28,8 +46,10 @@ class TorchScriptWorker final : public Worker {
       const auto result = module_.forward({tensors.species, tensors.edges, vectors_,
                                            static_cast<std::int64_t>(graph.num_rows)});
       collect(result, graph.num_rows, readouts);
-    } catch (const c10::Error& e) {
-      fail(std::string("the TorchScript module failed: ") + e.what_without_backtrace());
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& e) {
+      fail("the TorchScript module failed: " + sentence(e));
     }
   }
 
@@ -53,8 +73,8 @@ class TorchScriptWorker final : public Worker {
         const auto g = gradient.to(at::kDouble).contiguous();
         std::copy_n(g.data_ptr<double>(), edge_gradients.size(), edge_gradients.begin());
       }
-    } catch (const c10::Error& e) {
-      fail(std::string("the TorchScript module cannot be differentiated: ") + e.what_without_backtrace());
+    } catch (const std::exception& e) {
+      fail("the TorchScript module cannot be differentiated: " + sentence(e));
     }
     outputs_.clear();
   }
@@ -138,7 +158,7 @@ class TorchScriptPotential final : public Potential {
   std::unique_ptr<Worker> make_worker(bool double_precision) const override {
     const auto dtype = double_precision ? at::kDouble : at::kFloat;
     auto module = module_.deepcopy();
-    module.to(dtype);
+    convert(module, dtype);
     return std::make_unique<TorchScriptWorker>(std::move(module), dtype, readouts_);
   }
 
@@ -156,10 +176,8 @@ extern "C" __attribute__((visibility("default"))) nearsight::Potential* nearsigh
     const nearsight::ModelFile& file, std::string& error) {
   try {
     return new nearsight::TorchScriptPotential(file);
-  } catch (const c10::Error& e) {
-    error = std::string("libtorch cannot load the module: ") + e.what_without_backtrace();
   } catch (const std::exception& e) {
-    error = std::string("libtorch cannot load the module: ") + e.what();
+    error = "libtorch cannot load the module: " + nearsight::sentence(e);
   }
   return nullptr;
 }

@@ -1,0 +1,89 @@
+#pragma once
+// The hot loops of ACSF descriptors and small dense networks, compiled once per instruction set (see csrc/CMakeLists.txt).
+// Only plain structs and pointers cross this line, so that no template of the standard library is instantiated there.
+
+namespace nearsight {
+namespace bpnn {
+
+enum class CutoffFunction { cos, tanh3, poly1, poly2, poly3, poly4 };
+enum class Activation { tanh, silu, linear };
+
+constexpr int kPad = 16;         // every run of neighbors and every row of a matrix is padded to this many elements
+constexpr int kMaxTerms = 16;    // angular terms per group
+constexpr int kMaxExponents = 8; // radial exponents per group
+
+/// Neighbors within one cutoff, sorted by species, one array per quantity. Padding entries have zero weight.
+template <class T>
+struct Shell {
+  T cutoff;
+  int num_species;
+  int stride;        // padded number of neighbors
+  const int* first;  // [num_species] start of a species, a multiple of kPad
+  const int* count;  // [num_species]
+  int num_exponents;
+  const T *eta, *shift;                       // [num_exponents]
+  T *x, *y, *z, *r;                           // [stride] given
+  T *inv_r, *fc, *dfc;                        // [stride] by prepare()
+  T *weight, *dweight;                        // [num_exponents][stride] exp(-eta (r - shift)^2) fc and its derivative
+  T *gx, *gy, *gz, *gr;                       // [stride] adjoints of the vector and of r; tangents of x, y, z and r
+};
+
+/// G2 functions of one neighbor species.
+template <class T>
+struct RadialGroup {
+  int shell, species, num_functions;
+  const T *eta, *shift;
+  const int* out;  // [num_functions] feature number
+};
+
+/// (1 + lambda cos)^zeta
+template <class T>
+struct AngularTerm {
+  T lambda, zeta;
+  int integer_zeta;  // 0: zeta is not an integer up to 256
+  bool new_base;     // lambda differs from the term before
+};
+
+/// G4 (narrow) or G5 functions of one pair of neighbor species: all terms times all exponents.
+template <class T>
+struct AngularGroup {
+  int shell, species1, species2;
+  bool narrow;
+  int num_exponents, num_terms;
+  const int* exponent;  // [num_exponents] index into the shell's
+  const AngularTerm<T>* terms;
+  const T* prefactor;  // [num_terms] 2^(1 - zeta)
+  const int* out;      // [num_exponents][num_terms] feature number, -1: not wanted
+};
+
+/// All functions of one center species.
+template <class T>
+struct Functions {
+  CutoffFunction cutoff_function;
+  int num_features, num_shells, num_radial, num_angular;
+  const RadialGroup<T>* radial;
+  const AngularGroup<T>* angular;
+};
+
+template <class T>
+struct Kernels {
+  /// Fills inv_r, fc, dfc, weight, dweight; clears the adjoints.
+  void (*prepare)(CutoffFunction, Shell<T>&);
+  /// features[num_features] of the center.
+  void (*features)(const Functions<T>&, const Shell<T>* shells, T* features);
+  /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for cotangents[num_features].
+  void (*reverse)(const Functions<T>&, Shell<T>* shells, const T* cotangents);
+  /// tangents[num_features] = directional derivative along the vectors that stand in gx, gy, gz.
+  void (*tangent)(const Functions<T>&, Shell<T>* shells, T* tangents);
+  /// c[rows, columns] = a[rows, inner] b[inner, columns] + bias; columns and all leading dimensions padded.
+  void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c, int ldc);
+  /// z -> activation(z), derivative; count padded.
+  void (*activate)(Activation, int count, T* z, T* derivative);
+};
+
+/// Tables of the instruction set that this machine has (or that NEARSIGHT_ISA in the environment asks for).
+template <class T>
+const Kernels<T>& kernels();
+
+}  // namespace bpnn
+}  // namespace nearsight

@@ -1,0 +1,6 @@
+"""Couple: from the readouts of all atoms to the total energy, and from there to forces and virial."""
+
+from nearsight.couple.couples import KINDS, build_couple
+from nearsight.couple.evaluate import Results, evaluate
+
+__all__ = ["KINDS", "Results", "build_couple", "evaluate"]

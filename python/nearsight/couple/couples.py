@@ -1,0 +1,98 @@
+"""The kinds of couple: scriptable modules from the readouts of a batch to the energy of every frame.
+
+Reference energies are not included; the host adds them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nearsight.errors import ConfigError
+from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
+
+
+def sum_frames(values: Tensor, frame: Tensor, num_frames: int) -> Tensor:
+    """Sum values[n, ...] over the atoms of each frame, in double."""
+    values = values.to(torch.float64)
+    sums = torch.zeros([num_frames] + list(values.shape[1:]), dtype=torch.float64, device=values.device)  # noqa: RUF005
+    return sums.index_add(0, frame, values)
+
+
+class SumCouple(nn.Module):
+    """The energy is the sum of the readout `energy`."""
+
+    readout = READOUT_ENERGY
+
+    def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
+        """Return the energy [num_frames] in eV, in double."""
+        return sum_frames(readouts["energy"], frame, num_frames)
+
+
+class EigenstateCouple(nn.Module):
+    """The energy is eigenvalue number `state`, in ascending order, of the summed readout `hamiltonian`."""
+
+    readout = READOUT_HAMILTONIAN
+
+    def __init__(self, states: int, state: int):
+        super().__init__()
+        if not 0 <= state < states:
+            raise ConfigError(f"couple 'eigenstate' has states 0 to {states - 1}, found state {state}")
+        upper = torch.triu_indices(states, states)
+        places = torch.zeros(states, states, dtype=torch.int64)
+        places[upper[0], upper[1]] = torch.arange(upper.size(1))
+        places[upper[1], upper[0]] = torch.arange(upper.size(1))
+        self.register_buffer("places", places)
+        self.state = state
+
+    def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
+        """Return the energy [num_frames] in eV, in double."""
+        sums = sum_frames(readouts["hamiltonian"], frame, num_frames)
+        return eigenvalue(sums[:, self.places], self.state)
+
+
+def eigenvalue(matrices: Tensor, state: int, smallest_gap: float = 1e-8) -> Tensor:
+    """Return eigenvalue number `state` of symmetric matrices[F, S, S]; twice differentiable.
+
+    With the eigenvectors held fixed, second-order perturbation theory around the present matrix is a
+    polynomial in the matrix whose value and first two derivatives are those of the eigenvalue:
+    E = M_kk + Σ_m (M_km - M_km⁰)² / (E_k - E_m), M = Vᵀ H V. The first derivative is u_k u_kᵀ
+    (Hellmann-Feynman); no gap enters it, since the squared term is exactly 0 there, so that it is finite
+    where states are degenerate.
+    """
+    with torch.no_grad():
+        levels, vectors = torch.linalg.eigh(matrices)
+        # The clone keeps TorchScript from sharing this constant with `present` as a common subexpression.
+        constant = _row(matrices.clone(), vectors, state)
+        gaps = levels[:, state : state + 1] - levels
+        weights = gaps / (gaps**2 + smallest_gap**2)
+    present = _row(matrices, vectors, state)
+    return present[:, state] + ((present - constant) ** 2 * weights).sum(1)
+
+
+def _row(matrices: Tensor, vectors: Tensor, state: int) -> Tensor:
+    """Return row `state` of Vᵀ H V, [F, S]."""
+    return ((matrices @ vectors[:, :, state : state + 1]) * vectors).sum(1)
+
+
+KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple}
+
+
+def build_couple(couple: dict[str, Any]) -> nn.Module:
+    """Return the module for a `couple` record of docs/file_format.md; its `readout` names what it needs.
+
+    Raises:
+        ConfigError: the kind is unknown, or its parameters are not right.
+    """
+    parameters = {key: value for key, value in couple.items() if key != "kind"}
+    kind = couple.get("kind")
+    if kind not in KINDS:
+        raise ConfigError(f"couple kind {kind!r} is unknown to this nearsight; it knows {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](**parameters)
+    except TypeError:
+        raise ConfigError(
+            f"couple {kind!r} was given the parameters {sorted(parameters)}, which do not fit it"
+        ) from None

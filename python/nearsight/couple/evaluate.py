@@ -1,0 +1,52 @@
+"""Forward, couple, reverse: energy, forces and virial of a batch from any module of the contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nearsight.couple.couples import build_couple, sum_frames
+from nearsight.errors import ConfigError
+from nearsight.neighbors import Graph
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a model gives for a batch of frames; energies and their derivatives are in double."""
+
+    energy: Tensor  # [num_frames] eV, without reference energies
+    forces: Tensor  # [n, 3] eV/Å
+    virial: Tensor  # [num_frames, 3, 3] eV, -dE/dstrain, symmetric
+    readouts: dict[str, Tensor]  # [n, ...] eV
+
+
+def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_graph: bool = False) -> Results:
+    """Evaluate a model; `create_graph` makes forces and virial differentiable by the parameters.
+
+    Raises:
+        ConfigError: the couple is unknown or needs a readout that the module does not have.
+    """
+    joint = build_couple(couple).to(graph.edge_vectors.device)
+    vectors = graph.edge_vectors.detach().requires_grad_(True)
+    readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
+    if joint.readout not in readouts:
+        raise ConfigError(
+            f"couple {couple['kind']!r} needs the readout {joint.readout!r}, "
+            f"but the model gives {', '.join(readouts)}"
+        )
+    energy = joint(readouts, graph.frame, graph.num_frames)
+    (gradient,) = torch.autograd.grad(energy.sum(), vectors, create_graph=create_graph)
+    if not create_graph:
+        energy = energy.detach()
+        readouts = {name: values.detach() for name, values in readouts.items()}
+
+    gradient = gradient.to(torch.float64)
+    center, neighbor = graph.edge_index
+    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradient.device)
+    forces = forces.index_add(0, center, gradient).index_add(0, neighbor, -gradient)
+    outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradient.unsqueeze(1)
+    virial = -sum_frames(outer, graph.frame.index_select(0, center), graph.num_frames)
+    return Results(energy, forces, 0.5 * (virial + virial.transpose(1, 2)), readouts)

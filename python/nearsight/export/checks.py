@@ -1,0 +1,102 @@
+"""The check structures of a model file, with what the module gave for them at export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nearsight.couple import evaluate
+from nearsight.neighbors import make_graph
+
+RELATIVE = 1e-10
+ABSOLUTE = 1e-12  # eV, eV/Å; below it a number is round-off of larger ones that cancel
+ROUNDING = 1e-14  # of a total energy with its reference energies
+_SHORTEST = 1.0  # Å between atoms of a check structure
+_QUANTITIES = ("energy", "forces", "virial")
+
+
+def _scatter(rng: np.random.Generator, count: int, box: np.ndarray, periodic: bool) -> np.ndarray:
+    """Return random positions [count, 3] in the box (rows: vectors), none too close to another."""
+    images = (
+        np.array([[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)]) @ box * periodic
+    )
+    positions = np.zeros((0, 3))
+    while len(positions) < count:
+        candidate = rng.random(3) @ box
+        vectors = positions[:, None] + images - candidate
+        if (np.linalg.norm(vectors, axis=2) > _SHORTEST).all():
+            positions = np.vstack([positions, candidate])
+    return positions
+
+
+def structures(num_species: int, cutoff: float) -> list[dict[str, Any]]:
+    """Return a triclinic cell smaller than two cutoffs, a cluster with a lone atom, and a molecule."""
+    rng = np.random.default_rng(20240229)
+    side = max(0.9 * cutoff, 3.0)
+    cell = side * np.array([[1.0, 0.0, 0.0], [0.25, 0.95, 0.0], [-0.2, 0.3, 1.05]])
+    cube = np.eye(3) * max(0.6 * cutoff, 3.0)
+    cluster = np.vstack([_scatter(rng, 4, cube, False), [[0.0, 0.0, 20.0 + 3.0 * cutoff]]])
+    open_cell = np.zeros((3, 3))
+    frames = [
+        ("triclinic", _scatter(rng, 8, cell, True), cell, True),
+        ("lone atom", cluster, open_cell, False),
+        ("molecule", _scatter(rng, 7, cube, False), open_cell, False),
+    ]
+    return [
+        {
+            "name": name,
+            "positions": positions.tolist(),
+            "species": rng.permutation(np.arange(len(positions)) % num_species).tolist(),
+            "cell": box.tolist(),
+            "pbc": [periodic] * 3,
+        }
+        for name, positions, box, periodic in frames
+    ]
+
+
+def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the structure with the module's readouts, energy (with references), forces, virial."""
+    keys = ("positions", "species", "cell", "pbc")
+    graph = make_graph(*(structure[key] for key in keys), metadata["cutoff"]).to(dtype=torch.float64)
+    results = evaluate(module, graph, metadata["couple"])
+    reference = sum(
+        metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]
+    )
+    return structure | {
+        "readouts": {name: values.tolist() for name, values in results.readouts.items()},
+        "energy": float(results.energy) + reference,
+        "reference_energy": reference,
+        "forces": results.forces.tolist(),
+        "virial": results.virial[0].tolist(),
+    }
+
+
+def native_results(path: str, structure: dict[str, Any]) -> dict[str, Any]:
+    """Return energy, forces and virial of the native core for the structure."""
+    from nearsight.lib import _core
+
+    evaluator = _core.Evaluator(path, backend="native", precision="double")
+    return evaluator.evaluate(
+        np.array(structure["positions"]),
+        np.array(structure["species"], dtype=np.int32),
+        np.array(structure["cell"]),
+        np.array(structure["pbc"]),
+    )
+
+
+def disagreement(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Return a sentence on the first quantity that differs beyond the tolerance, or None."""
+    for quantity in _QUANTITIES:
+        a, b = np.asarray(expected[quantity]), np.asarray(found[quantity])
+        largest = np.abs(a - b).max()
+        size = np.abs(a - expected["reference_energy"] if quantity == "energy" else a).max()
+        allowed = RELATIVE * size + ABSOLUTE + ROUNDING * np.abs(a).max()
+        if not largest <= allowed:  # also when it is NaN
+            name = expected["name"]
+            return (
+                f"{quantity} of the check structure '{name}' differs by {largest:.3g}, allowed {allowed:.3g}"
+            )
+    return None

@@ -1,0 +1,53 @@
+"""The table that `nearsight info` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+
+def describe(metadata: dict[str, Any]) -> Table:
+    """Return the metadata of a model file as a table for the console."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _rows(metadata):
+        table.add_row(name, value)
+    return table
+
+
+def _rows(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "architecture", metadata["architecture"]
+    yield "backends", "native, torchscript" if metadata["native"] else "torchscript"
+    yield "species", " ".join(metadata["species"])
+    yield "cutoff", f"{metadata['cutoff']:g} Å × {metadata['num_interactions']} interaction layer(s)"
+    yield "readouts", ", ".join(f"{r['name']} ({r['columns']})" for r in metadata["readouts"])
+    yield "couple", _flat(metadata["couple"])
+    energies = ", ".join(
+        f"{symbol} {value:.6f} eV" for symbol, value in metadata["reference_energies"].items()
+    )
+    yield "reference energies", f"{energies} ({metadata['reference_energies_source']})"
+    for name, value in metadata["hyperparameters"].items():
+        yield name, _counts(value) if name == "symmetry_functions" else str(value)
+    yield "units", _flat(metadata["units"])
+    yield "dtype", metadata["dtype"]
+    for name, value in metadata["provenance"].items():
+        yield f"provenance: {name}", _flat(value) if isinstance(value, dict) else str(value)
+    yield "versions", _flat(metadata["versions"])
+    yield "format version", str(metadata["format_version"])
+
+
+def _flat(record: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in record.items())
+
+
+def _counts(functions: dict[str, list[dict[str, Any]]]) -> str:
+    """Return how many symmetry functions of each kind every species has."""
+    lines = []
+    for symbol, records in functions.items():
+        kinds = [record["kind"] for record in records]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        lines.append(f"{symbol}: {len(kinds)} ({counts})")
+    return "; ".join(lines)
