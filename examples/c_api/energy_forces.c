@@ -1,0 +1,65 @@
+/* Energy (eV) and forces (eV/A) of the first frame of an extended XYZ file, through the C API of nearsight.
+ *   nearsight-energy-forces model.pt frame.xyz [mixed|double]
+ * The comment line may hold Lattice="ax ay az bx by bz cx cy cz", periodic unless pbc="..." says otherwise.
+ */
+#include <nearsight.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void check(int ok, const char* message) {
+  if (ok) return;
+  fprintf(stderr, "%s\n", message);
+  exit(1);
+}
+
+int main(int argc, char** argv) {
+  check(argc >= 3, "usage: nearsight-energy-forces model.pt frame.xyz [mixed|double]");
+  ns_model* model = NULL;
+  check(ns_model_load(argv[1], NS_BACKEND_AUTO, &model) == NS_OK, ns_last_error());
+
+  /* the frame */
+  FILE* file = fopen(argv[2], "r");
+  char line[4096], symbol[8], pbc[3] = {'T', 'T', 'T'};
+  check(file && fgets(line, sizeof line, file), "the XYZ file cannot be read");
+  const int n = atoi(line);
+  check(n > 0 && fgets(line, sizeof line, file),
+        "the XYZ file must begin with the number of atoms and a comment");
+  double h[9];
+  const char *lattice = strstr(line, "Lattice=\""), *directions = strstr(line, "pbc=\"");
+  const int cell = lattice && sscanf(lattice, "Lattice=\"%lf%lf%lf%lf%lf%lf%lf%lf%lf", h, h + 1, h + 2, h + 3,
+                                     h + 4, h + 5, h + 6, h + 7, h + 8) == 9;
+  if (directions) sscanf(directions, "pbc=\"%c %c %c", pbc, pbc + 1, pbc + 2);
+  int* species = malloc(n * sizeof *species);
+  double *x = malloc(3 * n * sizeof *x), *forces = calloc(3 * n, sizeof *forces);
+  for (int i = 0; i < n; ++i) {
+    check(fgets(line, sizeof line, file) &&
+              sscanf(line, "%7s%lf%lf%lf", symbol, x + 3 * i, x + 3 * i + 1, x + 3 * i + 2) == 4,
+          "the XYZ file needs one line per atom: symbol x y z");
+    species[i] = ns_model_find_species(model, symbol);
+    check(species[i] >= 0, "the model does not know an element of the XYZ file");
+  }
+  fclose(file);
+
+  /* the evaluation */
+  ns_options options = {sizeof options, NS_PRECISION_MIXED, NS_DEVICE_AUTO, 1, 0.0};
+  if (argc > 3 && strcmp(argv[3], "double") == 0) options.precision = NS_PRECISION_DOUBLE;
+  ns_evaluator* evaluator = NULL;
+  check(ns_evaluator_create(model, &options, NULL, &evaluator) == NS_OK, ns_last_error());
+  const ns_system system = {sizeof system,
+                            n,
+                            x,
+                            species,
+                            cell ? h : NULL,
+                            {cell && pbc[0] == 'T', cell && pbc[1] == 'T', cell && pbc[2] == 'T'}};
+  ns_results results = {.struct_size = sizeof results, .forces = forces};
+  check(ns_evaluate_system(evaluator, &system, &results) == NS_OK, ns_last_error());
+
+  printf("%.17g\n", results.energy);
+  for (int i = 0; i < n; ++i)
+    printf("%.17g %.17g %.17g\n", forces[3 * i], forces[3 * i + 1], forces[3 * i + 2]);
+  ns_evaluator_free(evaluator);
+  ns_model_free(model);
+  free(species), free(x), free(forces);
+  return 0;
+}

@@ -1,0 +1,94 @@
+// pair_style mlp: machine-learned potentials in LAMMPS, on the C API of nearsight.
+//
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+#include <nearsight.h>
+#include <pair.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace LAMMPS_NS {
+
+class PairMLP : public Pair {
+ public:
+  explicit PairMLP(LAMMPS* lmp);
+  ~PairMLP() override;
+
+  void settings(int narg, char** arg) override;
+  void coeff(int narg, char** arg) override;
+  void init_style() override;
+  double init_one(int itype, int jtype) override;
+  void compute(int eflag, int vflag) override;
+
+  void write_restart(FILE* file) override;
+  void read_restart(FILE* file) override;
+  void write_restart_settings(FILE* file) override;
+  void read_restart_settings(FILE* file) override;
+
+  void* extract(const char* name, int& dim) override;
+  void* extract_peratom(const char* name, int& columns) override;
+  double memory_usage() override;
+
+ private:
+  struct Release {
+    void operator()(ns_model* model) const { ns_model_free(model); }
+    void operator()(ns_evaluator* evaluator) const { ns_evaluator_free(evaluator); }
+  };
+
+  // An array that the core adds to: LAMMPS' own one where the units agree, else a work array in eV and Å that
+  // is converted and added afterwards.
+  class Output {
+   public:
+    double* open(double* target, std::size_t count, double unit);
+    void close(double unit);
+    double memory_usage() const { return static_cast<double>(work_.capacity() * sizeof(double)); }
+
+   private:
+    double* target_ = nullptr;
+    std::size_t count_ = 0;
+    std::vector<double> work_;
+  };
+
+  void require_model();
+  bool load_model();
+  std::string first_problem(ns_status status);
+  void map_types();
+  std::vector<std::string> model_species() const;
+  void allocate();
+  void check_host();
+  void check_masses();
+  void check_bonded_neighbors();
+  void create_evaluator();
+  void announce();
+  ns_domain make_domain();
+  void update_centers();
+  void check_results(ns_status status, const ns_results& results);
+  std::vector<std::string> read_strings(FILE* file);
+
+  ns_precision precision_ = NS_PRECISION_MIXED;
+  ns_backend backend_ = NS_BACKEND_AUTO;
+  ns_device device_ = NS_DEVICE_AUTO;
+
+  std::string model_path_;
+  std::vector<std::string> element_of_type_;  // [types], "NULL" where the model does not see the type
+  std::vector<int> species_of_type_;          // [types + 1], -1 where the model does not see the type
+  std::unique_ptr<ns_model, Release> model_;
+  std::unique_ptr<ns_evaluator, Release> evaluator_;
+  std::string problem_;  // why there is no model, after a restart file whose model is gone
+  int threads_ = 0;      // of evaluator_
+  bool announced_ = false;
+  double energy_unit_ = 1;  // LAMMPS' energy per eV; lengths are Å in all units that are accepted
+
+  std::vector<int> species_;   // [atoms]
+  std::vector<int> centers_;   // with several interactions: owned atoms and the ghosts whose readouts matter
+  std::vector<char> reached_;  // [atoms] work array of update_centers
+  bigint centers_step_ = -1;   // the step of the neighbor list that centers_ was made from
+  Output forces_, virials_;
+
+  int want_energy_ = 0;                // set by fix pair for the steps at which it needs the next array
+  std::vector<double> atom_energies_;  // [owned] energy per atom for fix pair, LAMMPS' units
+};
+
+}  // namespace LAMMPS_NS

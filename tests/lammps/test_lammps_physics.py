@@ -1,0 +1,124 @@
+"""Derivatives by LAMMPS' own differences, units, and the pair style beside others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from lammps_harness import Case, Result, run_cases, run_script, write_data
+from lammps_systems import grid, orthogonal
+
+from nearsight.units import KCAL_PER_MOL
+
+
+def mlp(model: Path, words: str = "precision double") -> tuple[str, str]:
+    return f"pair_style mlp {words}", f"pair_coeff * * {model} O H"
+
+
+@pytest.mark.parametrize(("model", "ranks"), [("bpnn", 1), ("messages", 2), ("two_states", 2)])
+def test_fix_numdiff(models: dict[str, Path], tmp_path: Path, model: str, ranks: int) -> None:
+    """Forces and the virial tensor of a triclinic cell against LAMMPS' central differences of the energy."""
+    atoms = grid((3, 3, 2))
+    write_data(tmp_path / "data.0", atoms, ["O", "H"])
+    lines = [
+        "units metal",
+        "atom_modify map yes",
+        "read_data data.0",
+        *mlp(models[model]),
+        "fix forces all numdiff 1 1e-4",
+        "fix virial all numdiff/virial 1 1e-4",
+        "compute virial all pressure NULL pair",
+        "variable error atom sqrt((fx-f_forces[1])^2+(fy-f_forces[2])^2+(fz-f_forces[3])^2)",
+        "variable size atom sqrt(fx^2+fy^2+fz^2)",
+        "compute error all reduce max v_error",
+        "compute size all reduce max v_size",
+        "thermo_style custom step c_error c_size "
+        + " ".join(f"c_virial[{k}] f_virial[{m}]" for k, m in zip(range(1, 7), (1, 2, 3, 6, 5, 4))),
+        "thermo_modify format float %.15g",
+        "run 0",
+    ]
+    run = run_script(tmp_path, lines, ranks)
+    assert run.code == 0, run.output
+    rows = [line.split() for line in run.output.splitlines() if line.split()[:1] == ["0"]]
+    error, size, *virials = [float(x) for x in rows[-1][1:]]
+    assert error < 1e-7 * size
+    analytic, numeric = np.array(virials).reshape(6, 2).T
+    np.testing.assert_allclose(analytic, numeric, rtol=0, atol=1e-6 * np.abs(analytic).max())
+
+
+def test_units_real_and_metal(models: dict[str, Path], tmp_path: Path) -> None:
+    atoms = grid((4, 3, 3))
+    cases = [Case(atoms, mlp(models[m]), units=u) for m in ("bpnn", "messages") for u in ("metal", "real")]
+    for metal, real in zip(*[iter(run_cases(tmp_path, cases, 2))] * 2):
+        for name in ("energy", "forces", "energies", "virial", "stresses"):
+            expected, found = getattr(metal, name), getattr(real, name) * KCAL_PER_MOL
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def hybrid(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """A system of O, H and Ar: the whole, its two parts alone, with both kinds of models."""
+    whole = orthogonal((4, 4, 3), pbc=(True, True, False))
+    argon = np.arange(len(whole)) % 4 == 0
+    whole.symbols[argon] = "Ar"
+    lj = ("lj/cut 5.0", "pair_coeff {} {} lj/cut 0.0104 3.4")
+    cases = {}
+    for model in ("bpnn", "messages"):
+        overlay = (
+            f"pair_style hybrid/overlay mlp precision double {lj[0]}",
+            f"pair_coeff * * mlp {models[model]} O H NULL",
+            "pair_coeff * 3 lj/cut 0.01 3.0",
+        )
+        cases[f"{model} overlay"] = Case(whole, overlay, elements=("O", "H", "Ar"))
+        cases[f"{model} alone"] = Case(whole[~argon], mlp(models[model]))
+    lj_alone = ("pair_style lj/cut 5.0", "pair_coeff * * 0.0 3.0", "pair_coeff * 3 0.01 3.0")
+    cases["lj"] = Case(whole, lj_alone, elements=("O", "H", "Ar"))
+    found = run_cases(tmp_path_factory.mktemp("hybrid"), list(cases.values()), 2)
+    return dict(zip(cases, found)) | {"argon": argon}
+
+
+@pytest.mark.parametrize("model", ["bpnn", "messages"])
+def test_hybrid_overlay_adds(hybrid: dict, model: str) -> None:
+    both, alone, lj = hybrid[f"{model} overlay"], hybrid[f"{model} alone"], hybrid["lj"]
+    seen = ~hybrid["argon"]
+    for name in ("forces", "energies", "stresses"):
+        expected = getattr(lj, name).copy()
+        expected[seen] += getattr(alone, name)
+        np.testing.assert_allclose(getattr(both, name), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    np.testing.assert_allclose(both.energy, alone.energy + lj.energy, rtol=1e-12)
+    np.testing.assert_allclose(both.virial, alone.virial + lj.virial, rtol=0, atol=1e-10 * np.abs(both.virial).max())
+
+
+def test_two_models_in_one_run(models: dict[str, Path], tmp_path: Path) -> None:
+    """hybrid/overlay with the pair style twice; per-atom and global values are sums."""
+    atoms = grid((4, 3, 3))
+    both = (
+        "pair_style hybrid/overlay mlp precision double mlp precision double",
+        f"pair_coeff * * mlp 1 {models['bpnn']} O H",
+        f"pair_coeff * * mlp 2 {models['messages']} O H",
+    )
+    cases = [Case(atoms, both), Case(atoms, mlp(models["bpnn"])), Case(atoms, mlp(models["messages"]))]
+    two, first, second = run_cases(tmp_path, cases)
+    np.testing.assert_allclose(two.energy, first.energy + second.energy, rtol=1e-12)
+    np.testing.assert_allclose(two.forces, first.forces + second.forces, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(two.stresses, first.stresses + second.stresses, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("backend", ["native", "torchscript"])
+def test_mixed_precision_is_close_to_double(models: dict[str, Path], tmp_path: Path, backend: str) -> None:
+    atoms = grid((4, 3, 3))
+    words = [f"backend {backend} precision {p}" for p in ("double", "mixed")]
+    double, mixed = run_cases(tmp_path, [Case(atoms, mlp(models["bpnn"], w)) for w in words])
+    assert 0 < abs(mixed.energy - double.energy) < 1e-6 * len(atoms)
+    np.testing.assert_allclose(mixed.forces, double.forces, rtol=0, atol=1e-5)
+
+
+def test_both_backends_agree(models: dict[str, Path], tmp_path: Path) -> None:
+    atoms = Atoms(grid((4, 3, 3)))
+    words = [f"backend {b} precision double" for b in ("native", "torchscript")]
+    native, scripted = run_cases(tmp_path, [Case(atoms, mlp(models["bpnn"], w)) for w in words], 2)
+    for name in ("energy", "forces", "energies", "virial", "stresses"):
+        expected = getattr(scripted, name)
+        np.testing.assert_allclose(getattr(native, name), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
