@@ -13,6 +13,7 @@ from nearsight.neighbors import make_graph
 
 RELATIVE = 1e-10
 ABSOLUTE = 1e-12  # eV, eV/Å; below it a number is round-off of larger ones that cancel
+ROUNDING = 1e-14  # of a total energy with its reference energies
 _SHORTEST = 1.0  # Å between atoms of a check structure
 _QUANTITIES = ("energy", "forces", "virial")
 
@@ -61,10 +62,13 @@ def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str
     keys = ("positions", "species", "cell", "pbc")
     graph = make_graph(*(structure[key] for key in keys), metadata["cutoff"]).to(dtype=torch.float64)
     results = evaluate(module, graph, metadata["couple"])
-    references = [metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]]
+    reference = sum(
+        metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]
+    )
     return structure | {
         "readouts": {name: values.tolist() for name, values in results.readouts.items()},
-        "energy": float(results.energy) + sum(references),
+        "energy": float(results.energy) + reference,
+        "reference_energy": reference,
         "forces": results.forces.tolist(),
         "virial": results.virial[0].tolist(),
     }
@@ -88,7 +92,8 @@ def disagreement(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     for quantity in _QUANTITIES:
         a, b = np.asarray(expected[quantity]), np.asarray(found[quantity])
         largest = np.abs(a - b).max()
-        allowed = RELATIVE * np.abs(a).max() + ABSOLUTE
+        size = np.abs(a - expected["reference_energy"] if quantity == "energy" else a).max()
+        allowed = RELATIVE * size + ABSOLUTE + ROUNDING * np.abs(a).max()
         if not largest <= allowed:  # also when it is NaN
             name = expected["name"]
             return (

@@ -64,7 +64,7 @@ def read_entry(path: str | os.PathLike[str], name: str) -> bytes:
                     return archive.read(entry)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: there is no such model file") from None
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError) as error:  # what zipfile makes of damage
         raise ModelFileError(_not_a_zip(path, error)) from None
     except OSError as error:
         raise ModelFileError(f"{path}: the model file cannot be read ({error.strerror})") from None
@@ -78,7 +78,7 @@ def read_entry(path: str | os.PathLike[str], name: str) -> bytes:
     raise ModelFileError(f"{path}: not a nearsight model but another zip archive: it has no {METADATA_FILE}")
 
 
-def _not_a_zip(path: str | os.PathLike[str], error: zipfile.BadZipFile) -> str:
+def _not_a_zip(path: str | os.PathLike[str], error: Exception) -> str:
     with open(path, "rb") as file:
         start = file.read(2)
     if start == b"PK":

@@ -7,7 +7,7 @@ multiplication with a 0/1 matrix. No loop runs over atoms, species or functions.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
@@ -50,7 +50,28 @@ def triplets(center: Tensor, num_centers: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-class RadialTerms(nn.Module):
+class _Terms(nn.Module):
+    """A module whose constants are exact again when it comes back from single precision."""
+
+    __jit_ignored_attributes__ = ["_exact"]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exact: dict[str, Tensor] = {}
+
+    def constant(self, name: str, values: Sequence[float]) -> None:
+        """Make a buffer of the values, which are in double."""
+        self._exact[name] = _column(values)
+        self.register_buffer(name, self._exact[name])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Terms:
+        super()._apply(fn, recurse)
+        for name, exact in self._exact.items():
+            self.register_buffer(name, exact.to(self.get_buffer(name)))
+        return self
+
+
+class RadialTerms(_Terms):
     """Distinct radial functions; the result has a column for each of them and each neighbor species."""
 
     def __init__(self, functions: Sequence[RadialFunction], num_species: int, kind: str):
@@ -58,9 +79,9 @@ class RadialTerms(nn.Module):
         self.kind = kind
         self.num_species = num_species
         self.width = len(functions)
-        self.register_buffer("eta", _column([f.eta for f in functions]))
-        self.register_buffer("r_shift", _column([f.r_shift for f in functions]))
-        self.register_buffer("cutoff", _column([f.cutoff for f in functions]))
+        self.constant("eta", [f.eta for f in functions])
+        self.constant("r_shift", [f.r_shift for f in functions])
+        self.constant("cutoff", [f.cutoff for f in functions])
 
     def forward(self, center: Tensor, neighbor_species: Tensor, distances: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, num_species * width]."""
@@ -71,7 +92,7 @@ class RadialTerms(nn.Module):
         return sums.view(num_owned, self.num_species * self.width)
 
 
-class AngularTerms(nn.Module):
+class AngularTerms(_Terms):
     """Distinct angular functions; the result has a column for each of them and each neighbor pair."""
 
     def __init__(self, functions: Sequence[AngularFunction], num_species: int, kind: str):
@@ -83,20 +104,20 @@ class AngularTerms(nn.Module):
         self.register_buffer("pair_index", pair_index(num_species))
 
         angles, angle_of = _distinct([(f.lambda_, f.zeta) for f in functions])
-        self.register_buffer("lambda_", _column([key[0] for key in angles]))
-        self.register_buffer("zeta", _column([key[1] for key in angles]))
+        self.constant("lambda_", [key[0] for key in angles])
+        self.constant("zeta", [key[1] for key in angles])
         self.register_buffer("select_angle", _selection(angle_of, len(angles)))
 
         shells, shell_of = _distinct(
             [(f.kind == "angular_narrow", f.eta, f.r_shift, f.cutoff) for f in functions]
         )
         self.register_buffer("narrow", torch.tensor([key[0] for key in shells], dtype=torch.bool))
-        self.register_buffer("eta", _column([key[1] for key in shells]))
-        self.register_buffer("r_shift", _column([key[2] for key in shells]))
+        self.constant("eta", [key[1] for key in shells])
+        self.constant("r_shift", [key[2] for key in shells])
         self.register_buffer("select_shell", _selection(shell_of, len(shells)))
 
         cutoffs, cutoff_of = _distinct([key[3] for key in shells])
-        self.register_buffer("cutoff", _column(cutoffs))
+        self.constant("cutoff", cutoffs)
         self.register_buffer("select_cutoff", _selection(cutoff_of, len(cutoffs)))
 
     def forward(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -16,6 +17,7 @@ from nearsight.models.cutoff_functions import CutoffFunction
 from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
 from nearsight.neighbors import Graph
 
+_ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
@@ -35,7 +37,7 @@ class BPNNConfig(BaseModel):
     cutoff_function: CutoffFunction = "poly2"
     symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
     hidden: list[int] = Field([25, 25], min_length=1)
-    activation: Literal["tanh"] = "tanh"
+    activation: Literal["tanh", "silu"] = "tanh"
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
 
@@ -82,13 +84,14 @@ class BPNNConfig(BaseModel):
 class SpeciesNetwork(nn.Module):
     """The network of one center species, on its columns of the table of symmetry functions."""
 
-    def __init__(self, columns: Tensor, hidden: list[int], outputs: int):
+    def __init__(self, columns: Tensor, hidden: list[int], activation: str, outputs: int):
         super().__init__()
         self.register_buffer("columns", columns)
         self.register_buffer("shift", torch.zeros(columns.numel(), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(columns.numel(), dtype=torch.float64))
         widths = [columns.numel(), *hidden, outputs]
         self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
+        self.activation = _ACTIVATIONS[activation]()
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -97,7 +100,7 @@ class SpeciesNetwork(nn.Module):
         """Map symmetry functions [n, functions] to [n, outputs], without the output scale."""
         x = (features - self.shift) * self.scale
         for i, layer in enumerate(self.layers):
-            x = layer(x if i == 0 else torch.tanh(x))
+            x = layer(x if i == 0 else self.activation(x))
         return x
 
 
@@ -125,7 +128,9 @@ class BPNN(nn.Module):
         }
         self.descriptor = ACSF(functions, species, config.cutoff_function)
         self.networks = nn.ModuleList(
-            SpeciesNetwork(self.descriptor.columns(functions[symbol]), config.hidden, columns)
+            SpeciesNetwork(
+                self.descriptor.columns(functions[symbol]), config.hidden, config.activation, columns
+            )
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
@@ -153,7 +158,7 @@ class BPNN(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(
-        self, graphs: Iterable[Graph], output_scale: float, source: Any = None
+        self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
         """Set shift and scale so that every symmetry function has mean 0 and spread 1 over `graphs`.
 
@@ -170,6 +175,17 @@ class BPNN(nn.Module):
                 network.shift.copy_(mean)
                 network.scale.copy_(1.0 / torch.sqrt(square / count).clamp(min=_SMALLEST_SPREAD))
         self.output_scale.fill_(output_scale)
+
+    @torch.no_grad()
+    def set_mean_energies(self, energies: Mapping[str, float]) -> None:
+        """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
+
+        Of a hamiltonian the diagonal starts there. Call it after `fit_statistics`.
+        """
+        states = math.isqrt(2 * self.output_scale.numel())
+        diagonal = torch.eye(states, dtype=torch.float64)[tuple(torch.triu_indices(states, states))]
+        for symbol, network in zip(self.species, self.networks):
+            network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of weights.safetensors by their names in docs/file_format.md."""

@@ -1,8 +1,9 @@
 """Training on the native symmetry functions: the core's forward, reverse and tangent as a torch function.
 
 Symmetry functions have no parameters, so a step needs G(r), the forces' part Jᵀc with J = dG/dr, and for the
-gradient of the loss with respect to c the tangent J v. Each is linear in its last argument, and so they are one
-another's derivatives. Second derivatives with respect to positions (Hessians) are not given: take backend "torch".
+gradient of the loss with respect to c the tangent J v. Each is linear in its last argument, and so they are
+one another's derivatives. Second derivatives with respect to positions (Hessians) are not given: take
+backend "torch".
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class _Features(torch.autograd.Function):
 
 
 class NativeBPNN(nn.Module):
-    """A BPNN whose symmetry functions are evaluated by the core; it shares the networks of the given module."""
+    """A BPNN whose symmetry functions are evaluated by the core; it shares the networks of the module."""
 
     def __init__(self, model: BPNN):
         super().__init__()
@@ -135,7 +136,7 @@ class NativeBPNN(nn.Module):
         self.cutoff_function = _CUTOFF_FUNCTIONS.index(model.hyperparameters["cutoff_function"])
 
     def table(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
-        """Return the symmetry functions [num_owned, most functions]; a species' own come first in its rows."""
+        """Return the symmetry functions [num_owned, most functions]; a species' own come first."""
         counts = torch.bincount(edge_index[0], minlength=num_owned)
         offsets = torch.zeros(num_owned + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=offsets[1:])

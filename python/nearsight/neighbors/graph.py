@@ -47,16 +47,6 @@ def make_graph(
     """
     from nearsight.lib import _core  # the compiled core; graphs from elsewhere do without it
 
-    if not hasattr(_core, "neighbor_list"):  # temporary, until the neighbor list is on main
-        from nearsight.neighbors.torch_neighbors import torch_neighbors
-
-        periodic = np.asarray(pbc, dtype=bool).tolist()
-        box = torch.as_tensor(np.asarray(cell, dtype=np.float64)) if any(periodic) else torch.eye(3).double()
-        index, _, vectors = torch_neighbors(
-            torch.as_tensor(np.asarray(positions, dtype=np.float64)), box, periodic, cutoff
-        )
-        kinds = torch.as_tensor(np.asarray(species), dtype=torch.int64)
-        return Graph(kinds, index, vectors, torch.zeros_like(kinds))
     edge_index, _, edge_vectors = _core.neighbor_list(
         np.asarray(positions, dtype=np.float64),
         np.asarray(cell, dtype=np.float64),

@@ -1,0 +1,72 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv where it is missing.
+#   make TORCH="torch==2.9.1" demo     another torch
+#   make PYTHON=python3.12 demo        another interpreter
+TORCH ?= torch==2.13.0
+PYTHON ?= python3
+VENV ?= .venv
+
+bin := $(VENV)/bin
+# Threads of OpenMP runtimes that spin on shared cores are several times slower than one thread.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+sources := $(shell find CMakeLists.txt pyproject.toml cmake csrc python lammps_plugin openmm_plugin examples \
+             -type f -not -path '*/__pycache__/*' -not -path 'python/nearsight/lib/*' -not -path 'python/nearsight/include/*')
+
+.PHONY: all demo test slow lint format sanitize bench clean test-torchforce test-openmm-ml
+
+all: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(bin)/nearsight demo --output demo-run
+
+test: $(VENV)/.installed
+	$(bin)/python -m pytest
+
+# Long physics runs: learning curve, 20 ps of NVE.
+slow: $(VENV)/.installed
+	$(bin)/python -m pytest -m slow
+
+lint: $(VENV)/.packages
+	$(bin)/ruff check python tests examples benchmarks
+	$(bin)/ruff format --check python tests examples benchmarks
+	$(bin)/lint-imports
+	$(bin)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
+
+format: $(VENV)/.packages
+	$(bin)/ruff check --fix python tests examples benchmarks
+	$(bin)/ruff format python tests examples benchmarks
+	$(bin)/clang-format -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
+
+bench: $(VENV)/.installed
+	$(bin)/python benchmarks/lammps_speed.py
+	$(bin)/python benchmarks/neighbor_list.py
+
+# The core and the C program under the address and undefined-behavior sanitizers.
+sanitize: $(VENV)/.installed
+	$(bin)/python tests/sanitize.py
+
+# The real openmm-torch needs an environment of its own (torch 2.9.1 with CUDA, 7 GB); so does openmm-ml.
+test-torchforce:
+	tests_side/torchforce.sh
+test-openmm-ml:
+	tests_side/openmm_ml.sh
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "nearsight needs Python 3.10 or newer, found $$($(PYTHON) --version): make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.packages: requirements.txt | $(VENV)/bin/python
+	$(bin)/python -m pip install --quiet "$(TORCH)"
+	$(bin)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+# Not in isolation: the build takes its tools, torch, LAMMPS and OpenMM from the same environment.
+$(VENV)/.installed: $(sources) $(VENV)/.packages
+	PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/python -m pip install --quiet --no-build-isolation --no-deps .
+	@touch $@
+
+clean:
+	rm -rf build $(VENV)/.installed demo-run

@@ -1,0 +1,74 @@
+#include "NearsightForce.h"
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <utility>
+
+#include "NearsightForceImpl.h"
+#include "openmm/OpenMMException.h"
+
+using OpenMM::OpenMMException;
+
+namespace NearsightPlugin {
+
+namespace {
+
+void requireOneOf(const std::string& what, const std::string& value,
+                  std::initializer_list<const char*> legal) {
+  if (std::find(legal.begin(), legal.end(), value) != legal.end()) return;
+  std::string message = "nearsight: " + what + " \"" + value + "\" is unknown; expected one of";
+  for (const char* word : legal) message += std::string(" ") + word;
+  throw OpenMMException(message);
+}
+
+void requireDistinct(std::vector<int> particles) {
+  std::sort(particles.begin(), particles.end());
+  const auto twice = std::adjacent_find(particles.begin(), particles.end());
+  if (twice != particles.end())
+    throw OpenMMException("nearsight: particle " + std::to_string(*twice) +
+                          " is listed twice; list each particle once");
+}
+
+}  // namespace
+
+NearsightForce::NearsightForce(std::string model, std::vector<std::string> species,
+                               std::vector<int> particles)
+    : model_(std::move(model)), species_(std::move(species)), particles_(std::move(particles)) {
+  setName("NearsightForce");
+  if (!particles_.empty() && particles_.size() != species_.size())
+    throw OpenMMException("nearsight: " + std::to_string(particles_.size()) + " particles but " +
+                          std::to_string(species_.size()) +
+                          " species were given; give one species per particle");
+  requireDistinct(particles_);
+}
+
+void NearsightForce::setBackend(const std::string& backend) {
+  requireOneOf("backend", backend, {"auto", "native", "torchscript"});
+  backend_ = backend;
+}
+
+void NearsightForce::setPrecision(const std::string& precision) {
+  requireOneOf("precision", precision, {"mixed", "double"});
+  precision_ = precision;
+}
+
+void NearsightForce::setNumThreads(int threads) {
+  if (threads < 1)
+    throw OpenMMException("nearsight: the number of threads must be at least 1, not " +
+                          std::to_string(threads));
+  threads_ = threads;
+}
+
+void NearsightForce::setSkin(double skin) {
+  if (!(skin >= 0) || std::isinf(skin))
+    throw OpenMMException("nearsight: the skin must be a length of at least 0 nm, not " +
+                          std::to_string(skin));
+  skin_ = skin;
+}
+
+OpenMM::ForceImpl* NearsightForce::createImpl() const {
+  return new NearsightForceImpl(*this);
+}
+
+}  // namespace NearsightPlugin

@@ -1,0 +1,60 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "openmm/Force.h"
+
+namespace NearsightPlugin {
+
+/// A machine-learned potential from a nearsight model file, on every platform (positions are copied to the
+/// host).
+///
+/// Lengths are in nm as everywhere in OpenMM. What does not depend on the System is checked when it is set;
+/// the rest (the file, the elements, particle indices) when a Context is made. Failures throw
+/// OpenMM::OpenMMException.
+class __attribute__((visibility("default"))) NearsightForce : public OpenMM::Force {
+ public:
+  /// `species[k]` is the chemical symbol of particle `particles[k]`. With no `particles` they are all
+  /// particles of the System, in order. The file is read when a Context is made; the XML form holds its path,
+  /// not its content.
+  NearsightForce(std::string model, std::vector<std::string> species, std::vector<int> particles = {});
+
+  const std::string& getModel() const { return model_; }
+  const std::vector<std::string>& getSpecies() const { return species_; }
+  const std::vector<int>& getParticles() const { return particles_; }
+
+  /// Whether the Context's periodic box applies, in all three directions. Default: false.
+  bool usesPeriodicBoundaryConditions() const override { return periodic_; }
+  void setUsesPeriodicBoundaryConditions(bool periodic) { periodic_ = periodic; }
+
+  /// "auto", "native" or "torchscript". Default: "auto".
+  const std::string& getBackend() const { return backend_; }
+  void setBackend(const std::string& backend);
+
+  /// "mixed" (features in single precision, sums in double) or "double". Default: "mixed".
+  const std::string& getPrecision() const { return precision_; }
+  void setPrecision(const std::string& precision);
+
+  /// Threads of the core, at least 1. Default: 1.
+  int getNumThreads() const { return threads_; }
+  void setNumThreads(int threads);
+
+  /// Verlet skin in nm: the neighbor list lasts until a particle has moved half of it. Default: 0.1.
+  double getSkin() const { return skin_; }
+  void setSkin(double skin);
+
+ protected:
+  OpenMM::ForceImpl* createImpl() const override;
+
+ private:
+  std::string model_;
+  std::vector<std::string> species_;
+  std::vector<int> particles_;
+  std::string backend_ = "auto";
+  std::string precision_ = "mixed";
+  bool periodic_ = false;
+  int threads_ = 1;
+  double skin_ = 0.1;
+};
+
+}  // namespace NearsightPlugin

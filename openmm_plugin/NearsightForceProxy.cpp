@@ -1,0 +1,61 @@
+#include "NearsightForceProxy.h"
+
+#include <memory>
+
+#include "NearsightForce.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/serialization/SerializationNode.h"
+
+using OpenMM::OpenMMException;
+using OpenMM::SerializationNode;
+
+namespace NearsightPlugin {
+
+namespace {
+constexpr int xmlVersion = 1;
+}
+
+void NearsightForceProxy::serialize(const void* object, SerializationNode& node) const {
+  const auto& force = *static_cast<const NearsightForce*>(object);
+  node.setIntProperty("version", xmlVersion);
+  node.setStringProperty("name", force.getName());
+  node.setIntProperty("forceGroup", force.getForceGroup());
+  node.setStringProperty("model", force.getModel());
+  node.setBoolProperty("periodic", force.usesPeriodicBoundaryConditions());
+  node.setStringProperty("backend", force.getBackend());
+  node.setStringProperty("precision", force.getPrecision());
+  node.setIntProperty("threads", force.getNumThreads());
+  node.setDoubleProperty("skin", force.getSkin());
+  SerializationNode& list = node.createChildNode("Particles");
+  const auto& particles = force.getParticles();
+  for (std::size_t k = 0; k < force.getSpecies().size(); ++k) {
+    SerializationNode& entry = list.createChildNode("Particle");
+    if (!particles.empty()) entry.setIntProperty("index", particles[k]);
+    entry.setStringProperty("species", force.getSpecies()[k]);
+  }
+}
+
+void* NearsightForceProxy::deserialize(const SerializationNode& node) const {
+  const int version = node.getIntProperty("version");
+  if (version != xmlVersion)
+    throw OpenMMException("nearsight: this System was written with version " + std::to_string(version) +
+                          " of the NearsightForce XML, and this plugin reads version " +
+                          std::to_string(xmlVersion) + "; update nearsight");
+  std::vector<std::string> species;
+  std::vector<int> particles;
+  for (const SerializationNode& entry : node.getChildNode("Particles").getChildren()) {
+    species.push_back(entry.getStringProperty("species"));
+    if (entry.hasProperty("index")) particles.push_back(entry.getIntProperty("index"));
+  }
+  auto force = std::make_unique<NearsightForce>(node.getStringProperty("model"), species, particles);
+  force->setName(node.getStringProperty("name"));
+  force->setForceGroup(node.getIntProperty("forceGroup"));
+  force->setUsesPeriodicBoundaryConditions(node.getBoolProperty("periodic"));
+  force->setBackend(node.getStringProperty("backend"));
+  force->setPrecision(node.getStringProperty("precision"));
+  force->setNumThreads(node.getIntProperty("threads"));
+  force->setSkin(node.getDoubleProperty("skin"));
+  return force.release();
+}
+
+}  // namespace NearsightPlugin

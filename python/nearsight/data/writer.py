@@ -1,0 +1,54 @@
+"""Writing frames as extended XYZ: labels under nearsight's default keys, predictions beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearsight import keys
+from nearsight.data.frame import Frame
+
+PREDICTION_PREFIX = "nearsight_"
+_PER_ATOM = (keys.FORCES, keys.CHARGES)
+
+
+def write_extxyz(
+    path: str | Path, frames: Sequence[Frame], predictions: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """Write frames as extended XYZ.
+
+    Args:
+        path: of the file; it is replaced.
+        frames: labels are written under `keys.FILE_KEYS`, so that nearsight reads them again.
+        predictions: per frame {label: value} with the shapes of `keys`; written as nearsight_energy,
+            nearsight_forces, nearsight_virial, …
+    """
+    import ase.io
+    from ase import Atoms
+
+    structures = []
+    for number, frame in enumerate(frames):
+        atoms = Atoms(frame.symbols, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        for name, value in frame.info.items():
+            if _is_simple(value):
+                atoms.info[name] = value
+        for label, value in frame.labels.items():
+            _attach(atoms, keys.FILE_KEYS[label], label, value)
+        for label, value in (predictions[number] if predictions else {}).items():
+            _attach(atoms, PREDICTION_PREFIX + label, label, value)
+        structures.append(atoms)
+    ase.io.write(path, structures, format="extxyz")
+
+
+def _attach(atoms: Any, key: str, label: str, value: Any) -> None:
+    if label in _PER_ATOM:
+        atoms.set_array(key, np.asarray(value))
+    else:
+        atoms.info[key] = value if label == keys.ENERGY else np.asarray(value)
+
+
+def _is_simple(value: Any) -> bool:
+    return isinstance(value, (str, bool, int, float, np.generic))

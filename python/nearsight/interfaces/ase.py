@@ -1,0 +1,87 @@
+"""ASE calculator over the C++ core."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from nearsight.interfaces.potential import Potential, Results
+
+_VOIGT = [0, 1, 2, 5, 4, 3]  # ASE's xx, yy, zz, yz, xz, xy out of xx, yy, zz, xy, xz, yz
+_STRESSES = ("stress", "stresses")
+
+
+class Calculator(AseCalculator):
+    """ASE calculator of a model file: `atoms.calc = Calculator("model.pt")`.
+
+    Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to
+    `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
+
+    Args:
+        path, backend, precision, threads: as in `nearsight.Potential`.
+        skin: Verlet skin, Å, for moving atoms; costs little otherwise.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, foreign or too new.
+    """
+
+    implemented_properties = ("energy", "free_energy", "energies", "forces", *_STRESSES)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str = "auto",
+        precision: str = "double",
+        threads: int = 1,
+        skin: float = 1.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.potential = Potential(path, backend=backend, precision=precision, threads=threads, skin=skin)
+        self._numbers = np.zeros(0, dtype=int)
+        self._species = np.zeros(0, dtype=np.int32)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute everything at once, since forces cost little beyond the energy.
+
+        Raises:
+            EvaluationError: an element that the model does not know.
+            PropertyNotImplementedError: stress was asked for without three periodic directions.
+        """
+        super().calculate(atoms, properties, system_changes)
+        periodic = self.atoms.cell.rank == 3 and self.atoms.pbc.all()
+        if not periodic and any(name in _STRESSES for name in properties or ()):
+            raise PropertyNotImplementedError(
+                f"stress needs three periodic directions and a cell, found pbc = {self.atoms.pbc.tolist()}"
+            )
+        if not np.array_equal(self.atoms.numbers, self._numbers):
+            self._species = self.potential.species_indices(self.atoms.numbers)
+            self._numbers = self.atoms.numbers.copy()
+        found = self.potential.compute_indices(
+            self.atoms.positions, self._species, self.atoms.cell.array, self.atoms.pbc
+        )
+        self.results = _ase_results(found, self.atoms.get_volume() if periodic else None)
+
+
+def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
+    results = {
+        "energy": found.energy,
+        "free_energy": found.energy,
+        "energies": found.energies,
+        "forces": found.forces,
+    }
+    if volume is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+        results["stresses"] = -found.virials[:, _VOIGT] / volume
+    return results

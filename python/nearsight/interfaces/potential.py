@@ -1,0 +1,132 @@
+"""A model file as a plain Python object: positions in, energy, forces and virial out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nearsight.errors import EvaluationError
+from nearsight.export.elements import element_symbol
+from nearsight.lib import _core
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a model says about one structure of n atoms. eV and Å."""
+
+    energy: float  # with reference energies
+    energies: np.ndarray  # (n,) energy per atom
+    forces: np.ndarray  # (n, 3) -dE/dr
+    virial: np.ndarray  # (3, 3) -dE/dstrain, symmetric; stress = -virial / volume in ASE's sign
+    virials: np.ndarray  # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz
+
+
+class Potential:
+    """A model file, ready to be evaluated in this process.
+
+    Args:
+        path: the model file.
+        backend: "native", "torchscript", or "auto" (native where the core knows the architecture).
+        precision: "double", or "mixed" (features in single precision, sums over atoms in double).
+        threads: threads of the core, at least 1.
+        skin: Verlet skin, Å: the neighbor list is kept until an atom has moved half of it; 0: never kept.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, foreign or too new.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str = "auto",
+        precision: str = "double",
+        threads: int = 1,
+        skin: float = 0.0,
+    ):
+        self._arguments = (os.path.abspath(path), backend, precision, threads, skin)
+        self._evaluator = _core.Evaluator(*self._arguments)
+        self._index = {symbol: index for index, symbol in enumerate(self._evaluator.species)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Potential, self._arguments
+
+    @property
+    def path(self) -> str:
+        """The model file, an absolute path."""
+        return self._arguments[0]
+
+    @property
+    def species(self) -> list[str]:
+        """Chemical symbols that the model knows; the index is the species number."""
+        return list(self._evaluator.species)
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff radius, Å."""
+        return self._evaluator.cutoff
+
+    @property
+    def backend(self) -> str:
+        """What "auto" came to: "native" or "torchscript"."""
+        return self._evaluator.backend
+
+    def species_indices(self, atoms: Sequence[str] | Sequence[int] | np.ndarray) -> np.ndarray:
+        """Species numbers, (n,) int32, of chemical symbols or atomic numbers.
+
+        Raises:
+            ConfigError: there is no such atomic number.
+            EvaluationError: an element that the model does not know.
+        """
+        symbols = [element_symbol(atom) for atom in atoms]
+        for number, symbol in enumerate(symbols):
+            if symbol not in self._index:
+                raise EvaluationError(
+                    f"atom {number} is {symbol}, which the model {self.path} does not know; "
+                    f"it was trained for {', '.join(self.species)}"
+                )
+        return np.array([self._index[symbol] for symbol in symbols], dtype=np.int32)
+
+    def compute(
+        self,
+        positions: np.ndarray,
+        atoms: Sequence[str] | Sequence[int] | np.ndarray,
+        cell: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] = False,
+    ) -> Results:
+        """Energy, forces and virial of one structure.
+
+        Args:
+            positions: (n, 3), Å; need not be wrapped into the cell.
+            atoms: n chemical symbols or atomic numbers.
+            cell: (3, 3), Å, rows are lattice vectors; may be left out where nothing is periodic.
+            pbc: periodic or not, for all three directions or each.
+
+        Raises:
+            EvaluationError: shapes that do not belong together, or an element that the model does not know.
+        """
+        return self.compute_indices(positions, self.species_indices(atoms), cell, pbc)
+
+    def compute_indices(
+        self,
+        positions: np.ndarray,
+        species: np.ndarray,
+        cell: np.ndarray | None = None,
+        pbc: bool | Sequence[bool] = False,
+    ) -> Results:
+        """Like `compute`, for species numbers that `species_indices` has found before."""
+        positions = np.ascontiguousarray(positions, dtype=np.float64)
+        if positions.shape != (len(species), 3):
+            raise EvaluationError(
+                f"positions have shape {positions.shape}, but {len(species)} atoms need ({len(species)}, 3)"
+            )
+        cell = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
+        if cell.shape != (3, 3):
+            raise EvaluationError(
+                f"the cell has shape {cell.shape}, expected (3, 3): its rows are the lattice vectors"
+            )
+        periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
+        return Results(**self._evaluator.evaluate(positions, species, cell, periodic))

@@ -1,0 +1,18 @@
+"""OpenMM: `create_force` (compiled force), `torchforce_module` (for openmm-torch), `load_plugin`."""
+
+from typing import TYPE_CHECKING, Any
+
+from nearsight.interfaces.openmm import create_force, load_plugin
+
+if TYPE_CHECKING:
+    from nearsight.export.torchforce import torchforce_module
+
+__all__ = ["create_force", "load_plugin", "torchforce_module"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "torchforce_module":  # needs torch, which the compiled force does not
+        from nearsight.export import torchforce
+
+        return torchforce.torchforce_module
+    raise AttributeError(f"module 'nearsight.openmm' has no attribute {name!r}")

@@ -1,0 +1,80 @@
+"""From frames to batches: graphs are made once, targets are E - ΣE0, and marked where present."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nearsight import keys
+from nearsight.data import Frame, ReferenceEnergies
+from nearsight.errors import DataError
+from nearsight.neighbors import Graph, collate, make_graph
+from torch import Tensor
+
+TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B frames as one graph with their targets, in double; n atoms.
+
+    Attributes:
+        graph: of all frames.
+        num_atoms: [B] atoms per frame, double.
+        targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
+        present: target → [B] 1 where the frame has it, else 0.
+    """
+
+    graph: Graph
+    num_atoms: Tensor
+    targets: dict[str, Tensor]
+    present: dict[str, Tensor]
+
+
+def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
+    """Index of every atom's symbol in the model's species list, (n,) int64.
+
+    Raises DataError for a species that the model does not know.
+    """
+    number = {symbol: index for index, symbol in enumerate(species)}
+    unknown = sorted(set(frame.symbols) - set(number))
+    if unknown:
+        raise DataError(
+            f"{frame.source} holds {', '.join(unknown)}, but the model knows only {', '.join(species)}."
+        )
+    return np.array([number[symbol] for symbol in frame.symbols], dtype=np.int64)
+
+
+def make_batch(frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies) -> Batch:
+    """One frame as a batch, in double."""
+    n = len(frame)
+    graph = make_graph(frame.positions, species_numbers(frame, species), frame.cell, frame.pbc, cutoff)
+    shapes = {keys.ENERGY: (1,), keys.FORCES: (n, 3), keys.VIRIAL: (1, 3, 3)}
+    labels = dict(frame.labels)
+    if keys.ENERGY in labels:
+        labels[keys.ENERGY] = labels[keys.ENERGY] - reference.total(frame.symbols)
+    targets = {
+        name: torch.as_tensor(np.broadcast_to(labels.get(name, 0.0), shape).copy(), dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    present = {name: torch.tensor([float(name in labels)], dtype=torch.float64) for name in TARGETS}
+    return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """One batch of several."""
+    return Batch(
+        graph=collate([batch.graph for batch in batches]),
+        num_atoms=torch.cat([batch.num_atoms for batch in batches]),
+        targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in TARGETS},
+        present={name: torch.cat([batch.present[name] for batch in batches]) for name in TARGETS},
+    )
+
+
+def batch_order(num_frames: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Frame numbers of every batch of an epoch: a function of the seed and the epoch alone, so that a restart
+    needs no state of a random generator."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_frames)
+    return [order[start : start + batch_size].tolist() for start in range(0, num_frames, batch_size)]

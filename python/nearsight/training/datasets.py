@@ -1,0 +1,122 @@
+"""The data of a run: read, divided, checked, with reference energies, as the configuration says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearsight.data import (
+    Frame,
+    ReferenceEnergies,
+    is_isolated_atom,
+    read_frames,
+    reference_energies,
+    split_frames,
+)
+from nearsight.data.reference_energies import ISOLATED_ATOMS
+from nearsight.errors import DataError
+from nearsight.training.config import DataConfig, IndexFile, LossConfig
+from nearsight.training.loss import check_targets
+
+SETS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Frames of the training, validation and test set.
+
+    Attributes:
+        frames: set → frames.
+        numbers: set → their numbers in the files of `sources`.
+        sources: set → files.
+        species: of the training set, by atomic number.
+        reference: reference energies, made from the training set.
+        hashes: file → SHA-256 of its content.
+        notes: sentences for the user about what was done.
+    """
+
+    frames: dict[str, list[Frame]]
+    numbers: dict[str, list[int]]
+    sources: dict[str, list[str]]
+    species: list[str]
+    reference: ReferenceEnergies
+    hashes: dict[str, str]
+    notes: list[str]
+
+
+def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
+    """Read the files of a configuration and divide them.
+
+    Raises:
+        DataError: unreadable or absurd data, an impossible split, a weighted target without labels.
+    """
+    label_keys = config.keys.model_dump()
+
+    def read(files: str | list[str]) -> list[Frame]:
+        return read_frames(files, label_keys, config.max_force)
+
+    pool = read(config.training)
+    other = {
+        name: getattr(config, name) for name in SETS[1:] if isinstance(getattr(config, name), (str, list))
+    }
+    parts = {name: 0 if name in other else _part(getattr(config, name)) for name in SETS[1:]}
+    split = split_frames(len(pool), **parts, training=_part(config.training_size), seed=config.split_seed)
+    frames = {name: [pool[number] for number in getattr(split, name)] for name in SETS}
+    numbers = {name: list(getattr(split, name)) for name in SETS}
+    for name, files in other.items():
+        frames[name] = read(files)
+        numbers[name] = list(range(len(frames[name])))
+    if not frames["validation"]:
+        raise DataError("The validation set is empty; give data.validation as a fraction, a count or files.")
+    sources = {name: _as_list(other.get(name, config.training)) for name in SETS}
+    check_targets(loss, config.keys, frames)
+
+    species = sorted({symbol for frame in frames["training"] for symbol in frame.symbols}, key=_atomic_number)
+    reference = reference_energies(frames["training"], species, config.reference_energies)
+    notes = _set_isolated_atoms_aside(frames, numbers, reference)
+    files = dict.fromkeys(file for name in SETS for file in sources[name])
+    return Sets(frames, numbers, sources, species, reference, {f: _sha256(f) for f in files}, notes)
+
+
+def _part(value: float | int | IndexFile | None) -> float | int | Path | None:
+    return Path(value.indices) if isinstance(value, IndexFile) else value
+
+
+def _as_list(files: str | list[str]) -> list[str]:
+    return [files] if isinstance(files, str) else list(files)
+
+
+def _atomic_number(symbol: str) -> int:
+    from ase.data import atomic_numbers
+
+    return atomic_numbers[symbol]
+
+
+def _set_isolated_atoms_aside(
+    frames: dict[str, list[Frame]], numbers: dict[str, list[int]], reference: ReferenceEnergies
+) -> list[str]:
+    """Isolated atoms that the reference energies are made of teach a local model nothing: leave them out."""
+    if reference.source != ISOLATED_ATOMS:
+        return []
+    kept = [number for number, frame in enumerate(frames["training"]) if not is_isolated_atom(frame)]
+    left_out = len(frames["training"]) - len(kept)
+    frames["training"] = [frames["training"][number] for number in kept]
+    numbers["training"] = [numbers["training"][number] for number in kept]
+    if not kept:
+        raise DataError("The training set holds nothing but isolated atoms.")
+    return [f"{left_out} isolated atoms give the reference energies and are not trained on."]
+
+
+def _sha256(file: str) -> str:
+    digest = hashlib.sha256()
+    with Path(file).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def named(sets: Sets) -> dict[str, Sequence[Frame]]:
+    """The sets that are not empty."""
+    return {name: sets.frames[name] for name in SETS if sets.frames[name]}

@@ -1,0 +1,102 @@
+"""The loss.
+
+    L = 1/B Σ_k [ w_E ((E_k - E_k^ref)/σ_E)² + w_F/(3 n_k) Σ_i |F_ki - F_ki^ref|²/σ_F²
+                  + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² ]
+
+over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference
+energies), F the forces (eV/Å), W the virial of the whole frame (eV). Weights w are the configuration's. Where
+σ is not given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_F the root
+mean square of a force component, σ_V the standard deviation of a component of the virial; so every term is of
+order one. A target that a frame does not have adds nothing; one that no frame has is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nearsight import keys
+from nearsight.couple import Results
+from nearsight.data import Frame, ReferenceEnergies
+from nearsight.errors import DataError
+from nearsight.training.batches import TARGETS, Batch
+from nearsight.training.config import KeysConfig, LossConfig
+from torch import Tensor
+
+_SMALLEST_SIGMA = 1e-3  # eV, eV/Å, eV: data without spread (one frame, all equal) give no scale
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weights and σ per target; targets of weight zero are left out."""
+
+    weights: dict[str, float]
+    sigmas: dict[str, float]
+
+    def __call__(self, results: Results, batch: Batch) -> Tensor:
+        """Loss of every frame, [B] in double, dimensionless."""
+        errors = {
+            keys.ENERGY: lambda: (results.energy - batch.targets[keys.ENERGY]) ** 2,
+            keys.FORCES: lambda: self._forces(results, batch),
+            keys.VIRIAL: lambda: ((results.virial - batch.targets[keys.VIRIAL]) ** 2).mean(dim=(1, 2)),
+        }
+        total = torch.zeros_like(batch.num_atoms)
+        for name, weight in self.weights.items():
+            total = total + weight / self.sigmas[name] ** 2 * batch.present[name] * errors[name]()
+        return total
+
+    @staticmethod
+    def _forces(results: Results, batch: Batch) -> Tensor:
+        squares = ((results.forces - batch.targets[keys.FORCES]) ** 2).sum(dim=1)
+        sums = torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares)
+        return sums / (3 * batch.num_atoms)
+
+
+def make_loss(config: LossConfig, frames: Sequence[Frame], reference: ReferenceEnergies) -> Loss:
+    """The loss of a configuration, with σ estimated on the training frames where they are not given."""
+    weights = {name: getattr(config, name) for name in TARGETS if getattr(config, name) > 0}
+    sigmas = {
+        name: getattr(config, f"sigma_{name}") or _estimate(name, frames, reference) for name in weights
+    }
+    return Loss(weights, sigmas)
+
+
+def _estimate(name: str, frames: Sequence[Frame], reference: ReferenceEnergies) -> float:
+    having = [frame for frame in frames if name in frame.labels]
+    if name == keys.ENERGY:
+        sigma = np.std([f.labels[name] - reference.total(f.symbols) for f in having])
+    elif name == keys.FORCES:
+        sigma = np.sqrt(np.mean(np.concatenate([f.labels[name].ravel() for f in having]) ** 2))
+    else:
+        virials = np.stack([f.labels[name] for f in having])
+        sigma = np.sqrt(np.mean((virials - virials.mean(axis=0)) ** 2))
+    return max(float(sigma), _SMALLEST_SIGMA)
+
+
+def check_targets(config: LossConfig, file_keys: KeysConfig, sets: dict[str, Sequence[Frame]]) -> None:
+    """Refuse a loss that weights a target which a set of frames does not have at all.
+
+    Raises DataError naming the key that was looked for and the fields that the files do have.
+    """
+    for name in TARGETS:
+        for part, frames in sets.items():
+            if getattr(config, name) > 0 and frames and not any(name in frame.labels for frame in frames):
+                raise DataError(_absent(name, getattr(config, name), getattr(file_keys, name), part, frames))
+    if not any(getattr(config, name) > 0 for name in TARGETS):
+        raise DataError(
+            f"training.loss weights nothing; give one of {', '.join(TARGETS)} a weight above zero."
+        )
+
+
+def _absent(name: str, weight: float, key: str, part: str, frames: Sequence[Frame]) -> str:
+    fields = sorted({field for frame in frames for field in frame.info})
+    near = difflib.get_close_matches(key, fields, n=1)
+    hint = f"the files have {near[0]!r}: set data.keys.{name}, " if near else f"set data.keys.{name} "
+    others = "" if near else f"(the files have {', '.join(fields) or 'no other fields'}), "
+    return (
+        f"training.loss.{name} is {weight:g}, but no frame of the {part} set has {name} (key {key!r}); "
+        f"{hint}{others}or training.loss.{name}: 0."
+    )

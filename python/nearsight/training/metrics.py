@@ -1,0 +1,100 @@
+"""Errors of predictions: RMSE, MAE and largest, per target and per species, accumulated in double."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from nearsight import keys
+from nearsight.data import Frame
+from rich.box import SIMPLE
+from rich.table import Table
+
+MEV = 1000.0
+UNITS = {keys.ENERGY: "meV/atom", keys.FORCES: "meV/Å", keys.VIRIAL: "meV/atom"}
+
+
+@dataclass
+class Errors:
+    """Running error statistics of one quantity, in its unit of `UNITS`."""
+
+    count: int = 0
+    absolute: float = 0.0
+    square: float = 0.0
+    largest: float = 0.0
+
+    def add(self, differences: np.ndarray) -> None:
+        """Add differences prediction - reference, of any shape."""
+        values = np.abs(np.asarray(differences, dtype=np.float64))
+        self.count += values.size
+        self.absolute += float(values.sum())
+        self.square += float((values**2).sum())
+        self.largest = max(self.largest, float(values.max(initial=0.0)))
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square error; NaN without data."""
+        return (self.square / self.count) ** 0.5 if self.count else float("nan")
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error; NaN without data."""
+        return self.absolute / self.count if self.count else float("nan")
+
+    def as_dict(self) -> dict[str, float]:
+        """rmse, mae, max, count."""
+        return {"rmse": self.rmse, "mae": self.mae, "max": self.largest, "count": self.count}
+
+
+@dataclass
+class Metrics:
+    """Errors per target (energy and virial per atom, force components), and of forces per species."""
+
+    targets: dict[str, Errors] = field(default_factory=dict)
+    species: dict[str, Errors] = field(default_factory=dict)
+
+    def add(self, frame: Frame, prediction: Mapping[str, np.ndarray]) -> None:
+        """Add one frame: labels of the frame against {energy (total, eV), forces, virial}."""
+        for name in UNITS:
+            if name in frame.labels and name in prediction:
+                per_atom = 1 if name == keys.FORCES else len(frame)
+                difference = MEV * (np.asarray(prediction[name]) - frame.labels[name]) / per_atom
+                self.targets.setdefault(name, Errors()).add(difference)
+                if name == keys.FORCES:
+                    self._add_species(frame.symbols, difference)
+
+    def _add_species(self, symbols: Sequence[str], difference: np.ndarray) -> None:
+        names = np.array(symbols)
+        for symbol in sorted(set(symbols)):
+            self.species.setdefault(symbol, Errors()).add(difference[names == symbol])
+
+    def as_dict(self) -> dict[str, dict]:
+        """Plain numbers, for JSON."""
+        return {
+            **{name: {"unit": UNITS[name], **errors.as_dict()} for name, errors in self.targets.items()},
+            "forces_by_species": {symbol: errors.as_dict() for symbol, errors in self.species.items()},
+        }
+
+
+def metrics_table(title: str, sets: Mapping[str, Metrics]) -> Table:
+    """One row per set and target, forces also per species."""
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for column in ("set", "target", "unit"):
+        table.add_column(column)
+    for column in ("RMSE", "MAE", "max", "values"):
+        table.add_column(column, justify="right")
+    for set_name, metrics in sets.items():
+        for name, errors in metrics.targets.items():
+            _add_row(
+                table, set_name, f"{name} per atom" if name != keys.FORCES else name, UNITS[name], errors
+            )
+            if name == keys.FORCES and len(metrics.species) > 1:
+                for symbol, species_errors in metrics.species.items():
+                    _add_row(table, set_name, f"  forces on {symbol}", UNITS[name], species_errors)
+    return table
+
+
+def _add_row(table: Table, set_name: str, target: str, unit: str, errors: Errors) -> None:
+    numbers = (f"{value:.2f}" for value in (errors.rmse, errors.mae, errors.largest))
+    table.add_row(set_name, target, unit, *numbers, f"{errors.count:,}")

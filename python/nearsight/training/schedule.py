@@ -1,0 +1,56 @@
+"""Learning-rate schedules: a factor on the configured learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nearsight.training.config import ConstantSchedule, CosineSchedule, PlateauSchedule
+
+
+@dataclass
+class LearningRate:
+    """Linear warm-up over the first steps, times the schedule.
+
+    Attributes:
+        config: one of the configured schedules.
+        best, stale, reduced: of the plateau: lowest validation loss, epochs since, and the factor reached.
+    """
+
+    config: CosineSchedule | PlateauSchedule | ConstantSchedule
+    best: float = math.inf
+    stale: int = 0
+    reduced: float = 1.0
+
+    def factor(self, step: int, fraction: float) -> float:
+        """The factor of a step.
+
+        Args:
+            step: steps done before, from 0.
+            fraction: how much of the run is over, 0 to 1.
+        """
+        warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        if isinstance(self.config, CosineSchedule):
+            final = self.config.final_fraction
+            return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))
+        return warmup * self.reduced
+
+    def epoch_ended(self, validation_loss: float) -> None:
+        """Let the plateau see the loss of an epoch."""
+        if not isinstance(self.config, PlateauSchedule):
+            return
+        if validation_loss < self.best:
+            self.best, self.stale = validation_loss, 0
+            return
+        self.stale += 1
+        if self.stale >= self.config.patience:
+            self.reduced, self.stale = self.reduced * self.config.factor, 0
+
+    def state(self) -> dict[str, Any]:
+        """What a restart needs."""
+        return {"best": self.best, "stale": self.stale, "reduced": self.reduced}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.best, self.stale, self.reduced = state["best"], state["stale"], state["reduced"]

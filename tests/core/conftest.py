@@ -1,0 +1,27 @@
+import pytest
+
+from .core_models import explicit_functions, save_bpnn
+
+
+@pytest.fixture(scope="session")
+def bpnn(tmp_path_factory):
+    """A file of the automatic `medium` set."""
+    return save_bpnn(tmp_path_factory.mktemp("core") / "bpnn.pt", size="medium")
+
+
+@pytest.fixture(scope="session")
+def two_states(tmp_path_factory):
+    """A file with a hamiltonian readout of three states, of which the middle one is taken."""
+    return save_bpnn(tmp_path_factory.mktemp("core") / "states.pt", states=3, state=1)
+
+
+@pytest.fixture(scope="session")
+def every_kind(tmp_path_factory):
+    """A file with explicit functions of every kind, silu, three hidden layers."""
+    return save_bpnn(
+        tmp_path_factory.mktemp("core") / "kinds.pt",
+        symmetry_functions=explicit_functions(),
+        activation="silu",
+        hidden=[17, 33, 5],
+        cutoff_function="tanh3",
+    )

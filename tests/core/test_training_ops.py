@@ -1,0 +1,62 @@
+"""The training ops against the pure torch module: values, first derivatives, and the gradient of a force loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from nearsight.couple import evaluate
+from nearsight.errors import ConfigError
+from nearsight.models import training_module
+from nearsight.neighbors import collate, make_graph
+
+from .core_models import explicit_functions, random_box, random_bpnn
+
+
+def batch(cutoff):
+    frames = [random_box(seed, n=14) for seed in (1, 2)]
+    return collate([make_graph(x, s, c, [True] * 3, cutoff) for x, s, c in frames])
+
+
+@pytest.mark.parametrize(
+    "config", [{"size": "medium"}, {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"}, {"states": 2}]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradient_of_a_force_loss(config, threads):
+    model = random_bpnn(**config)
+    graph = batch(model.cutoff)
+    target = torch.tensor(np.random.default_rng(0).normal(size=(graph.num_atoms, 3)))
+    results = {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for backend in ("torch", "native"):
+            found = evaluate(training_module(model, backend), graph, model.couple, create_graph=True)
+            loss = (found.energy**2).sum() + ((found.forces - target) ** 2).sum() + (found.virial**2).sum()
+            results[backend] = [found.energy, found.forces, found.virial]
+            results[backend] += torch.autograd.grad(loss, list(model.parameters()))
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(results["torch"], results["native"]):
+        assert (a - b).abs().max() <= 1e-12 * a.abs().max()
+
+
+def test_statistics_do_not_depend_on_the_source():
+    model = random_bpnn()
+    graph = batch(model.cutoff)
+    model.fit_statistics([graph], 2.0)
+    slow = [network.scale.clone() for network in model.networks]
+    model.fit_statistics([graph], 2.0, training_module(model, "native"))
+    for network, scale in zip(model.networks, slow):
+        assert torch.allclose(network.scale, scale, rtol=1e-11)
+
+
+def test_errors():
+    model = random_bpnn()
+    assert training_module(model, "torch") is model
+    with pytest.raises(ConfigError, match="training backend is 'fast', expected auto, native or torch"):
+        training_module(model, "fast")
+    other = torch.nn.Linear(1, 1)
+    assert training_module(other, "auto") is other
+    with pytest.raises(ConfigError, match="there is no native training for 'Linear': take backend torch"):
+        training_module(other, "native")

@@ -1,0 +1,67 @@
+"""Training on the core's symmetry functions against the torch module, which is the oracle."""
+
+import numpy as np
+import pytest
+import torch
+from nearsight.couple import evaluate
+from nearsight.errors import ConfigError
+from nearsight.models import BPNNConfig, build_model, training_module
+from nearsight.neighbors import collate, make_graph
+
+CELL = np.array([[5.0, 0.0, 0.0], [1.2, 4.5, 0.0], [-0.8, 0.9, 5.5]])
+
+
+def batch(cutoff):
+    rng = np.random.default_rng(2)
+    grid = np.stack(np.meshgrid(*[[0.1, 0.6]] * 3), -1).reshape(-1, 3)
+    frames = [(grid + 0.15 * rng.random((8, 3))) @ CELL for _ in range(2)]
+    crystals = [make_graph(x, np.arange(8) % 2, CELL, [True] * 3, cutoff) for x in frames]
+    lone = make_graph(np.zeros((1, 3)), [1], np.zeros((3, 3)), [False] * 3, cutoff)
+    return collate([crystals[0], lone, crystals[1]])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"size": "small"},
+        {"size": "large", "cutoff_function": "cos", "activation": "silu"},
+        {"size": "medium", "cutoff_function": "tanh3", "states": 2},
+        {"size": "small", "cutoff_function": "poly4", "cutoff": 4.5},
+    ],
+)
+def test_results_and_parameter_gradients_equal_those_of_torch(config):
+    torch.manual_seed(3)
+    model = build_model(BPNNConfig(**config), ["H", "O"])
+    graph = batch(model.cutoff)
+    model.fit_statistics([graph], 0.5)
+    parameters = list(model.parameters())
+    outcomes = []
+    for backend in ("torch", "native"):
+        module = training_module(model, backend)
+        results = evaluate(module, graph, model.couple, create_graph=True)
+        loss = (results.forces**2).sum() + results.energy.sum() ** 2 + (results.virial**2).sum()
+        gradient = torch.autograd.grad(loss, parameters)
+        outcomes.append([results.energy, results.forces, results.virial, *gradient])
+    for expected, found in zip(*outcomes):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max())
+        )
+
+
+def test_features_equal_those_of_torch():
+    model = build_model(BPNNConfig(size="large"), ["H", "O"])
+    graph = batch(model.cutoff)
+    for expected, found in zip(model.features(graph), training_module(model, "native").features(graph)):
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_backends_are_chosen_by_name():
+    model = build_model(BPNNConfig(), ["H"])
+    other = torch.nn.Linear(1, 1)
+    assert training_module(model, "torch") is model
+    assert training_module(model, "auto").model is model
+    assert training_module(other, "auto") is other
+    with pytest.raises(ConfigError, match="there is no native training for 'Linear': take backend torch"):
+        training_module(other, "native")
+    with pytest.raises(ConfigError, match="training backend is 'cuda', expected auto, native or torch"):
+        training_module(model, "cuda")
