@@ -119,7 +119,13 @@ def bonded_case(models: dict[str, Path], special_bonds: str) -> tuple[Case, list
     """Water with bonds; returns the case and its script."""
     case = Case(
         WATER,
-        ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H", "bond_style zero", "bond_coeff 1 1.0", special_bonds),
+        (
+            "pair_style mlp",
+            f"pair_coeff * * {models['bpnn']} O H",
+            "bond_style zero",
+            "bond_coeff 1 1.0",
+            special_bonds,
+        ),
         atom_style="bond",
         after_read=("create_bonds single/bond 1 1 2",),
     )
@@ -129,21 +135,32 @@ def bonded_case(models: dict[str, Path], special_bonds: str) -> tuple[Case, list
 
 
 @pytest.mark.parametrize(("special_bonds", "works"), [("", False), ("special_bonds lj/coul 1 1 1", True)])
-def test_excluded_bonded_neighbors(models: dict[str, Path], tmp_path: Path, special_bonds: str, works: bool) -> None:
+def test_excluded_bonded_neighbors(
+    models: dict[str, Path], tmp_path: Path, special_bonds: str, works: bool
+) -> None:
     case, script = bonded_case(models, special_bonds)
     write_data(tmp_path / "data.0", case.atoms, case.elements)
     data = (tmp_path / "data.0").read_text().replace("Atoms # atomic", "Atoms # bond")
     head, atoms = data.split("Atoms # bond\n\n")
     rows = [row.split(maxsplit=1) for row in atoms.splitlines()]
-    (tmp_path / "data.0").write_text(head + "Atoms # bond\n\n" + "".join(f"{i} 1 {rest}\n" for i, rest in rows))
+    (tmp_path / "data.0").write_text(
+        head + "Atoms # bond\n\n" + "".join(f"{i} 1 {rest}\n" for i, rest in rows)
+    )
     run = run_script(tmp_path, script)
     assert (run.code == 0) == works, run.output
-    assert ("pair_style mlp must see bonded neighbors, and special_bonds leaves them out" in run.output) != works
+    assert (
+        "pair_style mlp must see bonded neighbors, and special_bonds leaves them out" in run.output
+    ) != works
 
 
 def test_centroid_stress(models: dict[str, Path], tmp_path: Path) -> None:
     pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
-    run = ("compute c all centroid/stress/atom NULL pair", "compute s all reduce sum c_c[1]", "thermo_style custom c_s", "run 0")
+    run = (
+        "compute c all centroid/stress/atom NULL pair",
+        "compute s all reduce sum c_c[1]",
+        "thermo_style custom c_s",
+        "run 0",
+    )
     fails(tmp_path, "does not support compute centroid/stress/atom", Case(WATER, pair, run=run))
 
 

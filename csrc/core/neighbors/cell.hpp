@@ -24,6 +24,12 @@ inline Vec3 operator*(double s, const Vec3& a) {
 inline double dot(const Vec3& a, const Vec3& b) {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
+inline Shift operator+(const Shift& a, const Shift& b) {
+  return {a[0] + b[0], a[1] + b[1], a[2] + b[2]};
+}
+inline Shift operator-(const Shift& a, const Shift& b) {
+  return {a[0] - b[0], a[1] - b[1], a[2] - b[2]};
+}
 double norm(const Vec3& a);
 Vec3 cross(const Vec3& a, const Vec3& b);
 inline Vec3 row(const Mat3& m, int k) {
@@ -49,6 +55,11 @@ struct Lattice {
   Vec3 heights;  // distance between opposite faces, Å
   std::array<bool, 3> pbc;
 };
+
+/// The vector of a lattice translation, Å.
+inline Vec3 translation(const Shift& shift, const Lattice& lattice) {
+  return times(Vec3{double(shift[0]), double(shift[1]), double(shift[2])}, lattice.vectors);
+}
 
 /// Throws Error (numeric) if a lattice vector of a periodic direction is not finite, or if the cell is
 /// thinner than a thousandth of the cutoff in a periodic direction (flat cells, zero vectors, cells in the
