@@ -191,7 +191,7 @@ def test_time_limit_ends_the_schedule(configure, tmp_path, quick_train):
     assert "Training ended: the limit of 0.02 minutes is reached." in log
     with (tmp_path / "run" / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    assert float(last["elapsed"]) < 5.0
+    assert float(last["elapsed"]) < 60.0  # far below 100000 epochs, on the busiest machine
     assert float(last["learning_rate"]) < 0.1 * 5e-3
 
 
