@@ -114,6 +114,12 @@ def test_bad_index_files(tmp_path, lines, message):
         split_frames(20, validation=path, test=0, training=None, seed=0)
 
 
+def test_excluded_frames_are_in_no_set():
+    split = split_frames(10, validation=0.5, test=0, training=None, seed=0, excluded=[2, 3])
+    assert sorted(split.training + split.validation) == [0, 1, 4, 5, 6, 7, 8, 9]
+    assert len(split.validation) == 4
+
+
 def test_impossible_splits(tmp_path):
     with pytest.raises(DataError, match="test set asks for 15 frames, but only 10 of 20 are left"):
         split_frames(20, validation=10, test=15, training=None, seed=0)

@@ -15,7 +15,9 @@ from nearsight.models import ModelConfig, build_model
 @pytest.fixture(scope="session", autouse=True)
 def _plugin() -> None:
     if not (Path(plugin_dir()) / "nearsightplugin.so").exists():
-        pytest.skip("the LAMMPS plugin is not built: the headers of LAMMPS or MPI were not found at configuration")
+        pytest.skip(
+            "the LAMMPS plugin is not built: the headers of LAMMPS or MPI were not found at configuration"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ class Case:
 
 @dataclass
 class Result:
-    """Results of one case, atoms in the order of their ids, in the units of the run but stresses as energies."""
+    """Results of one case, atoms in the order of their ids, units as in the run; stresses are energies."""
 
     energy: float
     virial: np.ndarray  # [6] in the order of VOIGT
@@ -44,6 +44,7 @@ class Result:
     energies: np.ndarray  # [n]
     stresses: np.ndarray  # [n, 6] LAMMPS' per-atom stress × volume, as energy: minus the virial
     positions: np.ndarray  # [n, 3]
+    log: str  # what LAMMPS printed
 
 
 @dataclass
@@ -70,7 +71,8 @@ def write_data(path: Path, atoms: Atoms, elements: Sequence[str]) -> None:
     lines += ["", "Atoms # atomic", ""]
     types = [list(elements).index(s) + 1 for s in atoms.get_chemical_symbols()]
     lines += [
-        f"{k} {t} " + " ".join(map(repr, map(float, r))) for k, (t, r) in enumerate(zip(types, atoms.positions), 1)
+        f"{k} {t} " + " ".join(map(repr, map(float, r)))
+        for k, (t, r) in enumerate(zip(types, atoms.positions), 1)
     ]
     path.write_text("\n".join(lines) + "\n")
 
@@ -102,10 +104,13 @@ def case_input(case: Case, index: int) -> list[str]:
     ]
 
 
-def run_script(folder: Path, lines: Sequence[str], ranks: int = 1, args: Sequence[str] = (), timeout: float = 120) -> Run:
+def run_script(
+    folder: Path, lines: Sequence[str], ranks: int = 1, args: Sequence[str] = (), timeout: float = 120
+) -> Run:
     """Run an input script; a non-zero exit is the caller's to judge."""
     (folder / "in.test").write_text("\n".join(lines) + "\n")
     env = environment()
+    env["MPIR_CVAR_CH4_PROGRESS_THROTTLE"] = "1"  # waiting ranks sleep: there may be fewer cores than ranks
     command = command_line(ranks, ["-in", "in.test", "-log", "none", "-nocite", *args], env)
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=timeout)
     return Run(done.returncode, done.stdout + done.stderr, folder)
@@ -130,6 +135,7 @@ def _read_case(dump: Path, output: str, units: str) -> Result:
     rows = np.loadtxt(dump, skiprows=9, ndmin=2)
     factor = PRESSURE_FACTOR[units]
     return Result(
+        log=output,
         energy=energy,
         virial=np.array(pressure) * volume / factor,
         positions=rows[:, 1:4],

@@ -1,4 +1,4 @@
-"""Small scripted models with fixed random parameters, written as docs/model_contract.md and docs/file_format.md say."""
+"""Small scripted models with fixed random parameters, by docs/model_contract.md and docs/file_format.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class ManyBody(nn.Module):
         )
         return pair + torch.sqrt(1.0 + rho * rho) + 0.3 * (dipole * dipole).sum(1)
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> dict[str, Tensor]:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
         return {"energy": self.local(species, edge_index, edge_vectors, num_owned)}
 
 
@@ -57,7 +59,9 @@ class MessagePassing(nn.Module):
         self.layer = ManyBody(seed=11)
         self.message = _table(len(SPECIES), 17)
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> dict[str, Tensor]:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
         i, j = edge_index[0], edge_index[1]
         features = torch.tanh(0.2 * self.layer.local(species, edge_index, edge_vectors, species.shape[0]))
         received = self.layer.weight(edge_vectors) * self.message[species[i], species[j]] * features[j]
@@ -74,7 +78,9 @@ class TwoStates(nn.Module):
         self.second = ManyBody(seed=31)
         self.coupling = ManyBody(seed=41)
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> dict[str, Tensor]:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
         columns = [
             self.first.local(species, edge_index, edge_vectors, num_owned),
             self.coupling.local(species, edge_index, edge_vectors, num_owned),
@@ -86,12 +92,16 @@ class TwoStates(nn.Module):
 class NotFinite(nn.Module):
     """A finite energy whose derivative is NaN."""
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> dict[str, Tensor]:
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
         bad = torch.sqrt((edge_vectors * 0.0).sum(1))
         return {"energy": torch.zeros(num_owned, dtype=edge_vectors.dtype).index_add(0, edge_index[0], bad)}
 
 
-def write_model(path: Path, module: nn.Module, *, layers: int = 1, states: int = 1, **changes: object) -> Path:
+def write_model(
+    path: Path, module: nn.Module, *, layers: int = 1, states: int = 1, **changes: object
+) -> Path:
     """Write `module` with its metadata; `changes` replace entries of nearsight.json."""
     energy = states == 1
     metadata = {

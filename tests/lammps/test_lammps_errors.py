@@ -17,6 +17,12 @@ WATER = Atoms("OHHOHH", cell=[9.0, 9.0, 9.0], pbc=True, positions=[
 ])  # fmt: skip
 
 
+LEGAL = (
+    "legal is: pair_style mlp [precision mixed|double] [backend auto|native|torchscript] "
+    "[device cpu|cuda|auto]"
+)
+
+
 def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
     write_data(folder / "data.0", case.atoms, case.elements)
     run = run_script(folder, case_input(case, 0), ranks)
@@ -29,10 +35,8 @@ def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("precison double", "pair_style mlp does not know the word 'precison'; legal is: pair_style mlp [precision "
-         "mixed|double] [backend auto|native|torchscript] [device cpu|cuda|auto]"),
-        ("model.pt", "does not know the word 'model.pt'; legal is: pair_style mlp [precision mixed|double] [backend "
-         "auto|native|torchscript] [device cpu|cuda|auto] (the model file goes to pair_coeff)"),
+        ("precison double", f"pair_style mlp does not know the word 'precison'; {LEGAL}"),
+        ("model.pt", f"does not know the word 'model.pt'; {LEGAL} (the model file goes to pair_coeff)"),
         ("precision single", "'precision' takes mixed|double, and found single"),
         ("device", "'device' takes cpu|cuda|auto, and found nothing"),
         ("device cuda", "device cuda was asked for, but this build has no CUDA kernels"),
@@ -46,13 +50,14 @@ def test_words_of_pair_style(models: dict[str, Path], tmp_path: Path, words: str
 @pytest.mark.parametrize(
     ("coefficients", "message"),
     [
-        ("* * {model} O", "pair_coeff gives 1 elements (O), and the system has 2 atom types; give one element per type"),
+        ("* * {model} O", "pair_coeff gives 1 elements (O), and the system has 2 atom types; give one "
+         "element per type"),
         ("* * {model} O H H", "pair_coeff gives 3 elements (O H H), and the system has 2 atom types"),
         ("* * {model} O C", "maps atom type 2 to 'C', which the model {model} does not know; it knows H O"),
-        ("* * {model} H H", "maps atom type 1 (mass 15.999) and atom type 2 (mass 1.008) both to H; name the elements "
-         "in the order of the atom types"),
-        ("* * {model} O NULL", "maps a type to NULL, which needs another pair style for that type: use pair_style "
-         "hybrid"),
+        ("* * {model} H H", "maps atom type 1 (mass 15.999) and atom type 2 (mass 1.008) both to H; name the "
+         "elements in the order of the atom types"),
+        ("* * {model} O NULL", "maps a type to NULL, which needs another pair style for that type: use "
+         "pair_style hybrid"),
         ("1 1 {model} O H", "Pair_coeff must start with * * for pair style mlp"),  # LAMMPS' own
         ("* *", "takes one line 'pair_coeff * * model.pt' and then one element per atom type"),
         ("* * nowhere.pt O H", "nowhere.pt"),
@@ -119,7 +124,13 @@ def bonded_case(models: dict[str, Path], special_bonds: str) -> tuple[Case, list
     """Water with bonds; returns the case and its script."""
     case = Case(
         WATER,
-        ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H", "bond_style zero", "bond_coeff 1 1.0", special_bonds),
+        (
+            "pair_style mlp",
+            f"pair_coeff * * {models['bpnn']} O H",
+            "bond_style zero",
+            "bond_coeff 1 1.0",
+            special_bonds,
+        ),
         atom_style="bond",
         after_read=("create_bonds single/bond 1 1 2",),
     )
@@ -129,28 +140,39 @@ def bonded_case(models: dict[str, Path], special_bonds: str) -> tuple[Case, list
 
 
 @pytest.mark.parametrize(("special_bonds", "works"), [("", False), ("special_bonds lj/coul 1 1 1", True)])
-def test_excluded_bonded_neighbors(models: dict[str, Path], tmp_path: Path, special_bonds: str, works: bool) -> None:
+def test_excluded_bonded_neighbors(
+    models: dict[str, Path], tmp_path: Path, special_bonds: str, works: bool
+) -> None:
     case, script = bonded_case(models, special_bonds)
     write_data(tmp_path / "data.0", case.atoms, case.elements)
     data = (tmp_path / "data.0").read_text().replace("Atoms # atomic", "Atoms # bond")
     head, atoms = data.split("Atoms # bond\n\n")
     rows = [row.split(maxsplit=1) for row in atoms.splitlines()]
-    (tmp_path / "data.0").write_text(head + "Atoms # bond\n\n" + "".join(f"{i} 1 {rest}\n" for i, rest in rows))
+    (tmp_path / "data.0").write_text(
+        head + "Atoms # bond\n\n" + "".join(f"{i} 1 {rest}\n" for i, rest in rows)
+    )
     run = run_script(tmp_path, script)
     assert (run.code == 0) == works, run.output
-    assert ("pair_style mlp must see bonded neighbors, and special_bonds leaves them out" in run.output) != works
+    assert (
+        "pair_style mlp must see bonded neighbors, and special_bonds leaves them out" in run.output
+    ) != works
 
 
 def test_centroid_stress(models: dict[str, Path], tmp_path: Path) -> None:
     pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
-    run = ("compute c all centroid/stress/atom NULL pair", "compute s all reduce sum c_c[1]", "thermo_style custom c_s", "run 0")
+    run = (
+        "compute c all centroid/stress/atom NULL pair",
+        "compute s all reduce sum c_c[1]",
+        "thermo_style custom c_s",
+        "run 0",
+    )
     fails(tmp_path, "does not support compute centroid/stress/atom", Case(WATER, pair, run=run))
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_atoms_on_top_of_each_other(models: dict[str, Path], tmp_path: Path, ranks: int) -> None:
     atoms = WATER.copy()
-    atoms.positions[1] = atoms.positions[0]
+    atoms.positions[4] = atoms.positions[5] = [5.0, 5.0, 7.0]  # with two ranks: of the second one
     pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
     fails(tmp_path, "atoms must not be on top of each other", Case(atoms, pair), ranks)
 

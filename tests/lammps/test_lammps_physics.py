@@ -9,7 +9,6 @@ import pytest
 from ase import Atoms
 from lammps_harness import Case, Result, run_cases, run_script, write_data
 from lammps_systems import grid, orthogonal
-
 from nearsight.units import KCAL_PER_MOL
 
 
@@ -88,7 +87,9 @@ def test_hybrid_overlay_adds(hybrid: dict, model: str) -> None:
         expected[seen] += getattr(alone, name)
         np.testing.assert_allclose(getattr(both, name), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     np.testing.assert_allclose(both.energy, alone.energy + lj.energy, rtol=1e-12)
-    np.testing.assert_allclose(both.virial, alone.virial + lj.virial, rtol=0, atol=1e-10 * np.abs(both.virial).max())
+    np.testing.assert_allclose(
+        both.virial, alone.virial + lj.virial, rtol=0, atol=1e-10 * np.abs(both.virial).max()
+    )
 
 
 def test_two_models_in_one_run(models: dict[str, Path], tmp_path: Path) -> None:
@@ -121,4 +122,6 @@ def test_both_backends_agree(models: dict[str, Path], tmp_path: Path) -> None:
     native, scripted = run_cases(tmp_path, [Case(atoms, mlp(models["bpnn"], w)) for w in words], 2)
     for name in ("energy", "forces", "energies", "virial", "stresses"):
         expected = getattr(scripted, name)
-        np.testing.assert_allclose(getattr(native, name), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            getattr(native, name), expected, rtol=0, atol=1e-10 * np.abs(expected).max()
+        )

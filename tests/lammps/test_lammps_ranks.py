@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from lammps_systems import cluster_in_a_corner, grid, lone_atoms, orthogonal
 from nearsight.lib import _core
 
 RELATIVE = 1e-10
-TILED = ("comm_style tiled", "balance 1.0 rcb")
+TILED = {"after_read": ("comm_style tiled",), "run": ("run 0", "balance 1.0 rcb", "run 0")}
 
 
 def mlp(model: Path, words: str = "precision double", elements: str = "O H") -> tuple[str, str]:
@@ -31,27 +32,36 @@ def make_cases(models: dict[str, Path]) -> dict[str, tuple[str, Case]]:
         "empty ranks": ("many_body", cluster_in_a_corner(), {}),
         "lone atoms": ("many_body", lone_atoms(), {}),
         "mixed periodicity": ("many_body", orthogonal((4, 3, 4), pbc=(True, False, True)), {}),
-        "shrink-wrapped slab": ("many_body", orthogonal((4, 3, 4), pbc=(True, True, False)), {"boundary": "p p s"}),
-        "tiled": ("many_body", orthogonal((6, 4, 4)), {"after_read": TILED}),
+        "shrink-wrapped slab": (
+            "many_body",
+            orthogonal((4, 3, 4), pbc=(True, True, False)),
+            {"boundary": "p p s"},
+        ),
+        "tiled": ("many_body", orthogonal((6, 4, 4)), TILED),
         "messages, triclinic": ("messages", triclinic, {}),
         "messages, box shorter than the cutoff": ("messages", small, {}),
         "messages, empty ranks": ("messages", cluster_in_a_corner(), {}),
-        "messages, tiled": ("messages", orthogonal((7, 7, 7)), {"after_read": TILED}),
+        "messages, tiled": ("messages", orthogonal((7, 7, 7)), TILED),
         "two states, triclinic": ("two_states", triclinic, {}),
         "two states, empty ranks": ("two_states", cluster_in_a_corner(), {}),
         "native, triclinic": ("bpnn", triclinic, {}),
         "native, box shorter than the cutoff": ("bpnn", small, {}),
         "native, empty ranks": ("bpnn", cluster_in_a_corner(), {}),
-        "native, tiled": ("bpnn", orthogonal((6, 4, 4)), {"after_read": TILED}),
+        "native, tiled": ("bpnn", orthogonal((6, 4, 4)), TILED),
     }
-    return {name: (model, Case(atoms, mlp(models[model]), **more)) for name, (model, atoms, more) in systems.items()}
+    return {
+        name: (model, Case(atoms, mlp(models[model]), **more))
+        for name, (model, atoms, more) in systems.items()
+    }
 
 
 NAMES = list(make_cases(dict.fromkeys(("bpnn", "many_body", "messages", "two_states"), Path())))
 
 
 @pytest.fixture(scope="module")
-def results(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, Result]]:
+def results(
+    models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], dict[str, Result]]:
     """Results of all cases on so many ranks; each rank count runs once."""
     done: dict[int, dict[str, Result]] = {}
 
@@ -87,7 +97,9 @@ def test_lammps_agrees_with_python(
 ) -> None:
     model, case = make_cases(models)[name]
     evaluator = _core.Evaluator(str(models[model]), precision="double")
-    species = np.array([evaluator.species.index(s) for s in case.atoms.get_chemical_symbols()], dtype=np.int32)
+    species = np.array(
+        [evaluator.species.index(s) for s in case.atoms.get_chemical_symbols()], dtype=np.int32
+    )
     atoms = case.atoms
     expected = evaluator.evaluate(atoms.positions, species, atoms.cell.array, atoms.pbc.tolist())
     found = results(1)[name]
@@ -99,14 +111,27 @@ def test_lammps_agrees_with_python(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_atoms_add_up_to_the_whole(results: Callable[[int], dict[str, Result]], name: str, ranks: int) -> None:
+def test_atoms_add_up_to_the_whole(
+    results: Callable[[int], dict[str, Result]], name: str, ranks: int
+) -> None:
     found = results(ranks)[name]
     close(found.energy, found.energies.sum())
     close(found.virial, -found.stresses.sum(0))
     np.testing.assert_allclose(found.forces.sum(0), 0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["triclinic", "native, triclinic", "messages, empty ranks", "mixed periodicity"])
+def test_cases_are_what_they_say(results: Callable[[int], dict[str, Result]]) -> None:
+    for name, result in results(4).items():
+        fewest = int(re.findall(r"Nlocal: .* (\d+) min", result.log)[-1])
+        assert (fewest == 0) == ("empty" in name or name == "lone atoms"), name
+        assert ("rebalancing time" in result.log) == ("tiled" in name), name
+        assert ("full/bin/ghost" in result.log) == ("messages" in name), name
+        assert ("backend native" in result.log) == ("native" in name), name
+
+
+@pytest.mark.parametrize(
+    "name", ["triclinic", "native, triclinic", "messages, empty ranks", "mixed periodicity"]
+)
 def test_c_program_agrees(
     results: Callable[[int], dict[str, Result]], models: dict[str, Path], name: str, tmp_path: Path
 ) -> None:
@@ -115,7 +140,9 @@ def test_c_program_agrees(
     rows = [f"{s} {x!r} {y!r} {z!r}" for s, (x, y, z) in zip(symbols, case.atoms.positions.tolist())]
     lattice = " ".join(map(repr, case.atoms.cell.array.ravel().tolist()))
     pbc = " ".join("FT"[int(p)] for p in case.atoms.pbc)
-    (tmp_path / "frame.xyz").write_text("\n".join([str(len(rows)), f'Lattice="{lattice}" pbc="{pbc}"', *rows, ""]))
+    (tmp_path / "frame.xyz").write_text(
+        "\n".join([str(len(rows)), f'Lattice="{lattice}" pbc="{pbc}"', *rows, ""])
+    )
     program = Path(nearsight.__file__).parent / "lib" / "nearsight-energy-forces"
     command = [program, models[model], tmp_path / "frame.xyz", "double"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies
@@ -27,7 +29,6 @@ from nearsight.training.logbook import Logbook
 from nearsight.training.loss import Loss
 from nearsight.training.metrics import Metrics
 from nearsight.training.schedule import LearningRate
-from torch import Tensor, nn
 
 
 class Interrupted(NearsightError):
@@ -35,6 +36,7 @@ class Interrupted(NearsightError):
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
+        self.number = number
         self.exit_code = 128 + number
 
 
