@@ -25,7 +25,7 @@ def test_same_as_the_compiled_force(model, water, platform, periodic):
     theirs = make_system(topology, torch_force(model, topology, periodic))
     errors = relative_errors(*(energy_forces(make_context(s, positions, platform)) for s in (theirs, ours)))
     print(f"{model.stem} {platform} periodic={periodic}: relative errors of energy and forces {errors}")
-    assert max(errors) < 1e-6
+    assert max(errors) < 1e-10
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
