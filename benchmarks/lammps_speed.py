@@ -20,17 +20,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ase
-import nearsight
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
+
+import nearsight
 from nearsight.demo.engines import lammps_setup, run_lammps, write_lammps_data
 from nearsight.demo.job import starting_structure
 from nearsight.export import save_model
 from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
 from nearsight.models import BPNNConfig, build_model
-from rich.console import Console
-from rich.table import Table
 
 SPECIES = ["O", "H"]
 

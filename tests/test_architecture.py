@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nearsight
 import pytest
+
+import nearsight
 
 ROOT = Path(__file__).parent.parent
 LIB = Path(nearsight.__file__).parent / "lib"

@@ -13,9 +13,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
 from nearsight.training import load_config, train
 from nearsight.training.plots import new_figure
-from rich.console import Console
 
 HERE = Path(__file__).parent
 

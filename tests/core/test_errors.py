@@ -8,10 +8,11 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import nearsight
 import numpy as np
 import pytest
 import torch
+
+import nearsight
 from nearsight.errors import EvaluationError, ModelFileError
 from nearsight.lib import _core
 

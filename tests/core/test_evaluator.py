@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from nearsight.lib import _core
 
 from .core_models import random_box, save_bpnn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.export import save_model

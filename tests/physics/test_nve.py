@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from nearsight.demo.dynamics import drift, run_lammps_dynamics
 from nearsight.demo.job import starting_structure
 

@@ -5,9 +5,10 @@ import openmm
 import openmmtorch
 import pytest
 import torch
+from side import PLATFORMS, energy_drift, energy_forces, make_context, make_system, relative_errors
+
 from nearsight.export import export_torchforce
 from nearsight.openmm import create_force, torchforce_module
-from side import PLATFORMS, energy_drift, energy_forces, make_context, make_system, relative_errors
 
 
 def torch_force(model, topology, periodic=True):
