@@ -337,4 +337,4 @@ def test_the_description_tells_what_a_user_asks_for(saved):
         "frames",
     ):
         assert words in text
-    assert "H: 40 (16 radial, 24 angular_narrow)" in text
+    assert "H: 46 (22 radial, 24 angular_narrow)" in text

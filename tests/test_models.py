@@ -187,6 +187,7 @@ def test_the_parameter_gradient_of_a_force_loss_equals_differences():
     model = model_of(hidden=[4], states=2)
     positions, species = cluster(6)
     graph = make_graph(positions, species, NO_CELL, [False] * 3, CUTOFF)
+    model.fit_statistics([make_graph(*cluster(9), CELL, [True] * 3, CUTOFF)], 1.0)
     weight = model.networks[1].layers[0].weight
 
     def loss():

@@ -147,7 +147,7 @@ def test_a_cluster_equals_loops_over_its_atoms(name):
         assert found[i] == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
-@pytest.mark.parametrize(("size", "functions"), [("small", 40), ("medium", 70), ("large", 140)])
+@pytest.mark.parametrize(("size", "functions"), [("small", 46), ("medium", 74), ("large", 142)])
 def test_automatic_sets(size, functions):
     sets = automatic_functions(["H", "O"], 6.0, size)
     for symbol in ("H", "O"):
