@@ -41,6 +41,14 @@ def test_hook_needs_nothing_but_the_standard_library() -> None:
     assert done.stdout.strip() == "['__main__']"
 
 
+def test_hook_prints_the_folder() -> None:
+    """What docs/lammps.md tells users of other LAMMPS builds to type."""
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-m", "nearsight.interfaces.lammps_hook"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == plugin_dir()
+
+
 def test_environment_keeps_what_is_there(tmp_path: Path) -> None:
     env = launcher.environment(
         {"PATH": "/first:/second", "OMP_NUM_THREADS": "3", "LAMMPS_PLUGIN_PATH": "/mine"}
