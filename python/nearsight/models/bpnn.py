@@ -109,7 +109,7 @@ class SpeciesNetwork(nn.Module):
         """Take shift, scale and mixing from the symmetry functions of the training set.
 
         Symmetry functions overlap, so they are strongly correlated, and a network on them trains slowly. The
-        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the noise floor
+        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor
         leaves directions that hardly vary small.
         """
         covariance = moments.square / moments.count
