@@ -19,13 +19,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import nearsight
 import numpy as np
 from matscipy.neighbours import neighbour_list
-from nearsight.lib import _core
 from rich.console import Console
 from rich.table import Table
 from vesin import NeighborList
+
+import nearsight
+from nearsight.lib import _core
 
 CUTOFF = 6.0  # Å
 ATOMS_PER_VOLUME = 0.1003  # Å⁻³, water at 1 g/cm³

@@ -11,6 +11,7 @@ import pytest
 import rich.console
 import safetensors.torch
 import torch
+
 from nearsight.errors import ModelFileError
 from nearsight.export import checks, load, model_file, read_entry, read_metadata, save_model
 from nearsight.export.describe import describe

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
 from nearsight.couple import evaluate
 from nearsight.models import BPNNConfig, build_model
 from nearsight.neighbors import Graph, collate, make_graph
-from pydantic import ValidationError
 
 CUTOFF = 4.0
 CELL = np.array([[5.0, 0.0, 0.0], [1.2, 4.5, 0.0], [-0.8, 0.9, 5.5]])

@@ -7,6 +7,7 @@ import pytest
 import vesin
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
 from nearsight.models.acsf import ACSF
 from nearsight.models.cutoff_functions import cutoff_function
 from nearsight.models.symmetry_functions import AngularFunction, RadialFunction, automatic_functions
-from pydantic import ValidationError
 
 CUTOFF_FUNCTIONS = {
     "cos": lambda x: 0.5 * (math.cos(math.pi * x) + 1),

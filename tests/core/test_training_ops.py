@@ -1,10 +1,11 @@
-"""The training ops against the pure torch module: values, first derivatives, and the gradient of a force loss."""
+"""The training ops against the pure torch module: values, derivatives, and the gradient of a force loss."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.export import save_model
@@ -20,7 +21,12 @@ def batch(cutoff):
 
 
 @pytest.mark.parametrize(
-    "config", [{"size": "medium"}, {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"}, {"states": 2}]
+    "config",
+    [
+        {"size": "medium"},
+        {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"},
+        {"states": 2},
+    ],
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_gradient_of_a_force_loss(config, threads):
@@ -64,7 +70,7 @@ def test_errors():
 
 
 def test_inputs_are_decorrelated():
-    """Mean 0 and, where the functions vary, unit variance without correlation; directions of noise stay small."""
+    """Mean 0 and, where the functions vary, unit variance without correlation; noise stays small."""
     model = random_bpnn()
     graph = batch(model.cutoff)
     model.fit_statistics([graph], 1.0)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lammps_harness import Case, Run, run_cases, run_script, write_data
-from lammps_systems import grid
+from lammps_systems import grid, orthogonal
+
 from nearsight.interfaces.lammps import environment
 
 ATOMS = grid((3, 3, 3))
@@ -29,6 +30,7 @@ def script(model: Path, *lines: str, words: str = "precision double") -> list[st
     ]
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "lammps"
 PAIR = slice(2, 4)  # where script() has pair_style and pair_coeff
 
 
@@ -250,3 +252,14 @@ def test_threads(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     assert "2 thread(s) per rank" in run(tmp_path, script(models["bpnn"], "run 0")).output
     np.testing.assert_allclose(one.forces, two.forces, rtol=0, atol=1e-12)
     np.testing.assert_allclose(one.stresses, two.stresses, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "elements"), [("in.water", ["O", "H"]), ("in.hybrid", ["O", "H", "Ar"])])
+def test_examples(models: dict[str, Path], tmp_path: Path, name: str, elements: list[str]) -> None:
+    atoms = orthogonal((7, 6, 6))
+    atoms.symbols[::5] = elements[-1]
+    write_data(tmp_path / "water.data", atoms, elements)
+    text = (EXAMPLES / name).read_text()
+    variables = ("-var", "model", str(models["bpnn"]), "-var", "data", "water.data", "-var", "steps", "3")
+    done = run_script(tmp_path, text.splitlines(), 2, variables)
+    assert done.code == 0, done.output

@@ -9,14 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nearsight
 import pytest
 from lammps_harness import run_script
+from typer import Typer
+from typer.testing import CliRunner
+
+import nearsight
 from nearsight.cli.lammps import command
 from nearsight.interfaces import lammps as launcher
 from nearsight.interfaces.lammps_hook import plugin_dir
-from typer import Typer
-from typer.testing import CliRunner
 
 PACKAGE = Path(nearsight.__file__).parent
 EMPTY_BOX = ["units metal", "region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp"]
@@ -38,6 +39,14 @@ def test_hook_needs_nothing_but_the_standard_library() -> None:
         [sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "['__main__']"
+
+
+def test_hook_prints_the_folder() -> None:
+    """What docs/lammps.md tells users of other LAMMPS builds to type."""
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-m", "nearsight.interfaces.lammps_hook"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == plugin_dir()
 
 
 def test_environment_keeps_what_is_there(tmp_path: Path) -> None:

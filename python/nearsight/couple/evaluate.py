@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nearsight.couple.couples import build_couple, sum_frames
 from nearsight.errors import ConfigError
-
-
-class Batch(Protocol):
-    """What `evaluate` needs to know of a graph; nearsight.neighbors.Graph says more of each."""
-
-    species: Tensor
-    edge_index: Tensor
-    edge_vectors: Tensor
-    frame: Tensor
-    num_frames: int
+from nearsight.neighbors import Graph
 
 
 @dataclass(frozen=True)
@@ -32,16 +23,15 @@ class Results:
     readouts: dict[str, Tensor]  # [n, ...] eV
 
 
-def evaluate(module: nn.Module, graph: Batch, couple: dict[str, Any], create_graph: bool = False) -> Results:
+def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_graph: bool = False) -> Results:
     """Evaluate a model; `create_graph` makes forces and virial differentiable by the parameters.
 
     Raises:
         ConfigError: the couple is unknown or needs a readout that the module does not have.
     """
     joint = build_couple(couple).to(graph.edge_vectors.device)
-    num_atoms = graph.species.numel()
     vectors = graph.edge_vectors.detach().requires_grad_(True)
-    readouts = module(graph.species, graph.edge_index, vectors, num_atoms)
+    readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
     if joint.readout not in readouts:
         raise ConfigError(
             f"couple {couple['kind']!r} needs the readout {joint.readout!r}, "
@@ -55,7 +45,7 @@ def evaluate(module: nn.Module, graph: Batch, couple: dict[str, Any], create_gra
 
     gradient = gradient.to(torch.float64)
     center, neighbor = graph.edge_index
-    forces = torch.zeros(num_atoms, 3, dtype=torch.float64, device=gradient.device)
+    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradient.device)
     forces = forces.index_add(0, center, gradient).index_add(0, neighbor, -gradient)
     outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradient.unsqueeze(1)
     virial = -sum_frames(outer, graph.frame.index_select(0, center), graph.num_frames)

@@ -12,3 +12,7 @@ import os
 def plugin_dir() -> str:
     """Folder of ``nearsightplugin.so``; LAMMPS loads what it finds there, and nothing if it is not there."""
     return os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib", "lammps")
+
+
+if __name__ == "__main__":
+    print(plugin_dir())

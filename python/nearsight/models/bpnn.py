@@ -108,9 +108,9 @@ class SpeciesNetwork(nn.Module):
     def set_statistics(self, moments: _Moments) -> None:
         """Take shift, scale and mixing from the symmetry functions of the training set.
 
-        Symmetry functions overlap, so they are strongly correlated, and a network on them trains slowly.
-        The mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the
-        noise floor leaves directions that hardly vary small.
+        Symmetry functions overlap, so they are strongly correlated, and a network on them trains slowly. The
+        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor
+        leaves directions that hardly vary small.
         """
         covariance = moments.square / moments.count
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
@@ -120,7 +120,7 @@ class SpeciesNetwork(nn.Module):
         self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return shift, scale and the layers by their names in the file, the mixing folded in."""
+        """Return shift, scale and layers by their names in the file; the first layer takes in the mixing."""
         tensors = {"shift": self.shift, "scale": self.scale}
         for i, layer in enumerate(self.layers):
             tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
@@ -204,7 +204,7 @@ class BPNN(nn.Module):
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Set shift, scale and mixing for inputs of the networks of mean 0, spread 1 and little correlation.
+        """Set shift, scale and mixing so that the networks' inputs have mean 0 and are hardly correlated.
 
         `output_scale` (eV) multiplies the networks' outputs. A species that `graphs` lacks keeps its values.
         `source`, a training module of this model, evaluates the functions faster.
