@@ -123,7 +123,7 @@ class SpeciesNetwork(nn.Module):
         """Return shift, scale and layers by their names in the file; the first layer takes in the mixing."""
         tensors = {"shift": self.shift, "scale": self.scale}
         for i, layer in enumerate(self.layers):
-            tensors[f"{i}.weight"] = layer.weight @ self.mixing if i == 0 else layer.weight
+            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
             tensors[f"{i}.bias"] = layer.bias
         return tensors
 
