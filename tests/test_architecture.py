@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nearsight
 import pytest
+
+import nearsight
 
 ROOT = Path(__file__).parent.parent
 LIB = Path(nearsight.__file__).parent / "lib"
@@ -47,7 +48,11 @@ def test_includes(folder, allowed):
 
 
 def test_only_one_file_includes_libtorch():
-    users = {path for path, name in includes("csrc") if name.startswith(("torch/", "ATen/")) and "stable" not in name}
+    users = {
+        path
+        for path, name in includes("csrc")
+        if name.startswith(("torch/", "ATen/")) and "stable" not in name
+    }
     assert users == {"csrc/torchscript/backend.cpp"}
 
 
@@ -70,9 +75,13 @@ def test_light_imports(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("library", ["libnearsight.so", "libnearsight_openmm.so", "lammps/nearsightplugin.so"])
+@pytest.mark.parametrize(
+    "library", ["libnearsight.so", "libnearsight_openmm.so", "lammps/nearsightplugin.so"]
+)
 def test_native_path_has_no_framework(library):
-    listing = subprocess.run(["readelf", "-d", LIB / library], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["readelf", "-d", LIB / library], capture_output=True, text=True, check=True
+    ).stdout
     needed = re.findall(r"\(NEEDED\).*\[(.+)\]", listing)
     assert needed
     assert [name for name in needed if re.search("torch|c10|python|mpi|gomp|lammps", name)] == []

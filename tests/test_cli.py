@@ -9,12 +9,13 @@ import time
 
 import numpy as np
 import pytest
+from training_toy import CUTOFF, boxes
+
 from nearsight import __version__
 from nearsight.cli import main
 from nearsight.cli.app import COMMANDS
 from nearsight.data import read_frames, write_extxyz
 from nearsight.interfaces.potential import Potential
-from training_toy import CUTOFF, boxes
 
 TEN_LINES = f"""
 data:

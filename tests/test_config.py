@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from nearsight.errors import ConfigError
 from nearsight.training.config import Config, changed_keys, dump_config, load_config, parse_config
 

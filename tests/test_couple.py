@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from nearsight.couple import build_couple, evaluate
 from nearsight.couple.couples import eigenvalue
 from nearsight.errors import ConfigError

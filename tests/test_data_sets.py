@@ -4,6 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from rich.console import Console
+
 from nearsight import keys
 from nearsight.data import (
     Frame,
@@ -16,8 +19,6 @@ from nearsight.data import (
     write_split,
 )
 from nearsight.errors import DataError
-from numpy.testing import assert_allclose
-from rich.console import Console
 
 
 def molecule(symbols, energy=None, **info):

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from numpy.testing import assert_allclose
+from training_toy import CUTOFF, boxes, label
+
 from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies, fit_energies
@@ -25,8 +28,6 @@ from nearsight.training.config import (
 from nearsight.training.loss import Loss, check_targets, make_loss
 from nearsight.training.metrics import Metrics
 from nearsight.training.schedule import LearningRate
-from numpy.testing import assert_allclose
-from training_toy import CUTOFF, boxes, label
 
 SPECIES = ["Ne", "Ar"]
 REFERENCE = ReferenceEnergies({"Ne": -2.0, "Ar": -5.0}, "given")

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from training_toy import CUTOFF, ISOLATED, boxes
+
 from nearsight.data import read_frames, write_extxyz
 from nearsight.errors import ConfigError, DataError, NearsightError
 from nearsight.export import read_metadata
 from nearsight.interfaces.potential import Potential
 from nearsight.training import Interrupted, find_checkpoint, load_config, plots, read_checkpoint, train
 from nearsight.training.loop import Trainer
-from training_toy import CUTOFF, ISOLATED, boxes
 
 TEN_LINES = f"""
 data:

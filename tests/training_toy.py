@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+
 from nearsight import keys
 from nearsight.data import Frame
 

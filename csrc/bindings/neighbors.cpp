@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "core/engine/error.hpp"
 #include "core/neighbors/cell.hpp"
@@ -36,16 +38,23 @@ Cell read_cell(const Doubles& vectors, const std::array<bool, 3>& pbc) {
   return cell;
 }
 
+/// Hands the shifts over to Python without a copy.
+py::array_t<std::int32_t> shift_array(std::vector<Shift> shifts) {
+  auto owned = std::make_unique<std::vector<Shift>>(std::move(shifts));
+  const std::array<py::ssize_t, 2> shape{static_cast<py::ssize_t>(owned->size()), 3};
+  if (owned->empty()) return py::array_t<std::int32_t>(shape);
+  const std::int32_t* data = owned->front().data();
+  const py::capsule owner(owned.release(), [](void* p) { delete static_cast<std::vector<Shift>*>(p); });
+  return py::array_t<std::int32_t>(shape, data, owner);
+}
+
 /// Arrays of one list, filled without the interpreter's lock.
-py::tuple to_arrays(const NeighborList& list, Span<const double> positions, const Cell& cell,
-                    ThreadPool& threads) {
+py::tuple to_arrays(NeighborList list, Span<const double> positions, const Cell& cell, ThreadPool& threads) {
   const py::ssize_t num_pairs = list.neighbors.size();
   py::array_t<std::int64_t> index({py::ssize_t{2}, num_pairs});
-  py::array_t<std::int32_t> shifts({num_pairs, py::ssize_t{3}});
   py::array_t<double> vectors({num_pairs, py::ssize_t{3}});
   std::int64_t* center = index.mutable_data();
   std::int64_t* neighbor = center + num_pairs;
-  std::int32_t* shift = shifts.mutable_data();
   double* vector = vectors.mutable_data();
   {
     py::gil_scoped_release release;
@@ -55,13 +64,12 @@ py::tuple to_arrays(const NeighborList& list, Span<const double> positions, cons
           center[k] = static_cast<std::int64_t>(i);
           neighbor[k] = list.neighbors[k];
           const Vec3 r = pair_vector(positions, i, list.neighbors[k], list.shifts[k], cell.vectors);
-          std::copy_n(list.shifts[k].data(), 3, shift + 3 * k);
           std::copy_n(r.data(), 3, vector + 3 * k);
         }
       }
     });
   }
-  return py::make_tuple(index, shifts, vectors);
+  return py::make_tuple(index, shift_array(std::move(list.shifts)), vectors);
 }
 
 py::tuple neighbor_list(const Doubles& positions, const Doubles& vectors, const std::array<bool, 3>& pbc,
@@ -74,7 +82,7 @@ py::tuple neighbor_list(const Doubles& positions, const Doubles& vectors, const 
     py::gil_scoped_release release;
     build_cell_list(r, cell, cutoff, threads, list);
   }
-  return to_arrays(list, r, cell, threads);
+  return to_arrays(std::move(list), r, cell, threads);
 }
 
 py::tuple brute_force(const Doubles& positions, const Doubles& vectors, const std::array<bool, 3>& pbc,
@@ -87,7 +95,7 @@ py::tuple brute_force(const Doubles& positions, const Doubles& vectors, const st
     py::gil_scoped_release release;
     build_brute_force(r, cell, cutoff, list);
   }
-  return to_arrays(list, r, cell, threads);
+  return to_arrays(std::move(list), r, cell, threads);
 }
 
 py::tuple update(VerletList& verlet, const Doubles& positions, const Doubles& vectors,

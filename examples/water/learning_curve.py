@@ -1,7 +1,7 @@
 """Learning curve of the demo's data: test error against the number of training frames.
 
-Trains the configuration beside this file on nested random subsets, several seeds each, and plots force and energy errors
-on the same held-out frames in double logarithmic axes. Takes sizes x seeds x --minutes.
+Trains the configuration beside this file on nested random subsets, several seeds each, and plots force and
+energy errors on the same held-out frames in double logarithmic axes. Takes sizes x seeds x --minutes.
 
     python learning_curve.py --minutes 4 --seeds 2 --output learning-curve
 """
@@ -13,15 +13,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
 from nearsight.training import load_config, train
 from nearsight.training.plots import new_figure
-from rich.console import Console
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100, 200])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=4.0, help="training time of each model")
@@ -34,7 +37,11 @@ def main() -> None:
         for seed in range(options.seeds):
             console.rule(f"{size} frames, seed {seed}")
             folder = options.output / f"{size}-{seed}"
-            overrides = [f"data.training_size={size}", f"seed={seed}", f"training.max_minutes={options.minutes}"]
+            overrides = [
+                f"data.training_size={size}",
+                f"seed={seed}",
+                f"training.max_minutes={options.minutes}",
+            ]
             train(load_config(HERE / "train.yaml", overrides), folder, restart=True, console=console)
             found = json.loads((folder / "results.json").read_text())["test"]
             for name, by_size in errors.items():

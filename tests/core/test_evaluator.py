@@ -1,4 +1,4 @@
-"""The native engine against the TorchScript module, finite differences and itself on other instruction sets."""
+"""The native engine against the TorchScript module, differences, and itself on other instruction sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from nearsight.lib import _core
 
 from .core_models import random_box, save_bpnn
@@ -140,7 +141,9 @@ def test_no_atoms_and_one_atom(bpnn):
     none = evaluate(bpnn, (np.zeros((0, 3)), np.zeros(0, np.int32), np.eye(3)), [False] * 3)
     assert none["energy"] == 0.0
     for backend in ("native", "torchscript"):
-        one = evaluate(bpnn, (np.zeros((1, 3)), np.zeros(1, np.int32), np.eye(3)), [False] * 3, backend=backend)
+        one = evaluate(
+            bpnn, (np.zeros((1, 3)), np.zeros(1, np.int32), np.eye(3)), [False] * 3, backend=backend
+        )
         assert np.isfinite(one["energy"])
         assert (one["forces"] == 0).all()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+
 from nearsight.interfaces.lammps import command_line, environment
 
 # LAMMPS' own factor between pressure and energy / volume, to undo it exactly (Force::nktv2p).
@@ -36,7 +37,7 @@ class Case:
 
 @dataclass
 class Result:
-    """Results of one case, atoms in the order of their ids, in the units of the run but stresses as energies."""
+    """Results of one case, atoms in the order of their ids, units as in the run; stresses are energies."""
 
     energy: float
     virial: np.ndarray  # [6] in the order of VOIGT

@@ -1,4 +1,4 @@
-"""Small scripted models with fixed random parameters, written as docs/model_contract.md and docs/file_format.md say."""
+"""Small scripted models with fixed random parameters, by docs/model_contract.md and docs/file_format.md."""
 
 from __future__ import annotations
 

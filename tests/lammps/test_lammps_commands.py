@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lammps_harness import Case, Run, run_cases, run_script, write_data
-from lammps_systems import grid
+from lammps_systems import grid, orthogonal
 
 from nearsight.interfaces.lammps import environment
 
@@ -30,6 +30,7 @@ def script(model: Path, *lines: str, words: str = "precision double") -> list[st
     ]
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "lammps"
 PAIR = slice(2, 4)  # where script() has pair_style and pair_coeff
 
 
@@ -54,8 +55,8 @@ def energies(output: str, step: int = 0) -> list[float]:
 
 def test_run_0_twice_and_after_new_words(models: dict[str, Path], tmp_path: Path) -> None:
     """Repeating changes nothing; pair_style given again keeps the coefficients and takes the new words."""
-    lines = script(models["messages"], "run 0", "run 0", "run 0 pre no", "pair_style mlp precision mixed", "run 0",
-                   "pair_style mlp precision double backend torchscript", "run 0")  # fmt: skip
+    new_words = ["pair_style mlp precision mixed", "run 0", "pair_style mlp precision double", "run 0"]
+    lines = script(models["messages"], "run 0", "run 0", "run 0 pre no", *new_words)
     first, second, third, mixed, again = energies(run(tmp_path, lines, 2).output)
     assert first == second == third == again
     assert 0 < abs(mixed - first) < 1e-5 * len(ATOMS)
@@ -64,9 +65,14 @@ def test_run_0_twice_and_after_new_words(models: dict[str, Path], tmp_path: Path
 def test_announcement_appears_once(models: dict[str, Path], tmp_path: Path) -> None:
     output = run(tmp_path, script(models["bpnn"], "run 0", "run 0"), 2).output
     assert output.count("pair_style mlp: model") == 1
-    for text in ("architecture bpnn, elements H O", "backend native (", "precision double, 1 thread(s) per rank",
-                 "cutoff 4 A, 1 interaction layer(s), ghost atoms needed to 4 A", "atom type 1 (mass 15.999) -> O",
-                 "atom type 2 (mass 1.008) -> H"):  # fmt: skip
+    for text in (
+        "architecture bpnn, elements H O",
+        "backend native (",
+        "precision double, 1 thread(s) per rank",
+        "cutoff 4 A, 1 interaction layer(s), ghost atoms needed to 4 A",
+        "atom type 1 (mass 15.999) -> O",
+        "atom type 2 (mass 1.008) -> H",
+    ):
         assert output.count(text) == 1
 
 
@@ -148,13 +154,10 @@ def test_plugin_unload_and_load(models: dict[str, Path], tmp_path: Path) -> None
 
 def test_minimization(models: dict[str, Path], tmp_path: Path) -> None:
     """The energy goes down and the forces vanish; the end does not depend on the rank count."""
-    model, minimize = (
-        models["many_body"],
-        ("min_style cg", "minimize 0 1e-6 200 1000", 'print "MINIMUM $(pe:%.12g)"'),
-    )
+    minimize = ("min_style cg", "minimize 0 1e-6 100 1000", 'print "MINIMUM $(pe:%.12g)"')
     ends = []
     for ranks in (1, 2):
-        output = run(tmp_path, script(model, *minimize), ranks).output
+        output = run(tmp_path, script(models["bpnn"], *minimize), ranks).output
         ends.append(float(output.split("MINIMUM ")[-1].split()[0]))
         assert ends[-1] < energies(output)[0] - 1.0
     np.testing.assert_allclose(*ends, atol=1e-6)
@@ -176,7 +179,7 @@ def test_partitions(models: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_fix_pair_and_compute_pair(models: dict[str, Path], tmp_path: Path) -> None:
-    """fix pair gives the energies of the atoms, compute pair their sum, both on steps that need nothing else."""
+    """fix pair gives the energies of the atoms, compute pair their sum."""
     lines = script(
         models["bpnn"],
         "fix e all pair 2 mlp energy 1",
@@ -212,7 +215,7 @@ found = []
 for repeat in range(2):
     lmp = lammps(cmdargs=["-log", "none", "-screen", "none"])
     try:
-        lmp.commands_list(["units lj", "region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp nonsense"])
+        lmp.commands_list(["region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp nonsense"])
     except Exception as error:
         found.append(str(error))
     lmp.commands_list(["clear", "atom_modify map yes", *lines])
@@ -224,7 +227,7 @@ json.dump(found, open("found.json", "w"))
 
 
 def test_python_module(models: dict[str, Path], tmp_path: Path) -> None:
-    """Two LAMMPS objects after each other in one Python process, and an error in between that Python survives."""
+    """Two LAMMPS objects one after the other in one process, each with an error that Python survives."""
     lines = script(models["bpnn"], "run 0")
     write_data(tmp_path / "data.0", ATOMS, ["O", "H"])
     (tmp_path / "lines.json").write_text(json.dumps(lines))
@@ -249,3 +252,14 @@ def test_threads(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     assert "2 thread(s) per rank" in run(tmp_path, script(models["bpnn"], "run 0")).output
     np.testing.assert_allclose(one.forces, two.forces, rtol=0, atol=1e-12)
     np.testing.assert_allclose(one.stresses, two.stresses, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "elements"), [("in.water", ["O", "H"]), ("in.hybrid", ["O", "H", "Ar"])])
+def test_examples(models: dict[str, Path], tmp_path: Path, name: str, elements: list[str]) -> None:
+    atoms = orthogonal((7, 6, 6))
+    atoms.symbols[::5] = elements[-1]
+    write_data(tmp_path / "water.data", atoms, elements)
+    text = (EXAMPLES / name).read_text()
+    variables = ("-var", "model", str(models["bpnn"]), "-var", "data", "water.data", "-var", "steps", "3")
+    done = run_script(tmp_path, text.splitlines(), 2, variables)
+    assert done.code == 0, done.output

@@ -17,6 +17,12 @@ WATER = Atoms("OHHOHH", cell=[9.0, 9.0, 9.0], pbc=True, positions=[
 ])  # fmt: skip
 
 
+LEGAL = (
+    "legal is: pair_style mlp [precision mixed|double] [backend auto|native|torchscript] "
+    "[device cpu|cuda|auto]"
+)
+
+
 def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
     write_data(folder / "data.0", case.atoms, case.elements)
     run = run_script(folder, case_input(case, 0), ranks)
@@ -29,10 +35,8 @@ def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("precison double", "pair_style mlp does not know the word 'precison'; legal is: pair_style mlp [precision "
-         "mixed|double] [backend auto|native|torchscript] [device cpu|cuda|auto]"),
-        ("model.pt", "does not know the word 'model.pt'; legal is: pair_style mlp [precision mixed|double] [backend "
-         "auto|native|torchscript] [device cpu|cuda|auto] (the model file goes to pair_coeff)"),
+        ("precison double", f"pair_style mlp does not know the word 'precison'; {LEGAL}"),
+        ("model.pt", f"does not know the word 'model.pt'; {LEGAL} (the model file goes to pair_coeff)"),
         ("precision single", "'precision' takes mixed|double, and found single"),
         ("device", "'device' takes cpu|cuda|auto, and found nothing"),
         ("device cuda", "device cuda was asked for, but this build has no CUDA kernels"),
@@ -46,13 +50,14 @@ def test_words_of_pair_style(models: dict[str, Path], tmp_path: Path, words: str
 @pytest.mark.parametrize(
     ("coefficients", "message"),
     [
-        ("* * {model} O", "pair_coeff gives 1 elements (O), and the system has 2 atom types; give one element per type"),
+        ("* * {model} O", "pair_coeff gives 1 elements (O), and the system has 2 atom types; give one "
+         "element per type"),
         ("* * {model} O H H", "pair_coeff gives 3 elements (O H H), and the system has 2 atom types"),
         ("* * {model} O C", "maps atom type 2 to 'C', which the model {model} does not know; it knows H O"),
-        ("* * {model} H H", "maps atom type 1 (mass 15.999) and atom type 2 (mass 1.008) both to H; name the elements "
-         "in the order of the atom types"),
-        ("* * {model} O NULL", "maps a type to NULL, which needs another pair style for that type: use pair_style "
-         "hybrid"),
+        ("* * {model} H H", "maps atom type 1 (mass 15.999) and atom type 2 (mass 1.008) both to H; name the "
+         "elements in the order of the atom types"),
+        ("* * {model} O NULL", "maps a type to NULL, which needs another pair style for that type: use "
+         "pair_style hybrid"),
         ("1 1 {model} O H", "Pair_coeff must start with * * for pair style mlp"),  # LAMMPS' own
         ("* *", "takes one line 'pair_coeff * * model.pt' and then one element per atom type"),
         ("* * nowhere.pt O H", "nowhere.pt"),
@@ -167,7 +172,7 @@ def test_centroid_stress(models: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_atoms_on_top_of_each_other(models: dict[str, Path], tmp_path: Path, ranks: int) -> None:
     atoms = WATER.copy()
-    atoms.positions[1] = atoms.positions[0]
+    atoms.positions[4] = atoms.positions[5] = [5.0, 5.0, 7.0]  # with two ranks: of the second one
     pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
     fails(tmp_path, "atoms must not be on top of each other", Case(atoms, pair), ranks)
 

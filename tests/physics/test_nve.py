@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from nearsight.demo.dynamics import drift, run_lammps_dynamics
 from nearsight.demo.job import starting_structure
 
@@ -27,7 +28,10 @@ def test_drift_over_20_ps(model, tmp_path, precision, limit):
         model, starting_structure(), tmp_path, nvt_ps=2.0, nve_ps=20.0, ranks=1, precision=precision
     )
     found = drift(run.time_ps, run.energy, skip_ps=2.0)
-    print(f"\n{precision}: drift {found.slope:.5f} ± {found.error:.5f} meV/atom/ps, rms {found.fluctuation:.4f} meV/atom")
+    print(
+        f"\n{precision}: drift {found.slope:.5f} ± {found.error:.5f} meV/atom/ps, "
+        f"rms {found.fluctuation:.4f} meV/atom"
+    )
     assert abs(found.slope) <= limit
 
 
@@ -38,7 +42,14 @@ def test_fluctuation_shrinks_as_the_time_step_squared(model, tmp_path):
         folder = tmp_path / str(step)
         folder.mkdir()
         run = run_lammps_dynamics(
-            model, starting_structure(), folder, nvt_ps=1.0, nve_ps=2.0, ranks=1, precision="double", timestep_fs=step
+            model,
+            starting_structure(),
+            folder,
+            nvt_ps=1.0,
+            nve_ps=2.0,
+            ranks=1,
+            precision="double",
+            timestep_fs=step,
         )
         fluctuation.append(drift(run.time_ps, run.energy).fluctuation)
     orders = np.log2(np.array(fluctuation[:-1]) / fluctuation[1:])

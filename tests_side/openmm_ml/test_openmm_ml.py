@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import openmm
 import pytest
-from nearsight.errors import ConfigError, ModelFileError
-from nearsight.openmm import create_force
 from openmm import app
 from openmmml import MLPotential
 from side import PLATFORMS, energy_drift, energy_forces, make_context, make_system, relative_errors
+
+from nearsight.errors import ConfigError, ModelFileError
+from nearsight.openmm import create_force
 
 ML_ATOMS = [3, 4, 5, 9, 10, 11]  # two of the molecules
 

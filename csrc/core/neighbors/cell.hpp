@@ -68,8 +68,15 @@ Lattice complete(const Cell& cell, double cutoff);
 
 /// r_j - r_i + shift · cell. The one formula that decides whether a pair is inside the cutoff: exactly odd
 /// under (i, j, S) -> (j, i, -S), so lists are symmetric to the last bit.
-Vec3 pair_vector(Span<const double> positions, std::size_t i, std::size_t j, const Shift& shift,
-                 const Mat3& vectors);
+inline Vec3 pair_vector(Span<const double> positions, std::size_t i, std::size_t j, const Shift& shift,
+                        const Mat3& vectors) {
+  Vec3 r;
+  for (int c = 0; c < 3; ++c) {
+    const double image = shift[0] * vectors[c] + shift[1] * vectors[3 + c] + shift[2] * vectors[6 + c];
+    r[c] = (positions[3 * j + c] - positions[3 * i + c]) + image;
+  }
+  return r;
+}
 
 /// Throws Error (argument) for a cutoff that is not positive and finite.
 void check_cutoff(double cutoff);

