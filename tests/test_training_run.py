@@ -92,7 +92,7 @@ def test_a_run_learns_and_leaves_everything(configure, tmp_path):
     assert names[:2] == ["epoch", "step"] and units[names.index("forces_rmse")] == "meV/Å"
     assert [int(row[0]) for row in rows] == list(range(1, 61))
     losses = [float(row[names.index("validation_loss")]) for row in rows]
-    assert min(losses) < 0.05 * losses[0]
+    assert min(losses) < 0.3 * losses[0]
 
     expected = (
         "config.resolved.yaml train.log environment.json model.pt plots/history.png plots/parity_energy.png"

@@ -83,27 +83,7 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    torch.manual_seed(config.seed)
-    model = _build(config, sets.species)
-    batches = {
-        name: [make_batch(frame, sets.species, model.cutoff, sets.reference) for frame in frames]
-        for name, frames in named(sets).items()
-    }
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
-    _describe(logbook, model, loss)
-    module = training_module(model, config.training.backend)
-    if not content:
-        _fit_statistics(model, module, batches["training"], loss)
-        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
-    trainer = Trainer(
-        config,
-        model,
-        module,
-        TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference),
-        loss,
-        logbook,
-        _facts(sets),
-    )
+    trainer, batches = _prepare(config, sets, logbook, fit=content is None)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
@@ -115,6 +95,26 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     logbook.write_json("environment.json", environment())
     logbook.say(f"Training ended: {trainer.run()}.")
     _finish(config, logbook, sets, batches)
+
+
+def _prepare(
+    config: Config, sets: Sets, logbook: Logbook, fit: bool
+) -> tuple[Trainer, dict[str, list[Batch]]]:
+    """The trainer, its model fitted to the statistics of the training set if asked for, and all batches."""
+    torch.manual_seed(config.seed)
+    model = _build(config, sets.species)
+    batches = {
+        name: [make_batch(frame, sets.species, model.cutoff, sets.reference) for frame in frames]
+        for name, frames in named(sets).items()
+    }
+    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    _describe(logbook, model, loss)
+    module = training_module(model, config.training.backend)
+    if fit:
+        _fit_statistics(model, module, batches["training"], loss)
+        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
+    data = TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference)
+    return Trainer(config, model, module, data, loss, logbook, _facts(sets)), batches
 
 
 def _build(config: Config, species: list[str]) -> nn.Module:
