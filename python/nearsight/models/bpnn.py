@@ -18,7 +18,7 @@ from nearsight.models.symmetry_functions import Size, SymmetryFunction, automati
 from nearsight.neighbors import Graph
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
-_NOISE_FLOOR = 0.01  # variance of scaled functions below which a direction is not amplified
+_NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
