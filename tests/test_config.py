@@ -145,7 +145,7 @@ def test_changed_keys_leave_out_the_length_of_the_run():
         return Config(data={"training": "a.xyz"}, training=training).model_dump(mode="json")
 
     assert changed_keys(dump(epochs=5), dump(epochs=9, max_minutes=1.0)) == []
-    assert changed_keys(dump(), dump(batch_size=9)) == ["training.batch_size: 4 → 9"]
+    assert changed_keys(dump(), dump(batch_size=9)) == ["training.batch_size: 2 → 9"]
     assert changed_keys(dump(), dump(schedule={"kind": "constant"})) == [
         "training.schedule.final_fraction: 0.01 → 'absent'",
         "training.schedule.kind: 'cosine' → 'constant'",

@@ -107,7 +107,7 @@ class TrainingConfig(_Section):
 
     epochs: Count = 200
     max_minutes: Positive | None = None
-    batch_size: Count = 4
+    batch_size: Count = 2
     learning_rate: Positive = 5e-3
     weight_decay: Weight = 1e-5
     schedule: Schedule = CosineSchedule()

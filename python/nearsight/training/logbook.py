@@ -47,7 +47,7 @@ COLUMNS = {
     "elapsed": "s",
 }
 _WIDTH = 110
-_HEADER = "epoch |      loss | validation |  E meV/atom |  F meV/Å | W meV/atom |      lr |     time"
+_HEADER = "epoch      loss validation E meV/atom   F meV/Å W meV/atom      lr    time"
 _PACKAGES = ("torch", "numpy", "ase", "scipy", "h5py", "pydantic")
 
 
@@ -86,8 +86,8 @@ class Logbook:
         errors = [_number(row.get(f"{name}_rmse"), width) for name, width in _RMSE_WIDTHS.items()]
         minutes, seconds = divmod(int(row["elapsed"]), 60)
         self.say(
-            f"{row['epoch']:5d} | {row['training_loss']:9.3e} | {row['validation_loss']:10.3e} | "
-            f"{' | '.join(errors)} | {row['learning_rate']:7.1e} | {minutes:5d}:{seconds:02d}{' *' * is_best}"
+            f"{row['epoch']:5d} {row['training_loss']:9.2e} {row['validation_loss']:10.2e} {' '.join(errors)} "
+            f"{row['learning_rate']:7.1e} {minutes:4d}:{seconds:02d}{' *' * is_best}"
         )
 
     @contextmanager
@@ -106,7 +106,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDTH)  # not the 80 columns of a file
 
 
-_RMSE_WIDTHS = {"energy": 11, "forces": 8, "virial": 10}
+_RMSE_WIDTHS = {"energy": 10, "forces": 9, "virial": 10}
 
 
 def _number(value: float | None, width: int) -> str:
