@@ -12,12 +12,16 @@ namespace {
 
 constexpr std::size_t kTile = 64;  // centers at once: descriptors and activations stay in the cache
 
-int padded(int n) { return (n + kPad - 1) / kPad * kPad; }
+int padded(int n) {
+  return (n + kPad - 1) / kPad * kPad;
+}
 
-/// y = x Wᵀ + b, with the weights in both orders, rows padded: the products of forward and of reverse run along rows.
+/// y = x Wᵀ + b, with the weights in both orders, rows padded: the products of forward and of reverse run
+/// along rows.
 struct Layer {
   int inputs, outputs;
-  AlignedBuffer<double> forward, bias, reverse;  // [inputs][padded outputs], [padded outputs], [outputs][padded inputs]
+  AlignedBuffer<double> forward, bias,
+      reverse;  // [inputs][padded outputs], [padded outputs], [outputs][padded inputs]
 };
 
 struct Network {
@@ -25,7 +29,8 @@ struct Network {
   std::vector<double> shift, scale;  // of the descriptor
 };
 
-/// Networks are in double also in mixed precision: they cost a tenth of the descriptor, and they amplify its round-off.
+/// Networks are in double also in mixed precision: they cost a tenth of the descriptor, and they amplify its
+/// round-off.
 struct Networks {
   std::vector<Network> of_species;
   std::vector<double> output_scale;
@@ -65,17 +70,18 @@ Header read_header(const ModelFile& file) {
           throw Error(ErrorKind::file, "symmetry function kind '" + kind +
                                            "' is not known, expected radial, angular_narrow or angular_wide");
         const auto& neighbors = f.at("neighbors");
-        header.functions.push_back({radial ? SymmetryFunction::radial
+        header.functions.push_back({radial                     ? SymmetryFunction::radial
                                     : kind == "angular_narrow" ? SymmetryFunction::angular_narrow
                                                                : SymmetryFunction::angular_wide,
                                     static_cast<int>(center), species_number(neighbors.at(0)),
-                                    radial ? -1 : species_number(neighbors.at(1)), f.at("eta"), f.at("r_shift"),
-                                    radial ? 0.0 : f.at("lambda").get<double>(),
+                                    radial ? -1 : species_number(neighbors.at(1)), f.at("eta"),
+                                    f.at("r_shift"), radial ? 0.0 : f.at("lambda").get<double>(),
                                     radial ? 0.0 : f.at("zeta").get<double>(), f.at("cutoff")});
       }
     return header;
   } catch (const json::exception& e) {
-    throw Error(ErrorKind::file, "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
+    throw Error(ErrorKind::file,
+                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
   }
 }
 
@@ -148,7 +154,8 @@ class BpnnWorker final : public Worker {
       for (std::size_t l = 0; l < depth; ++l) {
         const Layer& layer = network.layers[l];
         double* const y = level(values_, l + 1, rows, first);
-        k.multiply(count, layer.inputs, padded(layer.outputs), x, width, layer.forward.data(), layer.bias.data(), y, width);
+        k.multiply(count, layer.inputs, padded(layer.outputs), x, width, layer.forward.data(),
+                   layer.bias.data(), y, width);
         if (l + 1 < depth)
           for (int m = 0; m < count; ++m)
             k.activate(p_.activation, padded(layer.outputs), y + m * width,
@@ -178,7 +185,8 @@ class BpnnWorker final : public Worker {
       for (std::size_t l = depth; l-- > 0;) {
         const Layer& layer = network.layers[l];
         double* const dx = level(values_, l, rows, first);
-        k.multiply(count, layer.outputs, padded(layer.inputs), dy, width, layer.reverse.data(), nullptr, dx, width);
+        k.multiply(count, layer.outputs, padded(layer.inputs), dy, width, layer.reverse.data(), nullptr, dx,
+                   width);
         if (l > 0)
           for (int m = 0; m < count; ++m) {
             const double* const d = level(derivatives_, l, rows, first + m);
@@ -244,7 +252,8 @@ class BpnnPotential final : public Potential {
 }  // namespace bpnn
 
 std::unique_ptr<Potential> make_native_potential(const ModelFile& file) {
-  if (file.architecture == "bpnn") return std::make_unique<bpnn::BpnnPotential>(file, bpnn::read_header(file));
+  if (file.architecture == "bpnn")
+    return std::make_unique<bpnn::BpnnPotential>(file, bpnn::read_header(file));
   return nullptr;
 }
 
