@@ -2,7 +2,7 @@
 
 Isolated atoms come first, then the rounds in the given order, each sorted by frame_id: labelling
 finishes frames in no fixed order, and a fixed order makes the file reproducible. Frames with a force beyond
---max-force are left out: a liquid at these temperatures never visits them, and a few of them dominate an error.
+--max-force are left out: a liquid at these temperatures never visits them, and a few dominate an error.
 """
 
 from __future__ import annotations
