@@ -28,14 +28,14 @@ slow: $(VENV)/.installed
 	$(bin)/python -m pytest -m slow
 
 lint: $(VENV)/.packages
-	$(bin)/ruff check python tests examples benchmarks
-	$(bin)/ruff format --check python tests examples benchmarks
+	$(bin)/ruff check python tests tests_side examples benchmarks
+	$(bin)/ruff format --check python tests tests_side examples benchmarks
 	$(bin)/lint-imports
 	$(bin)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
 
 format: $(VENV)/.packages
-	$(bin)/ruff check --fix python tests examples benchmarks
-	$(bin)/ruff format python tests examples benchmarks
+	$(bin)/ruff check --fix python tests tests_side examples benchmarks
+	$(bin)/ruff format python tests tests_side examples benchmarks
 	$(bin)/clang-format -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
 
 bench: $(VENV)/.installed
@@ -48,9 +48,9 @@ sanitize: $(VENV)/.installed
 
 # The real openmm-torch needs an environment of its own (torch 2.9.1 with CUDA, 7 GB); so does openmm-ml.
 test-torchforce:
-	tests_side/torchforce.sh
+	tests_side/run.sh torchforce
 test-openmm-ml:
-	tests_side/openmm_ml.sh
+	tests_side/run.sh openmm_ml
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from nearsight.export import save_model
 from nearsight.models import BPNNConfig, build_model
 

@@ -3,7 +3,6 @@
 import copy
 import pickle
 
-import nearsight
 import numpy as np
 import pytest
 from ase import Atoms
@@ -15,6 +14,8 @@ from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from models_for_tests import REFERENCE_ENERGIES, random_structure, reference, save_embedded
+
+import nearsight
 from nearsight.errors import EvaluationError
 
 CELL = np.array([[6.0, 0.0, 0.0], [2.0, 5.5, 0.0], [-1.0, 2.5, 7.0]])

@@ -1,6 +1,10 @@
 """The configuration: what is accepted, and the sentence for everything that is not."""
 
+from pathlib import Path
+
 import pytest
+import yaml
+
 from nearsight.errors import ConfigError
 from nearsight.training.config import Config, changed_keys, dump_config, load_config, parse_config
 
@@ -146,3 +150,15 @@ def test_changed_keys_leave_out_the_length_of_the_run():
         "training.schedule.final_fraction: 0.01 → 'absent'",
         "training.schedule.kind: 'cosine' → 'constant'",
     ]
+
+
+def test_the_tutorial_configuration_has_every_key_with_its_default():
+    """examples/train.yaml; of the model only the keys of everyday use."""
+    config = load_config(Path(__file__).parent.parent / "examples" / "train.yaml")
+    default = Config(data={"training": config.data.training})
+    assert config == default
+    text = (Path(__file__).parent.parent / "examples" / "train.yaml").read_text()
+    written = yaml.safe_load(text)
+    for section in ("data", "training"):
+        assert set(written[section]) == set(default.model_dump()[section])
+    assert set(written["training"]["loss"]) == set(default.training.loss.model_dump())

@@ -13,11 +13,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
 from nearsight import keys
 from nearsight.data import Frame, check_frame, read_frames, write_extxyz, write_hdf5
 from nearsight.data.frame import check_distances
 from nearsight.errors import DataError
-from numpy.testing import assert_allclose
 
 VIRIAL = np.array([[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]])
 CELL = np.array([[8.0, 0.0, 0.0], [1.0, 8.5, 0.0], [0.5, -1.0, 9.0]])

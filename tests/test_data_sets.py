@@ -4,6 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from rich.console import Console
+
 from nearsight import keys
 from nearsight.data import (
     Frame,
@@ -16,8 +19,6 @@ from nearsight.data import (
     write_split,
 )
 from nearsight.errors import DataError
-from numpy.testing import assert_allclose
-from rich.console import Console
 
 
 def molecule(symbols, energy=None, **info):
@@ -112,6 +113,12 @@ def test_bad_index_files(tmp_path, lines, message):
         path.write_text(lines)
     with pytest.raises(DataError, match=message):
         split_frames(20, validation=path, test=0, training=None, seed=0)
+
+
+def test_excluded_frames_are_in_no_set():
+    split = split_frames(10, validation=0.5, test=0, training=None, seed=0, excluded=[2, 3])
+    assert sorted(split.training + split.validation) == [0, 1, 4, 5, 6, 7, 8, 9]
+    assert len(split.validation) == 4
 
 
 def test_impossible_splits(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import rich.console
 import safetensors.torch
 import torch
+
 from nearsight.errors import ModelFileError
 from nearsight.export import checks, load, model_file, read_entry, read_metadata, save_model
 from nearsight.export.describe import describe
@@ -336,4 +337,4 @@ def test_the_description_tells_what_a_user_asks_for(saved):
         "frames",
     ):
         assert words in text
-    assert "H: 40 (16 radial, 24 angular_narrow)" in text
+    assert "H: 46 (22 radial, 24 angular_narrow)" in text

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.models import BPNNConfig, build_model, training_module

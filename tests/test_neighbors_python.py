@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nearsight.neighbors import make_graph
 from nearsight.neighbors.torch_neighbors import torch_neighbors
 

@@ -3,11 +3,12 @@
 import copy
 import pickle
 
-import nearsight
 import numpy as np
 import pytest
 from ase.data import atomic_numbers
 from models_for_tests import CUTOFF, SPECIES, random_structure, reference, save_embedded
+
+import nearsight
 from nearsight.errors import ConfigError, EvaluationError, ModelFileError
 
 CELL = np.array([[6.0, 0.0, 0.0], [2.0, 5.5, 0.0], [-1.0, 2.5, 7.0]])

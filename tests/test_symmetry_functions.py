@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
 from nearsight.models.acsf import ACSF
 from nearsight.models.cutoff_functions import cutoff_function
 from nearsight.models.symmetry_functions import AngularFunction, RadialFunction, automatic_functions
-from pydantic import ValidationError
 
 CUTOFF_FUNCTIONS = {
     "cos": lambda x: 0.5 * (math.cos(math.pi * x) + 1),
@@ -146,7 +147,7 @@ def test_a_cluster_equals_loops_over_its_atoms(name):
         assert found[i] == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
-@pytest.mark.parametrize(("size", "functions"), [("small", 40), ("medium", 70), ("large", 140)])
+@pytest.mark.parametrize(("size", "functions"), [("small", 46), ("medium", 74), ("large", 142)])
 def test_automatic_sets(size, functions):
     sets = automatic_functions(["H", "O"], 6.0, size)
     for symbol in ("H", "O"):

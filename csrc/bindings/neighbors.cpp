@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "core/engine/error.hpp"
 #include "core/neighbors/cell.hpp"
@@ -31,36 +33,43 @@ Cell read_cell(const Doubles& vectors, const std::array<bool, 3>& pbc) {
   if (vectors.ndim() != 2 || vectors.shape(0) != 3 || vectors.shape(1) != 3)
     wrong_shape("cell", "(3, 3)", vectors);
   Cell cell;
-  std::copy_n(vectors.data(), 9, cell.vectors.begin());
   cell.pbc = pbc;
+  for (int k = 0; k < 9; ++k) cell.vectors[k] = pbc[k / 3] ? vectors.data()[k] : 0.0;
   return cell;
 }
 
+/// Hands the shifts over to Python without a copy.
+py::array_t<std::int32_t> shift_array(std::vector<Shift> shifts) {
+  auto owned = std::make_unique<std::vector<Shift>>(std::move(shifts));
+  const std::array<py::ssize_t, 2> shape{static_cast<py::ssize_t>(owned->size()), 3};
+  if (owned->empty()) return py::array_t<std::int32_t>(shape);
+  const std::int32_t* data = owned->front().data();
+  const py::capsule owner(owned.release(), [](void* p) { delete static_cast<std::vector<Shift>*>(p); });
+  return py::array_t<std::int32_t>(shape, data, owner);
+}
+
 /// Arrays of one list, filled without the interpreter's lock.
-py::tuple to_arrays(const NeighborList& list, Span<const double> positions, const Cell& cell,
-                    ThreadPool& threads) {
+py::tuple to_arrays(NeighborList list, Span<const double> positions, const Cell& cell, ThreadPool& threads) {
   const py::ssize_t num_pairs = list.neighbors.size();
   py::array_t<std::int64_t> index({py::ssize_t{2}, num_pairs});
-  py::array_t<std::int32_t> shifts({num_pairs, py::ssize_t{3}});
   py::array_t<double> vectors({num_pairs, py::ssize_t{3}});
   std::int64_t* center = index.mutable_data();
   std::int64_t* neighbor = center + num_pairs;
-  std::int32_t* shift = shifts.mutable_data();
   double* vector = vectors.mutable_data();
-  py::gil_scoped_release release;
-  threads.split(list.offsets.size() - 1, [&](int, std::size_t first, std::size_t last) {
-    for (std::size_t i = first; i < last; ++i) {
-      for (std::int64_t k = list.offsets[i]; k < list.offsets[i + 1]; ++k) {
-        center[k] = static_cast<std::int64_t>(i);
-        neighbor[k] = list.neighbors[k];
-        const Vec3 r = pair_vector(positions, i, list.neighbors[k], list.shifts[k], cell.vectors);
-        std::copy_n(list.shifts[k].data(), 3, shift + 3 * k);
-        std::copy_n(r.data(), 3, vector + 3 * k);
+  {
+    py::gil_scoped_release release;
+    threads.split(list.offsets.size() - 1, [&](int, std::size_t first, std::size_t last) {
+      for (std::size_t i = first; i < last; ++i) {
+        for (std::int64_t k = list.offsets[i]; k < list.offsets[i + 1]; ++k) {
+          center[k] = static_cast<std::int64_t>(i);
+          neighbor[k] = list.neighbors[k];
+          const Vec3 r = pair_vector(positions, i, list.neighbors[k], list.shifts[k], cell.vectors);
+          std::copy_n(r.data(), 3, vector + 3 * k);
+        }
       }
-    }
-  });
-  py::gil_scoped_acquire acquire;
-  return py::make_tuple(index, shifts, vectors);
+    });
+  }
+  return py::make_tuple(index, shift_array(std::move(list.shifts)), vectors);
 }
 
 py::tuple neighbor_list(const Doubles& positions, const Doubles& vectors, const std::array<bool, 3>& pbc,
@@ -73,7 +82,7 @@ py::tuple neighbor_list(const Doubles& positions, const Doubles& vectors, const 
     py::gil_scoped_release release;
     build_cell_list(r, cell, cutoff, threads, list);
   }
-  return to_arrays(list, r, cell, threads);
+  return to_arrays(std::move(list), r, cell, threads);
 }
 
 py::tuple brute_force(const Doubles& positions, const Doubles& vectors, const std::array<bool, 3>& pbc,
@@ -86,7 +95,7 @@ py::tuple brute_force(const Doubles& positions, const Doubles& vectors, const st
     py::gil_scoped_release release;
     build_brute_force(r, cell, cutoff, list);
   }
-  return to_arrays(list, r, cell, threads);
+  return to_arrays(std::move(list), r, cell, threads);
 }
 
 py::tuple update(VerletList& verlet, const Doubles& positions, const Doubles& vectors,
@@ -105,21 +114,21 @@ py::tuple update(VerletList& verlet, const Doubles& positions, const Doubles& ve
 }  // namespace
 
 void bind_neighbors(py::module_& m) {
-  const char* returns =
-      "Returns edge_index [2, E] int64 (center, neighbor; sorted by center), shifts [E, 3] int32 and "
-      "edge_vectors\n"
-      "[E, 3], r_j - r_i + shifts @ cell in Å. positions [n, 3] Å need not be wrapped; rows of cell [3, 3] "
-      "are lattice\n"
-      "vectors, those of non-periodic directions are ignored.";
+  const std::string returns =
+      "\n\nReturns edge_index [2, E] int64 (center, neighbor; sorted by center), shifts [E, 3] int32 and\n"
+      "edge_vectors [E, 3] = r_j - r_i + shifts @ cell, Å. positions [n, 3] Å need not be wrapped; rows of "
+      "cell\n"
+      "[3, 3] Å are lattice vectors, those of non-periodic directions are ignored.";
   m.def("neighbor_list", &neighbor_list, py::arg("positions"), py::arg("cell"), py::arg("pbc"),
         py::arg("cutoff"), py::arg("threads") = 1,
-        ("All directed pairs with |r_ij| < cutoff, by linked cells.\n\n" + std::string(returns)).c_str());
+        ("All directed pairs with |r_ij| < cutoff, by linked cells." + returns).c_str());
   m.def("brute_force", &brute_force, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("cutoff"),
-        ("neighbor_list by trying every image of every pair; an oracle.\n\n" + std::string(returns)).c_str());
-  py::class_<VerletList>(m, "VerletList", "A neighbor list with a skin, kept while no pair can be missing.")
+        ("neighbor_list by trying every image of every pair: an oracle." + returns).c_str());
+  py::class_<VerletList>(
+      m, "VerletList",
+      "A neighbor list with a skin, kept while no pair can be missing. For one thread at a time.")
       .def(py::init<double, double>(), py::arg("cutoff"), py::arg("skin"))
       .def("update", &update, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("threads") = 1,
-           ("All pairs within the cutoff, and others up to about cutoff + skin.\n\n" + std::string(returns))
-               .c_str())
+           ("All pairs within the cutoff, and others up to about cutoff + skin." + returns).c_str())
       .def_property_readonly("num_builds", &VerletList::num_builds);
 }

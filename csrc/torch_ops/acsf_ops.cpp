@@ -9,6 +9,12 @@
 #include "core/engine/threads.hpp"
 #include "core/models/bpnn/acsf.hpp"
 
+#if !__has_include(<torch/headeronly/version.h>)
+namespace torch::stable::detail {
+using ::to;  // torch 2.9 has it in the global namespace
+}
+#endif
+
 namespace {
 
 using namespace nearsight;

@@ -28,12 +28,13 @@ from collections import deque
 from pathlib import Path
 
 import ase
-import nearsight
 import numpy as np
 from ase import units
 from ase.io import read
 from ase.md.langevin import Langevin
 from frames import append_frame, box_length, format_frame, keep_complete, oh_lengths, whole_molecules
+
+import nearsight
 
 STEP_FS = 0.5
 

@@ -1,6 +1,7 @@
 """nearsight: machine-learned interatomic potentials, from reference data to molecular dynamics.
 
-Importing this package is cheap on purpose (no torch, no ASE): LAMMPS imports it at every start to find the plugin.
+Importing this package is cheap on purpose (no torch, no ASE): LAMMPS imports it at every start to find the
+plugin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names of labels, readouts and metadata, each with its shape, unit and sign. The single place where they are written.
+"""Names of labels, readouts and metadata, each with its shape, unit and sign; the only place that has them.
 
 Shapes: n atoms of a frame, M atoms of a graph (owned, then ghosts), E directed edges.
 """
@@ -11,7 +11,8 @@ CHARGES = "charges"  # (n,) | partial charges, e
 DIPOLE = "dipole"  # (3,) | e·Å
 LABELS = (ENERGY, FORCES, VIRIAL, CHARGES, DIPOLE)
 
-# Keys in data files, configurable; stress (eV/Å³, ASE's sign and (3, 3) or Voigt xx yy zz yz xz xy) stands for virial.
+# Keys in data files, configurable; stress (eV/Å³, ASE's sign, (3, 3) or Voigt xx yy zz yz xz xy) stands for
+# virial.
 FILE_KEYS = {
     ENERGY: "REF_energy",
     FORCES: "REF_forces",
@@ -25,7 +26,7 @@ FILE_KEYS = {
 READOUT_ENERGY = "energy"  # (n, 1) | eV, without reference energies
 READOUT_HAMILTONIAN = "hamiltonian"  # (n, S(S+1)/2) | eV, upper triangle by rows
 
-# Graph: r_ij = r_j - r_i + S @ cell, i = center = edge_index[0], j = neighbor = edge_index[1], sorted by center.
+# Graph: r_ij = r_j - r_i + S @ cell, center i = edge_index[0], neighbor j = edge_index[1], sorted by center.
 SPECIES = "species"  # (M,) int64 | index into the model's species list
 EDGE_INDEX = "edge_index"  # (2, E) int64
 EDGE_VECTORS = "edge_vectors"  # (E, 3) | Å

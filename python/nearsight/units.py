@@ -1,4 +1,4 @@
-"""Unit factors from CODATA 2018 (exact where the SI is exact). Inside nearsight: Å, eV, e, amu, fs only at the doors."""
+"""Unit factors from CODATA 2018 (exact where the SI is exact). Inside nearsight: Å, eV, e, amu."""
 
 AVOGADRO = 6.02214076e23  # 1/mol, exact
 ELEMENTARY_CHARGE = 1.602176634e-19  # C, exact

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from nearsight.export import save_model
 from nearsight.models import BPNNConfig, build_model
 
@@ -45,7 +46,15 @@ def explicit_functions() -> dict:
             for eta, shift, cutoff in ((0.1, 0.0, 4.5), (2.0, 1.5, 4.5), (1.0, 0.5, 3.0))
         ]
         angular = [
-            {"kind": kind, "neighbors": pair, "eta": eta, "r_shift": shift, "lambda": lam, "zeta": zeta, "cutoff": rc}
+            {
+                "kind": kind,
+                "neighbors": pair,
+                "eta": eta,
+                "r_shift": shift,
+                "lambda": lam,
+                "zeta": zeta,
+                "cutoff": rc,
+            }
             for kind in ("angular_narrow", "angular_wide")
             for pair in (["H", "H"], ["O", "H"], ["O", "O"])
             for eta, shift, lam, zeta, rc in (

@@ -8,10 +8,11 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import nearsight
 import numpy as np
 import pytest
 import torch
+
+import nearsight
 from nearsight.errors import EvaluationError, ModelFileError
 from nearsight.lib import _core
 
@@ -91,9 +92,18 @@ def test_compressed_again(bpnn, tmp_path):
         (lambda m: m.update(cutoff=-1.0), "metadata that cannot be right"),
         (lambda m: m.update(units={"length": "bohr", "energy": "eV"}), "expected angstrom and eV"),
         (lambda m: m.update(couple={"kind": "coulomb"}), "couple 'coulomb' is not known"),
-        (lambda m: m.update(couple={"kind": "eigenstate", "states": 2, "state": 2}), "state 2 of 2 does not exist"),
-        (lambda m: m.update(couple={"kind": "eigenstate", "states": 2, "state": 0}), "expects 3 readout columns"),
-        (lambda m: m["hyperparameters"].update(cutoff_function="sine"), "cutoff function 'sine' is not known"),
+        (
+            lambda m: m.update(couple={"kind": "eigenstate", "states": 2, "state": 2}),
+            "state 2 of 2 does not exist",
+        ),
+        (
+            lambda m: m.update(couple={"kind": "eigenstate", "states": 2, "state": 0}),
+            "expects 3 readout columns",
+        ),
+        (
+            lambda m: m["hyperparameters"].update(cutoff_function="sine"),
+            "cutoff function 'sine' is not known",
+        ),
         (lambda m: m["hyperparameters"].update(activation="relu"), "activation 'relu' is not known"),
         (lambda m: m["hyperparameters"].update(hidden=[25, 24]), "have shape .*, expected"),
         (lambda m: m["hyperparameters"].update(hidden=[25, 25, 25]), "lacks the weights|have shape"),
@@ -129,7 +139,9 @@ def test_options(bpnn):
 
 def test_native_refuses_other_architectures(bpnn, tmp_path):
     path = edited(bpnn, tmp_path / "other.pt", lambda m: m.update(architecture="other", native=False))
-    refuse(path, "architecture 'other', which the native engine does not know", EvaluationError, backend="native")
+    refuse(
+        path, "architecture 'other', which the native engine does not know", EvaluationError, backend="native"
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +163,7 @@ def test_structures(bpnn, backend, change, message):
         _core.Evaluator(str(bpnn), backend=backend).evaluate(positions, species, cell, PERIODIC)
 
 
-# ---- the C API -------------------------------------------------------------------------------------------------------
+# ---- the C API ----
 
 
 class Options(ctypes.Structure):

@@ -1,4 +1,4 @@
-"""The native engine against the TorchScript module, finite differences and itself on other instruction sets."""
+"""The native engine against the TorchScript module, differences, and itself on other instruction sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from nearsight.lib import _core
 
 from .core_models import random_box, save_bpnn
@@ -136,11 +137,21 @@ def test_atoms_outside_the_model_do_not_count(bpnn):
     assert (part["forces"][~keep] == 0).all()
 
 
+def test_cell_rows_of_open_directions_are_ignored(bpnn):
+    positions, species, cell = random_box(11)
+    pbc = [True, False, True]
+    expected = evaluate(bpnn, (positions, species, cell), pbc)
+    cell[1] = np.nan
+    assert evaluate(bpnn, (positions, species, cell), pbc)["energy"] == expected["energy"]
+
+
 def test_no_atoms_and_one_atom(bpnn):
     none = evaluate(bpnn, (np.zeros((0, 3)), np.zeros(0, np.int32), np.eye(3)), [False] * 3)
     assert none["energy"] == 0.0
     for backend in ("native", "torchscript"):
-        one = evaluate(bpnn, (np.zeros((1, 3)), np.zeros(1, np.int32), np.eye(3)), [False] * 3, backend=backend)
+        one = evaluate(
+            bpnn, (np.zeros((1, 3)), np.zeros(1, np.int32), np.eye(3)), [False] * 3, backend=backend
+        )
         assert np.isfinite(one["energy"])
         assert (one["forces"] == 0).all()
 

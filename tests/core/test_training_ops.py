@@ -1,12 +1,14 @@
-"""The training ops against the pure torch module: values, first derivatives, and the gradient of a force loss."""
+"""The training ops against the pure torch module: values, derivatives, and the gradient of a force loss."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
+from nearsight.export import save_model
 from nearsight.models import training_module
 from nearsight.neighbors import collate, make_graph
 
@@ -19,7 +21,12 @@ def batch(cutoff):
 
 
 @pytest.mark.parametrize(
-    "config", [{"size": "medium"}, {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"}, {"states": 2}]
+    "config",
+    [
+        {"size": "medium"},
+        {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"},
+        {"states": 2},
+    ],
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_gradient_of_a_force_loss(config, threads):
@@ -60,3 +67,30 @@ def test_errors():
     assert training_module(other, "auto") is other
     with pytest.raises(ConfigError, match="there is no native training for 'Linear': take backend torch"):
         training_module(other, "native")
+
+
+def test_inputs_are_decorrelated():
+    """Mean 0 and, where the functions vary, unit variance without correlation; noise stays small."""
+    model = random_bpnn()
+    graph = batch(model.cutoff)
+    model.fit_statistics([graph], 1.0)
+    for network, features in zip(model.networks, model.features(graph)):
+        x = ((features - network.shift) * network.scale) @ network.mixing
+        assert x.mean(0).abs().max() < 1e-12
+        variance = torch.linalg.eigvalsh(x.T @ x / len(x))
+        assert variance.min() >= -1e-12
+        assert 0.9 < variance.max() < 1.0 + 1e-12
+
+
+def test_mixing_is_folded_into_the_file(tmp_path):
+    """Export compares the native engine, which knows no mixing, with the module; it must not refuse."""
+    model = random_bpnn()
+    model.fit_statistics([batch(model.cutoff)], 1.0)
+    energies = {"H": 0.0, "O": 0.0}
+    save_model(
+        tmp_path / "m.pt", model, reference_energies=energies, reference_energies_source="none", provenance={}
+    )
+    weights = model.weights()
+    folded = model.networks[0].layers[0].weight @ model.networks[0].mixing
+    assert torch.equal(weights["H.0.weight"], folded)
+    assert not torch.allclose(folded, model.networks[0].layers[0].weight)

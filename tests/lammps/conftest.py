@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lammps_models import ManyBody, MessagePassing, TwoStates, write_model
+
 from nearsight.export import save_model
 from nearsight.interfaces.lammps_hook import plugin_dir
 from nearsight.models import ModelConfig, build_model

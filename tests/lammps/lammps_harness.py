@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+
 from nearsight.interfaces.lammps import command_line, environment
 
 # LAMMPS' own factor between pressure and energy / volume, to undo it exactly (Force::nktv2p).

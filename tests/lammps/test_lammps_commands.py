@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lammps_harness import Case, Run, run_cases, run_script, write_data
 from lammps_systems import grid, orthogonal
+
 from nearsight.interfaces.lammps import environment
 
 ATOMS = grid((3, 3, 3))

@@ -10,14 +10,15 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import nearsight
 import pytest
 from lammps_harness import run_script
+from typer import Typer
+from typer.testing import CliRunner
+
+import nearsight
 from nearsight.cli.lammps import command
 from nearsight.interfaces import lammps as launcher
 from nearsight.interfaces.lammps_hook import plugin_dir
-from typer import Typer
-from typer.testing import CliRunner
 
 PACKAGE = Path(nearsight.__file__).parent
 EMPTY_BOX = ["units metal", "region b block 0 5 0 5 0 5", "create_box 1 b", "pair_style mlp"]

@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from lammps_harness import Case, Result, run_cases, run_script, write_data
 from lammps_systems import grid, orthogonal
+
 from nearsight.units import KCAL_PER_MOL
 
 

@@ -7,12 +7,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import nearsight
 import numpy as np
 import pytest
 from ase import Atoms
 from lammps_harness import Case, Result, run_cases
 from lammps_systems import cluster_in_a_corner, grid, lone_atoms, orthogonal
+
+import nearsight
 from nearsight.lib import _core
 
 RELATIVE = 1e-10

@@ -5,9 +5,10 @@ import openmm
 import openmmtorch
 import pytest
 import torch
+from side import PLATFORMS, energy_drift, energy_forces, make_context, make_system, relative_errors
+
 from nearsight.export import export_torchforce
 from nearsight.openmm import create_force, torchforce_module
-from side import PLATFORMS, energy_drift, energy_forces, make_context, make_system, relative_errors
 
 
 def torch_force(model, topology, periodic=True):
@@ -25,7 +26,7 @@ def test_same_as_the_compiled_force(model, water, platform, periodic):
     theirs = make_system(topology, torch_force(model, topology, periodic))
     errors = relative_errors(*(energy_forces(make_context(s, positions, platform)) for s in (theirs, ours)))
     print(f"{model.stem} {platform} periodic={periodic}: relative errors of energy and forces {errors}")
-    assert max(errors) < 1e-6
+    assert max(errors) < 1e-10
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -46,7 +46,10 @@ void Evaluator::check(const Domain& domain) const {
                                     "input is damaged; check the time step and the starting geometry");
 }
 
-void Evaluator::evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, Results& results) {
+void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results) {
+  // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
+  for (int a = 0; a < 3; ++a)
+    if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
   const Domain domain{species.size(), positions, species};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);

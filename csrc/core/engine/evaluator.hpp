@@ -30,7 +30,7 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum = nullptr);
 
   /// One process: the neighbor list is made here.
-  void evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, Results& results);
+  void evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results);
 
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);

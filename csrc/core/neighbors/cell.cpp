@@ -111,16 +111,6 @@ Lattice complete(const Cell& cell, double cutoff) {
   return lattice;
 }
 
-Vec3 pair_vector(Span<const double> positions, std::size_t i, std::size_t j, const Shift& shift,
-                 const Mat3& vectors) {
-  Vec3 r;
-  for (int c = 0; c < 3; ++c) {
-    const double image = shift[0] * vectors[c] + shift[1] * vectors[3 + c] + shift[2] * vectors[6 + c];
-    r[c] = (positions[3 * j + c] - positions[3 * i + c]) + image;
-  }
-  return r;
-}
-
 void check_cutoff(double cutoff) {
   if (cutoff > 0 && cutoff <= std::numeric_limits<float>::max()) return;
   std::ostringstream message;

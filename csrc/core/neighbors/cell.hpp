@@ -24,6 +24,12 @@ inline Vec3 operator*(double s, const Vec3& a) {
 inline double dot(const Vec3& a, const Vec3& b) {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
+inline Shift operator+(const Shift& a, const Shift& b) {
+  return {a[0] + b[0], a[1] + b[1], a[2] + b[2]};
+}
+inline Shift operator-(const Shift& a, const Shift& b) {
+  return {a[0] - b[0], a[1] - b[1], a[2] - b[2]};
+}
 double norm(const Vec3& a);
 Vec3 cross(const Vec3& a, const Vec3& b);
 inline Vec3 row(const Mat3& m, int k) {
@@ -50,6 +56,11 @@ struct Lattice {
   std::array<bool, 3> pbc;
 };
 
+/// The vector of a lattice translation, Å.
+inline Vec3 translation(const Shift& shift, const Lattice& lattice) {
+  return times(Vec3{double(shift[0]), double(shift[1]), double(shift[2])}, lattice.vectors);
+}
+
 /// Throws Error (numeric) if a lattice vector of a periodic direction is not finite, or if the cell is
 /// thinner than a thousandth of the cutoff in a periodic direction (flat cells, zero vectors, cells in the
 /// wrong unit).
@@ -57,8 +68,15 @@ Lattice complete(const Cell& cell, double cutoff);
 
 /// r_j - r_i + shift · cell. The one formula that decides whether a pair is inside the cutoff: exactly odd
 /// under (i, j, S) -> (j, i, -S), so lists are symmetric to the last bit.
-Vec3 pair_vector(Span<const double> positions, std::size_t i, std::size_t j, const Shift& shift,
-                 const Mat3& vectors);
+inline Vec3 pair_vector(Span<const double> positions, std::size_t i, std::size_t j, const Shift& shift,
+                        const Mat3& vectors) {
+  Vec3 r;
+  for (int c = 0; c < 3; ++c) {
+    const double image = shift[0] * vectors[c] + shift[1] * vectors[3 + c] + shift[2] * vectors[6 + c];
+    r[c] = (positions[3 * j + c] - positions[3 * i + c]) + image;
+  }
+  return r;
+}
 
 /// Throws Error (argument) for a cutoff that is not positive and finite.
 void check_cutoff(double cutoff);

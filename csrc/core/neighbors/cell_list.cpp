@@ -1,25 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <sstream>
 
-#include "core/engine/error.hpp"
 #include "core/neighbors/grid.hpp"
 
 namespace nearsight {
 namespace {
-
-constexpr double kMostPairs = 4294967296.0;  // 64 GiB of list
-constexpr double kPi = 3.14159265358979323846;
-
-/// Pairs of a homogeneous system of this density.
-double expected_pairs(const Grid& grid, double cutoff) {
-  double volume = std::abs(determinant(grid.lattice.vectors));
-  for (int a = 0; a < 3; ++a)
-    if (!grid.axes[a].tiled) volume *= std::max(grid.axes[a].extent, 2.0 * cutoff / grid.lattice.heights[a]);
-  const double atoms = static_cast<double>(grid.num_atoms());
-  return atoms * atoms * 4.0 / 3.0 * kPi * cutoff * (cutoff / volume * cutoff);
-}
 
 /// Bins around a bin: one row of neighboring bins along the last axis for each offset along the other two.
 struct Row {
@@ -54,7 +39,7 @@ double gap2(Interval i) {
   return gap * gap;
 }
 
-Interval operator+(Interval a, Interval b) {
+Interval sum(Interval a, Interval b) {
   return {a.low + b.low, a.high + b.high};
 }
 
@@ -80,9 +65,9 @@ std::vector<Row> make_stencil(const Grid& grid, double reach) {
     if (reach2 < 0) continue;
     const Range y = bin_range(y2, spread(dx, x2), std::sqrt(reach2), grid.axes[1]);
     for (int dy = y.first; dy <= y.last; ++dy) {
-      const double left = reach2 - gap2(spread(dy, y2) + spread(dx, x2));
+      const double left = reach2 - gap2(sum(spread(dy, y2), spread(dx, x2)));
       if (left < 0) continue;
-      const Range z = bin_range(z1, spread(dy, y1) + spread(dx, x1), std::sqrt(left), grid.axes[2]);
+      const Range z = bin_range(z1, sum(spread(dy, y1), spread(dx, x1)), std::sqrt(left), grid.axes[2]);
       if (z.first <= z.last) rows.push_back({dx, dy, z.first, z.last});
     }
   }
@@ -93,42 +78,38 @@ int floor_divide(int a, int b) {
   return a >= 0 ? a / b : -((b - 1 - a) / b);
 }
 
-/// Where a bin index, which may lie beyond the ends of the axis, leads to.
-struct Place {
-  std::int32_t base;   // contribution to the bin's number; -1: nowhere
-  std::int32_t image;  // lattice translation
-  Vec3 offset;         // image · lattice vector
+/// Neighbors of one center in one image of the cell.
+struct Run {
+  std::int32_t atom;
+  std::int32_t count;
+  Shift image;
 };
 
-class Places {
- public:
-  Places(const Grid& grid, int a, int first, int last, std::int32_t stride) : first_(first) {
-    const Axis& axis = grid.axes[a];
-    for (int b = first; b <= last; ++b) {
-      const int image = floor_divide(b, axis.bins);
-      const bool nowhere = image != 0 && !axis.tiled;
-      places_.push_back({nowhere ? -1 : (b - image * axis.bins) * stride, image,
-                         double(image) * row(grid.lattice.vectors, a)});
-    }
-  }
-  const Place& operator[](int bin) const { return places_[bin - first_]; }
-
- private:
-  int first_;
-  std::vector<Place> places_;
-};
-
-/// The pairs of consecutive centers, as one thread finds them. Arrays are longer than what is filled.
+/// Pairs as one thread finds them, center after center.
 struct Part {
-  std::vector<std::int32_t> neighbors;
-  std::vector<Shift> shifts;
+  std::vector<Run> runs;
+  std::vector<std::int32_t> found;  // ranks of the neighbors; longer than what is filled
   std::size_t size = 0;
 
   void make_room(std::size_t count) {
-    if (size + count <= neighbors.size()) return;
-    neighbors.resize(std::max(size + count, neighbors.size() + neighbors.size() / 2));
-    shifts.resize(neighbors.size());
+    if (size + count > found.size()) found.resize(std::max(size + count, found.size() + found.size() / 2));
   }
+
+  void add(std::int32_t atom, const Shift& image, std::int32_t count) {
+    if (count == 0) return;
+    size += count;
+    if (!runs.empty() && runs.back().atom == atom && runs.back().image == image)
+      runs.back().count += count;
+    else
+      runs.push_back({atom, count, image});
+  }
+};
+
+/// A row of bins as it lies around a column of bins (those that differ only along the last axis).
+struct Line {
+  const std::int32_t* start;  // first atoms of its bins
+  Shift image;                // of the first two axes
+  int z_first, z_last;        // bins in reach, relative to the bin of the center
 };
 
 class Search {
@@ -137,107 +118,109 @@ class Search {
       : grid_(grid),
         positions_(positions),
         cutoff_(cutoff),
-        rows_(make_stencil(grid, cutoff + grid.round_off)),
-        inner2_(square(std::max(0.0, cutoff - grid.round_off))),
-        outer2_(square(cutoff + grid.round_off)),
-        x_(places(0, rows_.front().dx, rows_.back().dx, grid.axes[1].bins * grid.axes[2].bins)),
-        y_(places_y()) {}
+        inner_(std::max(0.0, cutoff - grid.round_off)),
+        outer_(cutoff + grid.round_off),
+        rows_(make_stencil(grid, outer_)) {}
 
-  /// Appends the pairs of one center.
-  void center(std::size_t i, Part& part) const {
-    const auto [bx, by, bz] = bin_coordinates(grid_.bin[i]);
-    const std::int32_t self = grid_.rank[i];
-    const Vec3 r{grid_.x[self], grid_.y[self], grid_.z[self]};
-    const int nz = grid_.axes[2].bins;
-    const bool tiled = grid_.axes[2].tiled;
-    for (const Row& row : rows_) {
-      const Place& px = x_[bx + row.dx];
-      const Place& py = y_[by + row.dy];
-      if (px.base < 0 || py.base < 0) continue;
-      const Vec3 shifted = r - px.offset - py.offset;
-      const std::int32_t* start = grid_.start.data() + px.base + py.base;
-      int first = bz + row.z_first, last = bz + row.z_last;
-      if (!tiled) first = std::max(first, 0), last = std::min(last, nz - 1);
-      if (first > last) continue;
-      int image = floor_divide(first, nz);
-      for (int base = image * nz; base <= last; base += nz, ++image) {
-        const Shift shift{px.image - grid_.wrap[self][0], py.image - grid_.wrap[self][1],
-                          image - grid_.wrap[self][2]};
-        const Vec3 c = shifted - double(image) * nearsight::row(grid_.lattice.vectors, 2);
-        const std::int32_t begin = start[std::max(first - base, 0)],
-                           end = start[std::min(last - base, nz - 1) + 1];
-        if (begin <= self && self < end && px.image == 0 && py.image == 0 && image == 0) {
-          run(i, c, shift, begin, self, part);
-          run(i, c, shift, self + 1, end, part);
-        } else {
-          run(i, c, shift, begin, end, part);
-        }
+  /// All pairs of the centers with ranks [first, last).
+  void find(std::size_t first, std::size_t last, Part& part) const {
+    std::vector<Line> lines;
+    int column = -1;
+    for (std::size_t self = first; self < last; ++self) {
+      const std::int32_t bin = grid_.bin[grid_.atom[self]], nz = grid_.axes[2].bins;
+      if (bin / nz != column) {
+        column = bin / nz;
+        lines = lines_around(column);
       }
+      for (const Line& line : lines) scan(static_cast<std::int32_t>(self), bin % nz, line, part);
     }
   }
 
  private:
-  static double square(double v) { return v * v; }
-
-  std::array<int, 3> bin_coordinates(std::int32_t bin) const {
-    const int ny = grid_.axes[1].bins, nz = grid_.axes[2].bins;
-    return {bin / nz / ny, bin / nz % ny, bin % nz};
+  std::vector<Line> lines_around(int column) const {
+    const Axis &x = grid_.axes[0], &y = grid_.axes[1];
+    std::vector<Line> lines;
+    for (const Row& row : rows_) {
+      const int bx = column / y.bins + row.dx, by = column % y.bins + row.dy;
+      const Shift image{floor_divide(bx, x.bins), floor_divide(by, y.bins), 0};
+      if ((image[0] != 0 && !x.tiled) || (image[1] != 0 && !y.tiled)) continue;
+      const int target = (bx - image[0] * x.bins) * y.bins + by - image[1] * y.bins;
+      lines.push_back({grid_.start.data() + target * grid_.axes[2].bins, image, row.z_first, row.z_last});
+    }
+    return lines;
   }
 
-  Places places(int a, int first, int last, std::int32_t stride) const {
-    return Places(grid_, a, first, last + grid_.axes[a].bins, stride);
+  /// The neighbors of one center in one line, image after image.
+  void scan(std::int32_t self, int bz, const Line& line, Part& part) const {
+    const Axis& z = grid_.axes[2];
+    int first = bz + line.z_first, last = bz + line.z_last;
+    if (!z.tiled) first = std::max(first, 0), last = std::min(last, z.bins - 1);
+    if (first > last) return;
+    Shift image = line.image;
+    for (image[2] = floor_divide(first, z.bins); image[2] * z.bins <= last; ++image[2]) {
+      const int base = image[2] * z.bins;
+      const std::int32_t begin = line.start[std::max(first - base, 0)];
+      const std::int32_t end = line.start[std::min(last - base, z.bins - 1) + 1];
+      const bool has_self = image == Shift{} && begin <= self && self < end;
+      compare(self, image, begin, has_self ? self : end, part);
+      if (has_self) compare(self, image, self + 1, end, part);
+    }
   }
 
-  Places places_y() const {
-    const auto [low, high] = std::minmax_element(rows_.begin(), rows_.end(),
-                                                 [](const Row& a, const Row& b) { return a.dy < b.dy; });
-    return places(1, low->dy, high->dy, grid_.axes[2].bins);
-  }
-
-  /// Appends the atoms of ranks [begin, end) that are within the cutoff of c.
-  void run(std::size_t i, const Vec3& c, const Shift& shift, std::int32_t begin, std::int32_t end,
-           Part& part) const {
+  /// Appends the atoms of ranks [begin, end) whose images are within the cutoff of the center.
+  void compare(std::int32_t self, const Shift& image, std::int32_t begin, std::int32_t end,
+               Part& part) const {
     if (begin >= end) return;
     part.make_room(end - begin);
-    std::int32_t* found = part.neighbors.data() + part.size;
+    const Vec3 c = Vec3{grid_.x[self], grid_.y[self], grid_.z[self]} - translation(image, grid_.lattice);
     const double *x = grid_.x.data(), *y = grid_.y.data(), *z = grid_.z.data();
+    const double inner2 = inner_ * inner_, outer2 = outer_ * outer_;
+    std::int32_t* found = part.found.data() + part.size;
     std::int32_t count = 0, certain = 0;
     for (std::int32_t k = begin; k < end; ++k) {
       const double dx = x[k] - c[0], dy = y[k] - c[1], dz = z[k] - c[2];
       const double d2 = dx * dx + dy * dy + dz * dz;
-      found[count] = k;
-      count += d2 < outer2_;
-      certain += d2 < inner2_;
+      found[count] = k;  // kept by advancing: no branch that cannot be predicted
+      count += d2 < outer2;
+      certain += d2 < inner2;
     }
-    Shift* shifts = part.shifts.data() + part.size;
-    for (std::int32_t n = 0; n < count; ++n) {
-      const Shift& w = grid_.wrap[found[n]];
-      shifts[n] = {shift[0] + w[0], shift[1] + w[1], shift[2] + w[2]};
-      found[n] = grid_.atom[found[n]];
-    }
-    if (certain != count) count = keep_within(i, found, shifts, count);
-    part.size += count;
+    if (certain != count) count = keep_within(self, image, found, count);
+    part.add(grid_.atom[self], image, count);
   }
 
   /// Some pair is so close to the cutoff that round-off could decide: the original positions do.
-  std::int32_t keep_within(std::size_t i, std::int32_t* found, Shift* shifts, std::int32_t count) const {
+  std::int32_t keep_within(std::int32_t self, const Shift& image, std::int32_t* found,
+                           std::int32_t count) const {
     std::int32_t kept = 0;
     for (std::int32_t n = 0; n < count; ++n) {
-      const Vec3 r = pair_vector(positions_, i, found[n], shifts[n], grid_.lattice.vectors);
-      if (dot(r, r) >= cutoff_ * cutoff_) continue;
-      found[kept] = found[n];
-      shifts[kept++] = shifts[n];
+      const Shift shift = image + grid_.wrap[found[n]] - grid_.wrap[self];
+      const Vec3 r =
+          pair_vector(positions_, grid_.atom[self], grid_.atom[found[n]], shift, grid_.lattice.vectors);
+      if (dot(r, r) < cutoff_ * cutoff_) found[kept++] = found[n];
     }
     return kept;
   }
 
   const Grid& grid_;
   Span<const double> positions_;
-  double cutoff_;
+  double cutoff_, inner_, outer_;
   std::vector<Row> rows_;
-  double inner2_, outer2_;
-  Places x_, y_;
 };
+
+/// Writes the pairs of a part to their places in the list.
+void copy_to_list(const Grid& grid, const Part& part, NeighborList& list) {
+  std::int32_t atom = -1;
+  std::size_t to = 0, from = 0;
+  for (const Run& run : part.runs) {
+    if (run.atom != atom) to = list.offsets[run.atom];
+    atom = run.atom;
+    const Shift unwrap = run.image - grid.wrap[grid.rank[atom]];
+    for (std::int32_t n = 0; n < run.count; ++n, ++to, ++from) {
+      list.neighbors[to] = grid.atom[part.found[from]];
+      list.shifts[to] = unwrap + grid.wrap[part.found[from]];
+    }
+  }
+}
 
 }  // namespace
 
@@ -246,39 +229,19 @@ void build_cell_list(Span<const double> positions, const Cell& cell, double cuto
   check_cutoff(cutoff);
   const std::size_t n = positions.size() / 3;
   const Grid grid = make_grid(positions, cell, cutoff, threads);
-  const double expected = expected_pairs(grid, cutoff);
-  if (expected > kMostPairs) {
-    std::ostringstream message;
-    message << "a cutoff of " << cutoff << " Å gives about " << expected << " neighbor pairs of " << n
-            << " atoms, but at most " << kMostPairs
-            << " are possible: check that cutoff, positions and cell are in Å";
-    throw Error(ErrorKind::argument, message.str());
-  }
-  list.offsets.assign(n + 1, 0);
   const Search search(grid, positions, cutoff);
   std::vector<Part> parts(threads.size());
-  parts[0].neighbors.swap(list.neighbors);
-  parts[0].shifts.swap(list.shifts);
+  list.offsets.assign(n + 1, 0);
   threads.split(n, [&](int thread, std::size_t first, std::size_t last) {
     Part& part = parts[thread];
-    part.make_room(static_cast<std::size_t>(1.1 * expected / threads.size()));
-    for (std::size_t i = first; i < last; ++i) {
-      const std::size_t before = part.size;
-      search.center(i, part);
-      list.offsets[i + 1] = static_cast<std::int64_t>(part.size - before);
-    }
+    part.make_room(static_cast<std::size_t>(1.1 * grid.expected_pairs / threads.size()));
+    search.find(first, last, part);
+    for (const Run& run : part.runs) list.offsets[run.atom + 1] += run.count;
   });
   for (std::size_t i = 0; i < n; ++i) list.offsets[i + 1] += list.offsets[i];
-  list.neighbors.swap(parts[0].neighbors);
-  list.shifts.swap(parts[0].shifts);
   list.neighbors.resize(list.offsets[n]);
   list.shifts.resize(list.offsets[n]);
-  threads.split(n, [&](int thread, std::size_t first, std::size_t) {
-    if (thread == 0) return;
-    const Part& part = parts[thread];
-    std::copy_n(part.neighbors.begin(), part.size, list.neighbors.begin() + list.offsets[first]);
-    std::copy_n(part.shifts.begin(), part.size, list.shifts.begin() + list.offsets[first]);
-  });
+  threads.run([&](int thread) { copy_to_list(grid, parts[thread], list); });
 }
 
 }  // namespace nearsight

@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <sstream>
+
+#include "core/engine/error.hpp"
 
 namespace nearsight {
 namespace {
 
-// Bins per cutoff. Fine bins along the last axis only sharpen the ends of a run of atoms, so they cost next
-// to nothing.
-constexpr std::array<double, 3> kBinsPerCutoff{2, 2, 6};
+constexpr double kMostPairs = 4294967296.0;  // 64 GiB of list
+constexpr double kPi = 3.14159265358979323846;
 constexpr int kSlots = 256;  // of the histogram that looks for vacuum
 
 /// Fractional coordinates of all atoms, three arrays one after the other.
@@ -58,14 +60,34 @@ Axis periodic_axis(Span<const double> s, double height, double reach) {
   return axis;
 }
 
-/// Bins of a fraction of the cutoff, or wider where that would make many more bins than atoms.
-void choose_bins(std::array<Axis, 3>& axes, const Vec3& heights, double cutoff, std::size_t num_atoms) {
-  const double most = 4.0 * static_cast<double>(num_atoms) + 64;
+double expected_pairs(const std::array<Axis, 3>& axes, const Lattice& lattice, double cutoff,
+                      std::size_t num_atoms) {
+  double volume = std::abs(determinant(lattice.vectors));
+  for (int a = 0; a < 3; ++a)
+    if (!axes[a].tiled) volume *= std::max(axes[a].extent, 2.0 * cutoff / lattice.heights[a]);
+  const double atoms = static_cast<double>(num_atoms);
+  const double expected = atoms * atoms * 4.0 / 3.0 * kPi * cutoff * (cutoff / volume * cutoff);
+  if (expected <= kMostPairs) return expected;
+  std::ostringstream message;
+  message << "a cutoff of " << cutoff << " Å gives about " << expected << " neighbor pairs of " << num_atoms
+          << " atoms, but at most " << kMostPairs
+          << " are possible: check that cutoff, positions and cell are in Å";
+  throw Error(ErrorKind::argument, message.str());
+}
+
+/// Bins as wide as the cutoff; half of that from about 200 neighbors per atom on, where the distances saved
+/// outweigh the more and shorter runs (measured on water). Along the last axis fine bins only sharpen the
+/// ends of runs, so they cost nothing. All are wider where there would be many more bins than atoms.
+void choose_bins(std::array<Axis, 3>& axes, const Vec3& heights, double cutoff, double num_atoms,
+                 double num_pairs) {
+  const double across = num_pairs > 200 * num_atoms ? 2 : 1;
+  const Vec3 bins_per_cutoff{across, across, 6};
+  const double most = std::min(4 * num_atoms + 64, 2e9);
   double widen = 1, total;
   do {
     total = 1;
     for (int a = 0; a < 3; ++a) {
-      const double bins = axes[a].extent * heights[a] * kBinsPerCutoff[a] / (widen * cutoff);
+      const double bins = axes[a].extent * heights[a] / (widen * cutoff) * bins_per_cutoff[a];
       axes[a].bins = static_cast<int>(std::clamp(bins, 1.0, 1e9));
       total *= axes[a].bins;
     }
@@ -83,8 +105,7 @@ double round_off(double largest, const Lattice& lattice, double cutoff) {
 }
 
 Vec3 wrapped(Span<const double> positions, std::size_t i, const Shift& wrap, const Lattice& lattice) {
-  return point(positions, i) +
-         times(Vec3{double(wrap[0]), double(wrap[1]), double(wrap[2])}, lattice.vectors);
+  return point(positions, i) + translation(wrap, lattice);
 }
 
 std::int32_t bin_of(const std::array<Axis, 3>& axes, const Vec3& fraction) {
@@ -105,9 +126,39 @@ void sort_by_bin(Grid& grid) {
   std::vector<std::int32_t> next(grid.start.begin(), grid.start.end() - 1);
   grid.rank.resize(n);
   for (std::size_t i = 0; i < n; ++i) grid.rank[i] = next[grid.bin[i]]++;
+}
+
+/// Wraps all atoms, finds their bins and writes them in the order of the bins.
+void place_atoms(Grid& grid, Span<const double> positions, const std::vector<double>& s,
+                 ThreadPool& threads) {
+  const Lattice& lattice = grid.lattice;
+  const std::size_t n = positions.size() / 3;
+  std::vector<Shift> wrap(n);
+  grid.bin.resize(n);
+  threads.split(n, [&](int, std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      for (int a = 0; a < 3; ++a) {
+        const double cells = lattice.pbc[a] ? std::floor(s[a * n + i] - grid.axes[a].origin) : 0.0;
+        wrap[i][a] = -static_cast<std::int32_t>(cells);
+      }
+      grid.bin[i] = bin_of(grid.axes, times(wrapped(positions, i, wrap[i], lattice), lattice.inverse));
+    }
+  });
+  sort_by_bin(grid);
   for (auto* component : {&grid.x, &grid.y, &grid.z}) component->resize(n);
   grid.wrap.resize(n);
   grid.atom.resize(n);
+  threads.split(n, [&](int, std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      const std::size_t k = grid.rank[i];
+      const Vec3 r = wrapped(positions, i, wrap[i], lattice);
+      grid.x[k] = r[0];
+      grid.y[k] = r[1];
+      grid.z[k] = r[2];
+      grid.wrap[k] = wrap[i];
+      grid.atom[k] = static_cast<std::int32_t>(i);
+    }
+  });
 }
 
 }  // namespace
@@ -124,29 +175,9 @@ Grid make_grid(Span<const double> positions, const Cell& cell, double cutoff, Th
     grid.axes[a] = lattice.pbc[a] ? periodic_axis(along, lattice.heights[a], cutoff + grid.round_off)
                                   : open_axis(along, cutoff);
   }
-  choose_bins(grid.axes, lattice.heights, cutoff, n);
-  std::vector<Shift> wrap(n);
-  grid.bin.resize(n);
-  threads.split(n, [&](int, std::size_t first, std::size_t last) {
-    for (std::size_t i = first; i < last; ++i) {
-      for (int a = 0; a < 3; ++a)
-        wrap[i][a] =
-            lattice.pbc[a] ? -static_cast<std::int32_t>(std::floor(s[a * n + i] - grid.axes[a].origin)) : 0;
-      grid.bin[i] = bin_of(grid.axes, times(wrapped(positions, i, wrap[i], lattice), lattice.inverse));
-    }
-  });
-  sort_by_bin(grid);
-  threads.split(n, [&](int, std::size_t first, std::size_t last) {
-    for (std::size_t i = first; i < last; ++i) {
-      const std::size_t k = grid.rank[i];
-      const Vec3 r = wrapped(positions, i, wrap[i], lattice);
-      grid.x[k] = r[0];
-      grid.y[k] = r[1];
-      grid.z[k] = r[2];
-      grid.wrap[k] = wrap[i];
-      grid.atom[k] = static_cast<std::int32_t>(i);
-    }
-  });
+  grid.expected_pairs = expected_pairs(grid.axes, lattice, cutoff, n);
+  choose_bins(grid.axes, lattice.heights, cutoff, static_cast<double>(n), grid.expected_pairs);
+  place_atoms(grid, positions, s, threads);
   return grid;
 }
 

@@ -8,7 +8,7 @@
 
 namespace nearsight {
 
-/// Simulation cell: rows of `vectors` are the lattice vectors, Å. Rows of non-periodic directions are
+/// Simulation cell: rows of `vectors` are the lattice vectors, Å; those of non-periodic directions are
 /// ignored.
 struct Cell {
   std::array<double, 9> vectors{};
@@ -16,17 +16,19 @@ struct Cell {
 };
 
 /// Full directed neighbor list, sorted by center: pair k of center i has r_ij = r_j - r_i + shift · cell.
-/// Holds all pairs (also i with its own images) with |r_ij| < cutoff.
+/// Holds all pairs (also i with its own images) with |r_ij| < cutoff, and with (i, j, S) always (j, i, -S).
+/// Within a center neighbors come in the order of the bins that hold them: the same for any number of
+/// threads, but not sorted by index, and another one when atoms have moved to other bins.
 struct NeighborList {
-  std::vector<std::int64_t> offsets;    // [num_atoms + 1]
-  std::vector<std::int32_t> neighbors;  // [num_pairs] j
-  std::vector<std::array<std::int32_t, 3>>
-      shifts;  // [num_pairs] lattice translations, for unwrapped positions
+  std::vector<std::int64_t> offsets;                // [num_atoms + 1]
+  std::vector<std::int32_t> neighbors;              // [num_pairs] j
+  std::vector<std::array<std::int32_t, 3>> shifts;  // [num_pairs] translations, for positions as given
 };
 
 /// Linked cells, O(N): any triclinic cell, any mix of periodic directions, cells smaller than the cutoff.
-/// Throws Error (numeric) for a degenerate cell or positions that are not finite, (argument) for a bad
-/// cutoff.
+/// Vacuum wider than the cutoff is skipped, in periodic directions too. Throws Error (numeric) for a flat
+/// cell or positions that are not finite or absurdly far away, (argument) for a cutoff that is not positive
+/// and finite or gives more than 2^32 pairs.
 void build_cell_list(Span<const double> positions, const Cell& cell, double cutoff, ThreadPool& threads,
                      NeighborList& list);
 
@@ -36,11 +38,12 @@ void build_brute_force(Span<const double> positions, const Cell& cell, double cu
 /// A list with cutoff + skin that is kept until atoms have moved so far that a pair could be missing.
 class VerletList {
  public:
+  /// skin 0: a new list at every update. Throws Error (argument) for a bad cutoff or a negative skin.
   VerletList(double cutoff, double skin);
 
-  /// The list for these positions; rebuilt when needed. It holds all pairs within the cutoff, and others up
-  /// to cutoff + skin. Cell changes are followed without a rebuild while the affine strain leaves the skin
-  /// intact.
+  /// The list for these positions; rebuilt when needed. It holds all pairs within the cutoff and others up to
+  /// about cutoff + skin. A changing cell is followed without a rebuild while its strain, with what atoms
+  /// have moved on top of it, leaves the skin intact. Throws as build_cell_list does.
   const NeighborList& update(Span<const double> positions, const Cell& cell, ThreadPool& threads);
 
   long num_builds() const { return num_builds_; }

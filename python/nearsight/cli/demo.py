@@ -9,9 +9,9 @@ import typer
 
 
 def command(
-    output: Annotated[Path, typer.Option("--output", help="folder for everything that the demo writes")] = Path(
-        "demo-run"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", help="folder for everything that the demo writes")
+    ] = Path("demo-run"),
     minutes: Annotated[float, typer.Option("--minutes", help="training time")] = 5.0,
     nvt: Annotated[float, typer.Option("--nvt", help="ps of LAMMPS at constant temperature")] = 3.0,
     nve: Annotated[float, typer.Option("--nve", help="ps of LAMMPS at constant energy")] = 3.0,

@@ -6,7 +6,7 @@ from 0, # starts a comment). What is left trains the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,23 @@ class Split:
     test: list[int]
 
 
-def split_frames(num_frames: int, validation: Part, test: Part, training: Part | None, seed: int) -> Split:
+def split_frames(
+    num_frames: int,
+    validation: Part,
+    test: Part,
+    training: Part | None,
+    seed: int,
+    excluded: Collection[int] = (),
+) -> Split:
     """Divide frames 0 … num_frames-1.
 
     Args:
         num_frames: how many there are.
-        validation, test: fraction of all frames, count, or index file.
+        validation, test: fraction of the frames, count, or index file.
         training: the same, or None for all that is left; a smaller training set is contained in every larger
             one of the same seed.
         seed: of the random choice.
+        excluded: frames that belong to no set.
 
     Raises:
         DataError: more frames asked for than there are, or a frame in two sets.
@@ -45,19 +53,20 @@ def split_frames(num_frames: int, validation: Part, test: Part, training: Part |
     for name, part in parts.items():
         if isinstance(part, Path):
             chosen[name] = _read_numbers(part, num_frames, name)
-    taken = _disjoint(chosen)
+    taken = _disjoint(chosen) | set(excluded)
     free = [number for number in order if number not in taken]
+    available = num_frames - len(excluded)
     for name, part in parts.items():
         if name not in chosen:
-            count = len(free) if part is None else _count(part, num_frames)
+            count = len(free) if part is None else _count(part, available)
             if count > len(free):
                 raise DataError(
-                    f"The {name} set asks for {count} frames, but only {len(free)} of {num_frames} are left."
+                    f"The {name} set asks for {count} frames, but only {len(free)} of {available} are left."
                 )
             chosen[name], free = free[:count], free[count:]
     if not chosen["training"]:
         raise DataError(
-            f"None of {num_frames} frames is left for training; lower data.validation or data.test."
+            f"None of {available} frames is left for training; lower data.validation or data.test."
         )
     return Split(**{name: sorted(numbers) for name, numbers in chosen.items()})
 

@@ -1,4 +1,4 @@
-"""Molecular dynamics of the demo: LAMMPS on two ranks (NVT, then NVE), then OpenMM at the same state point."""
+"""Molecular dynamics of the demo: LAMMPS on two ranks (NVT, NVE), then OpenMM at the same state point."""
 
 from __future__ import annotations
 
@@ -50,14 +50,24 @@ def drift(time_ps: np.ndarray, energy: np.ndarray, skip_ps: float = 0.0) -> Drif
 
 
 def run_lammps_dynamics(
-    model: Path, atoms: ase.Atoms, folder: Path, *, nvt_ps: float, nve_ps: float, temperature: float = 300.0,
-    ranks: int = 2, precision: str = "mixed", timestep_fs: float = TIMESTEP_FS,
+    model: Path,
+    atoms: ase.Atoms,
+    folder: Path,
+    *,
+    nvt_ps: float,
+    nve_ps: float,
+    temperature: float = 300.0,
+    ranks: int = 2,
+    precision: str = "mixed",
+    timestep_fs: float = TIMESTEP_FS,
 ) -> LammpsRun:
     """Equilibrate at `temperature` (K), then run at constant energy."""
     species = list(dict.fromkeys(atoms.get_chemical_symbols()))
     write_lammps_data(folder / "water.data", atoms, species)
     nvt, nve = (round(1000 * ps / timestep_fs) for ps in (nvt_ps, nve_ps))
-    script = lammps_setup(model, species, precision) + f"""
+    script = (
+        lammps_setup(model, species, precision)
+        + f"""
 neighbor 1.0 bin
 neigh_modify every 5 delay 0 check yes
 timestep {timestep_fs / 1000}
@@ -80,6 +90,7 @@ thermo_modify format float %.8f
 run {nve}
 write_dump all custom last.dump id type xu yu zu modify sort id
 """
+    )
     log = run_lammps(script, folder, ranks)
     record = np.loadtxt(folder / "nve.txt")
     loops = [float(line.split()[3]) for line in log.splitlines() if line.startswith("Loop time of")]
@@ -102,7 +113,12 @@ def _read_dump(path: Path, species: Sequence[str]) -> list[ase.Atoms]:
 
 
 def run_openmm_dynamics(
-    model: Path, atoms: ase.Atoms, *, ps: float, temperature: float = 300.0, threads: int = 2,
+    model: Path,
+    atoms: ase.Atoms,
+    *,
+    ps: float,
+    temperature: float = 300.0,
+    threads: int = 2,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> list[ase.Atoms]:
     """Run Langevin dynamics at `temperature` (K) from `atoms`; return configurations of the second half."""
@@ -133,7 +149,9 @@ def run_openmm_dynamics(
     return frames
 
 
-def oxygen_rdf(frames: Sequence[ase.Atoms], r_max: float = 6.0, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def oxygen_rdf(
+    frames: Sequence[ase.Atoms], r_max: float = 6.0, bins: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
     """Return r (Å) and the mean g_OO(r) over the frames."""
     curves = []
     for frame in frames:
@@ -142,5 +160,3 @@ def oxygen_rdf(frames: Sequence[ase.Atoms], r_max: float = 6.0, bins: int = 60) 
         g, r = get_rdf(oxygen, r_max, bins)
         curves.append(g)
     return r, np.mean(curves, axis=0)
-
-

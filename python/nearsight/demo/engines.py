@@ -37,12 +37,14 @@ def run_lammps(script: str, folder: Path, ranks: int) -> str:
     if done.returncode:
         words = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in words if "ERROR" in line] or words[-1:] or ["no output"]
-        raise NearsightError(f"LAMMPS on {ranks} rank(s) failed: {errors[0].strip()}; see {folder}/log.lammps")
+        raise NearsightError(
+            f"LAMMPS on {ranks} rank(s) failed: {errors[0].strip()}; see {folder}/log.lammps"
+        )
     return (folder / "log.lammps").read_text()
 
 
 def write_lammps_data(path: Path, atoms: ase.Atoms, species: list[str]) -> None:
-    """Write a LAMMPS data file (units metal, atom_style atomic); atoms stay in order, types follow `species`."""
+    """Write a LAMMPS data file (units metal, atom_style atomic); types follow `species`."""
     ase.io.write(path, atoms, format="lammps-data", specorder=species, masses=True, atom_style="atomic")
 
 
@@ -103,7 +105,7 @@ def ask_lammps(model: Path, atoms: ase.Atoms, precision: str, folder: Path, rank
     species = list(dict.fromkeys(atoms.get_chemical_symbols()))
     write_lammps_data(folder / "water.data", atoms, species)
     script = lammps_setup(model, species, precision) + (
-        'dump forces all custom 1 forces.dump id fx fy fz\n'
+        "dump forces all custom 1 forces.dump id fx fy fz\n"
         'dump_modify forces sort id format line "%d %.17g %.17g %.17g"\n'
         "run 0\n"
         'print "$(pe:%.17g)" file energy.txt\n'
@@ -122,7 +124,9 @@ def ask_openmm(model: Path, atoms: ase.Atoms, precision: str) -> Answer:
     from nearsight.units import KJ_PER_MOL, NM
 
     context = openmm.Context(
-        openmm_system(atoms, create_force(model, atoms.get_chemical_symbols(), periodic=True, precision=precision)),
+        openmm_system(
+            atoms, create_force(model, atoms.get_chemical_symbols(), periodic=True, precision=precision)
+        ),
         openmm.VerletIntegrator(0.0005),
         openmm.Platform.getPlatformByName("Reference"),
     )

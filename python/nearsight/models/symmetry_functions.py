@@ -59,8 +59,7 @@ SymmetryFunction = Annotated[RadialFunction | AngularFunction, Field(discriminat
 
 @dataclass(frozen=True)
 class _Preset:
-    centered: int  # radial functions at r_shift = 0
-    shifted: int  # radial functions on a grid of r_shift
+    radial: int  # shells of radial functions
     angular_cutoff: float  # Å; triplets dominate the cost
     narrow_etas: tuple[float, ...]
     narrow_zetas: tuple[float, ...]
@@ -69,23 +68,23 @@ class _Preset:
 
 
 _PRESETS: dict[str, _Preset] = {
-    "small": _Preset(2, 6, 4.0, (0.02, 0.3), (1.0, 4.0), (), ()),
-    "medium": _Preset(3, 8, 5.0, (0.02, 0.3), (1.0, 4.0, 16.0), (0.1,), (1.0, 4.0)),
-    "large": _Preset(4, 12, 5.0, (0.02, 0.1, 0.5), (1.0, 2.0, 4.0, 16.0), (0.02, 0.2), (1.0, 4.0, 16.0)),
+    "small": _Preset(10, 4.0, (0.05, 0.7), (1.0, 4.0), (), ()),
+    "medium": _Preset(12, 5.0, (0.05, 0.7), (1.0, 4.0, 16.0), (0.1,), (1.0, 4.0)),
+    "large": _Preset(16, 5.0, (0.02, 0.15, 0.7), (1.0, 2.0, 4.0, 16.0), (0.02, 0.2), (1.0, 4.0, 16.0)),
 }
-_FIRST_SHIFT = 0.9  # Å; about the shortest bond
+_FIRST_SHELL = 0.75  # Å; the shortest bond
 
 
-def _radial_grid(preset: _Preset, cutoff: float) -> list[tuple[float, float]]:
-    """Return (η, r_shift): centered Gaussians of growing width, then a grid of Gaussians one spacing wide."""
-    widths = [
-        _FIRST_SHIFT * (0.5 * cutoff / _FIRST_SHIFT) ** (i / preset.centered)
-        for i in range(1, preset.centered + 1)
-    ]
-    grid = [(0.5 / width**2, 0.0) for width in widths]
-    first = min(_FIRST_SHIFT, 0.25 * cutoff)
-    spacing = (cutoff - first) / preset.shifted
-    return grid + [(0.5 / spacing**2, first + i * spacing) for i in range(preset.shifted)]
+def _radial_grid(shells: int, cutoff: float) -> list[tuple[float, float]]:
+    """Return (η, r_shift): one broad Gaussian at the center, then shells that widen with distance.
+
+    The shells form a geometric series, each as wide as the step to the next one: short bonds are stiff and
+    need a fine grid, and an evenly spaced one of the same length leaves them unresolved.
+    """
+    first = min(_FIRST_SHELL, 0.25 * cutoff)
+    ratio = (cutoff / first) ** (1 / shells)
+    centers = [first * ratio**k for k in range(shells)]
+    return [(4.5 / cutoff**2, 0.0)] + [(0.5 / (center * (ratio - 1)) ** 2, center) for center in centers]
 
 
 def automatic_functions(species: list[str], cutoff: float, size: Size) -> dict[str, list[SymmetryFunction]]:
@@ -97,7 +96,7 @@ def automatic_functions(species: list[str], cutoff: float, size: Size) -> dict[s
     functions: list[SymmetryFunction] = [
         RadialFunction(neighbors=(symbol,), eta=round(eta, 6), r_shift=round(shift, 6), cutoff=cutoff)
         for symbol in species
-        for eta, shift in _radial_grid(preset, cutoff)
+        for eta, shift in _radial_grid(preset.radial, cutoff)
     ]
     angular = [
         *product(["angular_narrow"], preset.narrow_etas, (1.0, -1.0), preset.narrow_zetas),

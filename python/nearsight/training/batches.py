@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
 from nearsight.neighbors import Graph, collate, make_graph
-from torch import Tensor
 
 TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
 

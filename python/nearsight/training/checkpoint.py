@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.training.config import FREE_AT_RESTART, Config, changed_keys
 

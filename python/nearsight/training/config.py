@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from nearsight import keys
 from nearsight.data.frame import MAX_FORCE
 from nearsight.errors import ConfigError
 from nearsight.models import ModelConfig
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class _Section(BaseModel):

@@ -17,6 +17,7 @@ from nearsight.data import (
 )
 from nearsight.data.reference_energies import ISOLATED_ATOMS
 from nearsight.errors import DataError
+from nearsight.training.batches import species_numbers
 from nearsight.training.config import DataConfig, IndexFile, LossConfig
 from nearsight.training.loss import check_targets
 
@@ -50,7 +51,8 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
     """Read the files of a configuration and divide them.
 
     Raises:
-        DataError: unreadable or absurd data, an impossible split, a weighted target without labels.
+        DataError: unreadable or absurd data, an impossible split, a weighted target without labels, a species
+            that the training set does not have.
     """
     label_keys = config.keys.model_dump()
 
@@ -58,11 +60,14 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
         return read_frames(files, label_keys, config.max_force)
 
     pool = read(config.training)
+    isolated = _isolated_atoms(pool, config.reference_energies)
     other = {
         name: getattr(config, name) for name in SETS[1:] if isinstance(getattr(config, name), (str, list))
     }
     parts = {name: 0 if name in other else _part(getattr(config, name)) for name in SETS[1:]}
-    split = split_frames(len(pool), **parts, training=_part(config.training_size), seed=config.split_seed)
+    split = split_frames(
+        len(pool), **parts, training=_part(config.training_size), seed=config.split_seed, excluded=isolated
+    )
     frames = {name: [pool[number] for number in getattr(split, name)] for name in SETS}
     numbers = {name: list(getattr(split, name)) for name in SETS}
     for name, files in other.items():
@@ -70,14 +75,30 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
         numbers[name] = list(range(len(frames[name])))
     if not frames["validation"]:
         raise DataError("The validation set is empty; give data.validation as a fraction, a count or files.")
-    sources = {name: _as_list(other.get(name, config.training)) for name in SETS}
     check_targets(loss, config.keys, frames)
 
     species = sorted({symbol for frame in frames["training"] for symbol in frame.symbols}, key=_atomic_number)
-    reference = reference_energies(frames["training"], species, config.reference_energies)
-    notes = _set_isolated_atoms_aside(frames, numbers, reference)
+    for frame in [*frames["validation"], *frames["test"]]:
+        species_numbers(frame, species)
+    references = [*frames["training"], *(pool[number] for number in isolated)]
+    reference = reference_energies(references, species, config.reference_energies)
+    sources = {name: _as_list(other.get(name, config.training)) for name in SETS}
     files = dict.fromkeys(file for name in SETS for file in sources[name])
+    notes = (
+        [f"{len(isolated)} isolated atoms give the reference energies and are in no set."] if isolated else []
+    )
     return Sets(frames, numbers, sources, species, reference, {f: _sha256(f) for f in files}, notes)
+
+
+def _isolated_atoms(pool: list[Frame], choice: str | dict[str, float]) -> list[int]:
+    """Numbers of the isolated atoms, if they are to give the reference energies (with `auto` only where every
+    species has one): they teach a local model nothing and stay out of all sets.
+    """
+    numbers = [number for number, frame in enumerate(pool) if is_isolated_atom(frame)]
+    if len(numbers) == len(pool):
+        raise DataError("The training files hold nothing but isolated atoms.")
+    missing = {s for frame in pool for s in frame.symbols} - {pool[number].symbols[0] for number in numbers}
+    return numbers if choice == ISOLATED_ATOMS or (choice == "auto" and not missing) else []
 
 
 def _part(value: float | int | IndexFile | None) -> float | int | Path | None:
@@ -92,21 +113,6 @@ def _atomic_number(symbol: str) -> int:
     from ase.data import atomic_numbers
 
     return atomic_numbers[symbol]
-
-
-def _set_isolated_atoms_aside(
-    frames: dict[str, list[Frame]], numbers: dict[str, list[int]], reference: ReferenceEnergies
-) -> list[str]:
-    """Isolated atoms that the reference energies are made of teach a local model nothing: leave them out."""
-    if reference.source != ISOLATED_ATOMS:
-        return []
-    kept = [number for number, frame in enumerate(frames["training"]) if not is_isolated_atom(frame)]
-    left_out = len(frames["training"]) - len(kept)
-    frames["training"] = [frames["training"][number] for number in kept]
-    numbers["training"] = [numbers["training"][number] for number in kept]
-    if not kept:
-        raise DataError("The training set holds nothing but isolated atoms.")
-    return [f"{left_out} isolated atoms give the reference energies and are not trained on."]
 
 
 def _sha256(file: str) -> str:

@@ -20,15 +20,16 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import nearsight
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+import nearsight
 
 # Columns of metrics.csv with their units.
 COLUMNS = {
@@ -90,14 +91,14 @@ class Logbook:
         )
 
     @contextmanager
-    def progress(self, total: int, done: int) -> Iterator[Progress]:
-        """A progress bar over epochs on a terminal; elsewhere it shows nothing."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    def progress(self) -> Iterator[Callable[[str, float], None]]:
+        """A progress bar on a terminal, else nothing; yields a function of a title and a fraction done."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         ) as progress:
-            progress.add_task("epochs", total=total, completed=done)
-            yield progress
+            task = progress.add_task("", total=1.0)
+            yield lambda title, done: progress.update(task, description=title, completed=done)
 
 
 def _console() -> Console:

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from nearsight import keys
 from nearsight.couple import Results
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
 from nearsight.training.batches import TARGETS, Batch
 from nearsight.training.config import KeysConfig, LossConfig
-from torch import Tensor
 
 _SMALLEST_SIGMA = 1e-3  # eV, eV/Å, eV: data without spread (one frame, all equal) give no scale
 

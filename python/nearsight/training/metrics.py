@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from nearsight import keys
-from nearsight.data import Frame
 from rich.box import SIMPLE
 from rich.table import Table
+
+from nearsight import keys
+from nearsight.data import Frame
 
 MEV = 1000.0
 UNITS = {keys.ENERGY: "meV/atom", keys.FORCES: "meV/Å", keys.VIRIAL: "meV/atom"}

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
 from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.training.metrics import MEV, UNITS

@@ -7,9 +7,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import nn
+
 from nearsight import keys
 from nearsight.couple import evaluate
 from nearsight.data import Frame, fit_energies, plausibility_warnings, report_table, summarize, write_split
@@ -23,8 +26,7 @@ from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.logbook import Logbook, environment, read_metrics
 from nearsight.training.loop import Interrupted, Trainer, TrainingData, split_results
 from nearsight.training.loss import Loss, make_loss
-from nearsight.training.metrics import Metrics, metrics_table
-from torch import nn
+from nearsight.training.metrics import UNITS, Metrics, metrics_table
 
 MODEL_FILE = "model.pt"
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
@@ -41,29 +43,38 @@ def train(
         config: of the run.
         folder: run directory; is made.
         restart: continue from its last checkpoint, or begin if there is none.
-        dry_run: read everything, evaluate one batch, write nothing but the log.
+        dry_run: read everything, evaluate one batch, and write nothing.
         console: rich console, or None for standard output.
 
     Raises:
         NearsightError: with a sentence for the user; the traceback is in error.log.
     """
+    if dry_run:
+        with TemporaryDirectory() as scratch, _deterministic(config.training.threads):
+            _train(config, Logbook(Path(scratch), console), None, dry_run)
+        return
     last = folder / FOLDER / LAST
-    if last.exists() and not restart and not dry_run:
+    if last.exists() and not restart:
         raise ConfigError(
             f"{str(folder)!r} already holds a run; continue with --restart auto, or choose another --output."
         )
     logbook = Logbook(folder, console)
     try:
         with _deterministic(config.training.threads):
-            _train(config, logbook, read_checkpoint(last) if last.exists() and restart else None, dry_run)
+            _train(config, logbook, read_checkpoint(last) if last.exists() else None)
     except Interrupted:
         raise
-    except Exception:
-        (folder / "error.log").write_text(traceback.format_exc())
-        raise
+    except Exception as error:
+        log = folder / "error.log"
+        log.write_text(traceback.format_exc())
+        if isinstance(error, NearsightError):
+            raise
+        raise NearsightError(
+            f"Training failed with {type(error).__name__}: {error} (the traceback is in {log})."
+        ) from error
 
 
-def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry_run: bool) -> None:
+def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry_run: bool = False) -> None:
     sets = read_sets(config.data, config.training.loss)
     if content:
         check_unchanged(content, config, sets.hashes)
@@ -72,27 +83,7 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    torch.manual_seed(config.seed)
-    model = _build(config, sets.species)
-    batches = {
-        name: [make_batch(frame, sets.species, model.cutoff, sets.reference) for frame in frames]
-        for name, frames in named(sets).items()
-    }
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
-    _describe(logbook, model, loss)
-    module = training_module(model, config.training.backend)
-    if not content:
-        _fit_statistics(model, module, batches["training"], loss)
-        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
-    trainer = Trainer(
-        config,
-        model,
-        module,
-        TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference),
-        loss,
-        logbook,
-        _facts(sets),
-    )
+    trainer, batches = _prepare(config, sets, logbook, fit=content is None)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
@@ -106,6 +97,26 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     _finish(config, logbook, sets, batches)
 
 
+def _prepare(
+    config: Config, sets: Sets, logbook: Logbook, fit: bool
+) -> tuple[Trainer, dict[str, list[Batch]]]:
+    """The trainer, its model fitted to the statistics of the training set if asked for, and all batches."""
+    torch.manual_seed(config.seed)
+    model = _build(config, sets.species)
+    batches = {
+        name: [make_batch(frame, sets.species, model.cutoff, sets.reference) for frame in frames]
+        for name, frames in named(sets).items()
+    }
+    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    _describe(logbook, model, loss)
+    module = training_module(model, config.training.backend)
+    if fit:
+        _fit_statistics(model, module, batches["training"], loss)
+        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
+    data = TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference)
+    return Trainer(config, model, module, data, loss, logbook, _facts(sets)), batches
+
+
 def _build(config: Config, species: list[str]) -> nn.Module:
     try:
         return build_model(config.model, species)
@@ -114,7 +125,7 @@ def _build(config: Config, species: list[str]) -> nn.Module:
 
 
 def _fit_statistics(model: nn.Module, module: nn.Module, batches: list[Batch], loss: Loss) -> None:
-    """Fit descriptor statistics, and an output scale (eV) that gives random networks forces of the data's size.
+    """Fit descriptor statistics, and an output scale (eV) that gives random networks forces like the data's.
 
     It is measured on a few frames: the outputs are proportional to it.
     """
@@ -193,7 +204,7 @@ def _finish(config: Config, logbook: Logbook, sets: Sets, batches: dict[str, lis
     plots.plot_history(read_metrics(logbook.folder), logbook.folder / "plots" / "history.png")
     plots.plot_parity(logbook.folder / "plots", *parity[shown], sets.reference, title=f"{shown} set")
     path = logbook.folder / MODEL_FILE
-    export_checkpoint(content, path, {name: errors.as_dict() for name, errors in metrics.items()})
+    export_checkpoint(content, path, metrics["validation"])
     logbook.say(f"Model written to {path}; plots in {logbook.folder / 'plots'}.")
 
 
@@ -218,20 +229,23 @@ def restore_model(content: dict[str, Any]) -> nn.Module:
     return model
 
 
-def export_checkpoint(content: dict[str, Any], path: Path, errors: dict[str, Any] | None = None) -> None:
+def export_checkpoint(content: dict[str, Any], path: Path, validation: Metrics | None = None) -> None:
     """Write the model of a checkpoint as a model file.
 
     Args:
         content: the checkpoint.
         path: of the model file.
-        errors: set → errors, for the provenance.
+        validation: errors on the validation set, for the provenance.
     """
     provenance = {
         "data_files": {Path(name).name: digest for name, digest in content["data_files"].items()},
         "num_frames": content["num_frames"],
         "epoch": content["state"]["best_epoch"],
         "validation_loss": content["state"]["best_loss"],
-        "errors": errors or {},
+        "validation_errors": {
+            f"{name} RMSE, {UNITS[name]}": float(f"{errors.rmse:.4g}")
+            for name, errors in (validation.targets.items() if validation else ())
+        },
         "date": time.strftime("%Y-%m-%d"),
     }
     save_model(

@@ -126,7 +126,10 @@ Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species, C
       const auto& [kind, cutoff, a, b] = key;
       // minmax puts the -1 of a radial function first.
       if (kind == SymmetryFunction::radial)
-        center.add_radial(center.shell(cutoff), b, members);
+        for (std::size_t first = 0; first < members.size(); first += kMaxRadial) {
+          const auto last = members.begin() + std::min(members.size(), first + kMaxRadial);
+          center.add_radial(center.shell(cutoff), b, {members.begin() + first, last});
+        }
       else
         center.add_angular(center.shell(cutoff), a, b, kind == SymmetryFunction::angular_narrow, members);
     }
@@ -232,7 +235,7 @@ void AcsfWorkspace<T>::load(const Graph& graph, std::size_t c) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::features(T* features) {
+void AcsfWorkspace<T>::features(double* features) {
   kernels<T>().features(center_->functions, shells_.data(), features);
 }
 
@@ -254,7 +257,7 @@ void AcsfWorkspace<T>::reverse(const T* cotangents, double* edge_gradients) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::tangent(const double* directions, T* tangents) {
+void AcsfWorkspace<T>::tangent(const double* directions, double* tangents) {
   for (std::size_t n = 0; n < shells_.size(); ++n) {
     Shell<T>& s = shells_[n];
     const std::vector<int>& edge = arrays_[n]->edge;

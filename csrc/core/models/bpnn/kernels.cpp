@@ -83,7 +83,7 @@ void prepare(CutoffFunction kind, Shell<T>& s) {
 
 // ---- radial functions ----------------------------------------------------------------------------------------------
 
-/// Calls body(k, value, derivative, function) for each block of neighbors and each function of the group.
+/// Calls body(k, n, value, derivative) for each block of neighbors and each function of the group.
 template <class T, class Body>
 inline void for_radial(const RadialGroup<T>& g, const Shell<T>& s, const Body& body) {
   const int first = s.first[g.species], last = first + s.count[g.species];
@@ -92,28 +92,32 @@ inline void for_radial(const RadialGroup<T>& g, const Shell<T>& s, const Body& b
     for (int n = 0; n < g.num_functions; ++n) {
       const Vec<T> d = r - g.shift[n];
       const Vec<T> e = exp_negative<T>(-g.eta[n] * d * d);
-      body(k, e * fc, e * (dfc - T(2) * g.eta[n] * d * fc), n);
+      body(k, n, e * fc, e * (dfc - T(2) * g.eta[n] * d * fc));
     }
   }
 }
 
 template <class T>
-void radial_features(const RadialGroup<T>& g, const Shell<T>& s, T* features) {
-  for_radial(g, s, [&](int, Vec<T> value, Vec<T>, int n) { features[g.out[n]] += simd::sum<T>(value); });
+void radial_features(const RadialGroup<T>& g, const Shell<T>& s, double* features) {
+  Vec<T> sums[kMaxRadial];
+  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
+  for_radial(g, s, [&](int, int n, Vec<T> value, Vec<T>) { sums[n] += value; });
+  for (int n = 0; n < g.num_functions; ++n) features[g.out[n]] += simd::sum<T>(sums[n]);
 }
 
 template <class T>
 void radial_reverse(const RadialGroup<T>& g, Shell<T>& s, const T* cotangents) {
-  for_radial(g, s, [&](int k, Vec<T>, Vec<T> derivative, int n) {
+  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) {
     store<T>(s.gr + k, load(s.gr + k) + cotangents[g.out[n]] * derivative);
   });
 }
 
 template <class T>
-void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, T* tangents) {
-  for_radial(g, s, [&](int k, Vec<T>, Vec<T> derivative, int n) {
-    tangents[g.out[n]] += simd::sum<T>(derivative * load(s.gr + k));
-  });
+void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, double* tangents) {
+  Vec<T> sums[kMaxRadial];
+  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
+  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) { sums[n] += derivative * load(s.gr + k); });
+  for (int n = 0; n < g.num_functions; ++n) tangents[g.out[n]] += simd::sum<T>(sums[n]);
 }
 
 // ---- angular functions ---------------------------------------------------------------------------------------------
@@ -202,7 +206,7 @@ inline void third_side(const AngularGroup<T>& g, const Shell<T>& s, int exponent
 }
 
 template <class T>
-void angular_features(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, T* features) {
+void angular_features(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* features) {
   Vec<T> sums[kMaxExponents * kMaxTerms];
   for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
   for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
@@ -259,15 +263,15 @@ void angular_reverse(CutoffFunction kind, const AngularGroup<T>& g, Shell<T>& s,
     store<T>(s.gy + k, load(s.gy + k) + along * s.y[j]);
     store<T>(s.gz + k, load(s.gz + k) + along * s.z[j]);
     store<T>(s.gr + k, load(s.gr + k) + f_k);
-    s.gx[j] += simd::sum<T>(along * load(s.x + k));
-    s.gy[j] += simd::sum<T>(along * load(s.y + k));
-    s.gz[j] += simd::sum<T>(along * load(s.z + k));
-    s.gr[j] += simd::sum<T>(f_j);
+    s.gx[j] += static_cast<T>(simd::sum<T>(along * load(s.x + k)));
+    s.gy[j] += static_cast<T>(simd::sum<T>(along * load(s.y + k)));
+    s.gz[j] += static_cast<T>(simd::sum<T>(along * load(s.z + k)));
+    s.gr[j] += static_cast<T>(simd::sum<T>(f_j));
   });
 }
 
 template <class T>
-void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, T* tangents) {
+void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* tangents) {
   Vec<T> sums[kMaxExponents * kMaxTerms];
   for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
   for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
@@ -299,8 +303,8 @@ void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<
 // ---- the descriptor of one center ----------------------------------------------------------------------------------
 
 template <class T>
-void features(const Functions<T>& f, const Shell<T>* shells, T* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = T(0);
+void features(const Functions<T>& f, const Shell<T>* shells, double* out) {
+  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_radial; ++n) radial_features(f.radial[n], shells[f.radial[n].shell], out);
   for (int n = 0; n < f.num_angular; ++n)
     angular_features(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
@@ -323,8 +327,8 @@ void reverse(const Functions<T>& f, Shell<T>* shells, const T* cotangents) {
 }
 
 template <class T>
-void tangent(const Functions<T>& f, Shell<T>* shells, T* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = T(0);
+void tangent(const Functions<T>& f, Shell<T>* shells, double* out) {
+  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>)

@@ -9,6 +9,7 @@ enum class CutoffFunction { cos, tanh3, poly1, poly2, poly3, poly4 };
 enum class Activation { tanh, silu, linear };
 
 constexpr int kPad = 16;         // every run of neighbors and every row of a matrix is padded to this many elements
+constexpr int kMaxRadial = 32;   // radial functions per group
 constexpr int kMaxTerms = 16;    // angular terms per group
 constexpr int kMaxExponents = 8; // radial exponents per group
 
@@ -69,12 +70,12 @@ template <class T>
 struct Kernels {
   /// Fills inv_r, fc, dfc, weight, dweight; clears the adjoints.
   void (*prepare)(CutoffFunction, Shell<T>&);
-  /// features[num_features] of the center.
-  void (*features)(const Functions<T>&, const Shell<T>* shells, T* features);
+  /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences of them.
+  void (*features)(const Functions<T>&, const Shell<T>* shells, double* features);
   /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for cotangents[num_features].
   void (*reverse)(const Functions<T>&, Shell<T>* shells, const T* cotangents);
   /// tangents[num_features] = directional derivative along the vectors that stand in gx, gy, gz.
-  void (*tangent)(const Functions<T>&, Shell<T>* shells, T* tangents);
+  void (*tangent)(const Functions<T>&, Shell<T>* shells, double* tangents);
   /// c[rows, columns] = a[rows, inner] b[inner, columns] + bias; columns and all leading dimensions padded.
   void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c, int ldc);
   /// z -> activation(z), derivative; count padded.

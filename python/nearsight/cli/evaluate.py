@@ -1,0 +1,105 @@
+"""``nearsight evaluate``: a model file against reference data."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nearsight.data import Frame
+    from nearsight.interfaces.potential import Potential
+
+
+class Backend(str, Enum):
+    """What evaluates the model."""
+
+    auto = "auto"
+    native = "native"
+    torchscript = "torchscript"
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="model file")],
+    data: Annotated[list[Path], typer.Argument(help="reference data, in any format that training reads")],
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", help="folder for parity plots, errors.json and predictions.xyz"),
+    ] = None,
+    key: Annotated[
+        list[str],
+        typer.Option("--key", metavar="LABEL=KEY", help="name of a label, e.g. energy=dft_energy"),
+    ] = [],  # noqa: B006 typer copies it
+    backend: Annotated[
+        Backend, typer.Option("--backend", help="native: the C++ engine; torchscript: the scripted module")
+    ] = Backend.auto,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the core")] = 1,
+) -> None:
+    """Measure the errors of a model on reference data: RMSE, MAE and largest, also per species.
+
+        nearsight evaluate model.pt test.xyz --plots out
+        nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
+
+    Energies and virials are compared per atom, everything in double precision.
+    """
+    from rich.console import Console
+
+    from nearsight.data import read_frames, write_extxyz
+    from nearsight.interfaces.potential import Potential
+    from nearsight.training.metrics import Metrics, metrics_table
+
+    potential = Potential(model, backend=backend.value, threads=threads)
+    frames = read_frames(data, _label_keys(key))
+    predictions = [_predict(potential, frame) for frame in frames]
+    metrics = Metrics()
+    for frame, prediction in zip(frames, predictions):
+        metrics.add(frame, prediction)
+    console = Console()
+    console.print(f"{len(frames)} frames, {potential.backend} backend")
+    if metrics.targets:
+        console.print(metrics_table(f"Errors of {model}", {"all": metrics}))
+    else:
+        console.print("No labels were found in the data: there is nothing to compare with (see --key).")
+    if plots:
+        plots.mkdir(parents=True, exist_ok=True)
+        (plots / "errors.json").write_text(json.dumps(metrics.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_extxyz(plots / "predictions.xyz", frames, predictions)
+        _plot(plots, model, frames, predictions)
+        console.print(f"Parity plots, errors.json and predictions.xyz are in {plots}.")
+
+
+def _label_keys(pairs: list[str]) -> dict[str, str]:
+    from nearsight.errors import ConfigError
+    from nearsight.keys import FILE_KEYS
+
+    label_keys = {}
+    for pair in pairs:
+        label, equals, name = pair.partition("=")
+        if label not in FILE_KEYS or not equals or not name:
+            raise ConfigError(f"--key {pair!r} must be LABEL=KEY with a label of {', '.join(FILE_KEYS)}.")
+        label_keys[label] = name
+    return label_keys
+
+
+def _predict(potential: Potential, frame: Frame) -> dict[str, Any]:
+    from nearsight import keys
+    from nearsight.errors import EvaluationError
+
+    try:
+        results = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc)
+    except EvaluationError as error:
+        raise EvaluationError(f"{frame.source}: {error}") from error
+    return {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
+
+
+def _plot(folder: Path, model: Path, frames: list[Frame], predictions: list[dict[str, Any]]) -> None:
+    from nearsight.data import ReferenceEnergies
+    from nearsight.export import read_metadata
+    from nearsight.training.plots import plot_parity
+
+    metadata = read_metadata(model)
+    reference = ReferenceEnergies(metadata["reference_energies"], metadata["reference_energies_source"])
+    plot_parity(folder, frames, predictions, reference, title=model.name)

@@ -1,0 +1,33 @@
+"""``nearsight info``: what a model file says about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="model file")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the metadata as JSON")] = False,
+) -> None:
+    """Show what a model file says about itself: species, cutoff, architecture, origin.
+
+    It reads the file's metadata and needs neither torch nor the compiled core.
+
+        nearsight info model.pt
+        nearsight info model.pt --json
+    """
+    from nearsight.export import read_metadata
+
+    metadata = read_metadata(model)
+    if as_json:
+        print(json.dumps(metadata, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from nearsight.export.describe import describe
+
+    Console().print(describe(metadata))
