@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "core/engine/error.hpp"
 
@@ -50,7 +51,7 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const H
     n += keep;
   }
   num_edges_ = n;
-  finish(domain, center, min_r2);
+  finish(domain, center, min_r2, /*numbered=*/false);  // numbers of a rank mean nothing to the user
 }
 
 void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const NeighborList& list,
@@ -77,16 +78,16 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const N
     n += keep;
   }
   num_edges_ = n;
-  finish(domain, center, min_r2);
+  finish(domain, center, min_r2, /*numbered=*/true);
 }
 
-void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance) {
-  if (min_squared_distance < kMinDistance * kMinDistance)
+void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, bool numbered) {
+  if (min_squared_distance < kMinDistance * kMinDistance) {
+    const std::string name = numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another";
     throw Error(ErrorKind::numeric,
-                "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from atom " +
-                    std::to_string(center) +
-                    " (counted from 0): atoms must not be on top of each other; check the "
-                    "geometry, the cell and the time step");
+                "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from " + name +
+                    ": atoms must not be on top of each other; check the geometry, the cell and the time step");
+  }
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));
   if (static_cast<std::size_t>(center) < domain.num_owned) ++num_rows_;

@@ -34,7 +34,7 @@ class EdgeBuffer {
 
  private:
   void reserve(std::size_t more);
-  void finish(const Domain& domain, int center, double min_squared_distance);
+  void finish(const Domain& domain, int center, double min_squared_distance, bool numbered);
 
   std::vector<int> centers_, neighbors_;
   std::vector<std::int64_t> offsets_{0};
