@@ -86,7 +86,8 @@ class Logbook:
         errors = [_number(row.get(f"{name}_rmse"), width) for name, width in _RMSE_WIDTHS.items()]
         minutes, seconds = divmod(int(row["elapsed"]), 60)
         self.say(
-            f"{row['epoch']:5d} {row['training_loss']:9.2e} {row['validation_loss']:10.2e} {' '.join(errors)} "
+            f"{row['epoch']:5d} {row['training_loss']:9.2e} {row['validation_loss']:10.2e} "
+            f"{' '.join(errors)} "
             f"{row['learning_rate']:7.1e} {minutes:4d}:{seconds:02d}{' *' * is_best}"
         )
 
