@@ -6,13 +6,13 @@
 #include <comm.h>
 #include <error.h>
 #include <force.h>
-#include <json.h>
 #include <memory.h>
 #include <utils.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "pair_mlp.h"
 
@@ -175,7 +175,7 @@ void PairMLP::announce() {
   const std::string backend = ns_model_backend(model_.get());
   const int layers = ns_model_num_interactions(model_.get());
   const double cutoff = ns_model_cutoff(model_.get());
-  const auto metadata = json::parse(ns_model_metadata(model_.get()));
+  const auto metadata = nlohmann::json::parse(ns_model_metadata(model_.get()));
   utils::logmesg(lmp, "pair_style mlp: model {}, architecture {}, elements {}\n", model_path_,
                  metadata.value("architecture", "unknown"), join(model_species(), " "));
   utils::logmesg(lmp, "  nearsight {}, backend {}, precision {}, {} thread(s) per rank\n", ns_version(),

@@ -11,6 +11,7 @@
 #include <mpi.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 // The C API of LAMMPS (library.h), as far as it is used here.
@@ -48,14 +49,30 @@ std::string mpi_library() {
   return version.substr(0, version.find_first_of(",\n"));
 }
 
+// Number of the update of a stable release, which may differ in the layout of its classes; -1 if LAMMPS was
+// not built from its repository. The C API does not tell it.
+int stable_update() {
+  const auto git_descriptor = reinterpret_cast<const char* (*)()>(
+      dlsym(RTLD_DEFAULT, "_ZN9LAMMPS_NS6LAMMPS14git_descriptorEv"));  // static, LAMMPS::git_descriptor()
+  const std::string text = git_descriptor ? git_descriptor() : "";     // stable_22Jul2025_update4
+  if (text.rfind("stable_", 0) != 0) return -1;
+  const auto position = text.find("_update");
+  return position == std::string::npos ? 0 : std::atoi(text.c_str() + position + 7);
+}
+
+std::string name(int release, int update) {
+  return "LAMMPS " + std::to_string(release) + (update > 0 ? " update " + std::to_string(update) : "");
+}
+
 // Why this plugin cannot work in the LAMMPS around it; empty if it can.
 std::string mismatch(void* lammps) {
   const std::string rebuild = "; rebuild nearsight for this LAMMPS";
-  const int release = lammps_version(lammps);
-  if (release != NEARSIGHT_LAMMPS_RELEASE) {
-    return "the nearsight plugin was built for LAMMPS " + std::to_string(NEARSIGHT_LAMMPS_RELEASE) +
-           ", and this is LAMMPS " + std::to_string(release) + rebuild +
-           ", or install the LAMMPS it was built for";
+  const int release = lammps_version(lammps), update = stable_update(),
+            built_update = NEARSIGHT_LAMMPS_UPDATE;
+  const bool other_update = update >= 0 && built_update >= 0 && update != built_update;
+  if (release != NEARSIGHT_LAMMPS_RELEASE || other_update) {
+    return "the nearsight plugin was built for " + name(NEARSIGHT_LAMMPS_RELEASE, built_update) +
+           ", and this is " + name(release, update) + rebuild + ", or install the LAMMPS it was built for";
   }
   const int tagint_size = lammps_extract_setting(lammps, "tagint");
   const int bigint_size = lammps_extract_setting(lammps, "bigint");
@@ -79,11 +96,19 @@ std::string mismatch(void* lammps) {
   throw LAMMPS_NS::LAMMPSException(sentence);
 }
 
+// The library with the pair style, which lies beside this one.
+std::string pair_library() {
+  Dl_info info{};
+  dladdr(reinterpret_cast<void*>(&pair_library), &info);
+  const std::string path = info.dli_fname ? info.dli_fname : "";
+  return path.substr(0, path.rfind('/') + 1) + "libnearsight_pair_mlp.so";
+}
+
 void* create_pair(void* lammps) {
   const std::string problem = mismatch(lammps);
   if (!problem.empty()) fail(lammps, problem);
-  // Found through the RPATH; stays open, so that `clear` and `plugin unload` leave no dangling code behind.
-  void* library = dlopen("libnearsight_pair_mlp.so", RTLD_NOW | RTLD_LOCAL);
+  // Stays open, so that `clear` and `plugin unload` leave no dangling code behind.
+  void* library = dlopen(pair_library().c_str(), RTLD_NOW | RTLD_LOCAL);
   void* create = library ? dlsym(library, "nearsight_create_pair") : nullptr;
   if (!create) fail(lammps, std::string("the nearsight installation is damaged: ") + dlerror());
   return reinterpret_cast<CreateFunction>(create)(lammps);

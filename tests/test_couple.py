@@ -98,7 +98,8 @@ def test_a_sum_and_one_state_are_the_same():
     frame = torch.tensor([0, 0, 1])
     total = build_couple({"kind": "sum"})({"energy": values}, frame, 2)
     one = build_couple({"kind": "eigenstate", "states": 1, "state": 0})
-    assert total.tolist() == [3.5, -0.5]
+    column = build_couple({"kind": "sum"})({"energy": values.unsqueeze(1)}, frame, 2)
+    assert total.tolist() == column.tolist() == [3.5, -0.5]
     assert one({"hamiltonian": values.unsqueeze(1)}, frame, 2).tolist() == [3.5, -0.5]
 
 

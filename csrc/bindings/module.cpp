@@ -1,4 +1,5 @@
-// Python bindings: the only code with Python.h. The Python package checks symbols and shapes of users; here only sizes.
+// Python bindings: the only code with Python.h. The Python package checks symbols and shapes of users; here
+// only sizes.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -37,10 +38,13 @@ Doubles zeros(std::vector<py::ssize_t> shape) {
 
 class PyEvaluator {
  public:
-  PyEvaluator(const std::string& path, const std::string& backend, const std::string& precision, int threads, double skin)
-      : evaluator_(Model::load(path, backend_of(backend)), EvaluatorOptions{is_double(precision), threads, skin}) {}
+  PyEvaluator(const std::string& path, const std::string& backend, const std::string& precision, int threads,
+              double skin)
+      : evaluator_(Model::load(path, backend_of(backend)),
+                   EvaluatorOptions{is_double(precision), threads, skin}) {}
 
-  py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell, const std::array<bool, 3>& pbc) {
+  py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
+                    const std::array<bool, 3>& pbc) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
       throw Error(ErrorKind::argument, "positions must be [n, 3], species [n] and cell [3, 3]");
@@ -92,17 +96,22 @@ PYBIND11_MODULE(_core, m) {
       py::set_error(errors.attr(name), e.what());
     }
   });
-  m.def("instruction_set", &instruction_set, "Instruction set of the native kernels: avx512, avx2 or baseline.");
+  m.def("instruction_set", &instruction_set,
+        "Instruction set of the native kernels: avx512, avx2 or baseline.");
   bind_neighbors(m);
 
   py::class_<PyEvaluator>(m, "Evaluator", "forward - couple - reverse of a model file, in one process")
-      .def(py::init<const std::string&, const std::string&, const std::string&, int, double>(), py::arg("path"),
-           py::arg("backend") = "auto", py::arg("precision") = "double", py::arg("threads") = 1, py::arg("skin") = 0.0)
-      .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"), py::arg("pbc"),
-           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], virials [n, 6] in xx yy zz xy xz yz")
+      .def(py::init<const std::string&, const std::string&, const std::string&, int, double>(),
+           py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
+           py::arg("threads") = 1, py::arg("skin") = 0.0)
+      .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
+           py::arg("pbc"),
+           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], virials [n, 6] in xx yy zz xy "
+           "xz yz")
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
-      .def_property_readonly("num_interactions", [](const PyEvaluator& e) { return e.model().file().num_interactions; })
+      .def_property_readonly("num_interactions",
+                             [](const PyEvaluator& e) { return e.model().file().num_interactions; })
       .def_property_readonly("backend", [](const PyEvaluator& e) { return e.model().backend(); })
       .def_property_readonly("metadata", [](const PyEvaluator& e) { return e.model().file().metadata; })
       .def_property_readonly("num_list_builds", &PyEvaluator::num_list_builds);

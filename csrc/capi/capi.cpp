@@ -1,10 +1,9 @@
-#include "nearsight.h"
-
 #include <algorithm>
 #include <string>
 
 #include "core/engine/error.hpp"
 #include "core/engine/evaluator.hpp"
+#include "nearsight.h"
 
 using namespace nearsight;
 
@@ -46,9 +45,10 @@ void require(bool condition, const char* message) {
 template <class Struct>
 void require_struct(const Struct* s, const char* name) {
   if (!s || s->struct_size != sizeof(Struct))
-    throw Error(ErrorKind::argument, std::string(name) +
-                                         " is missing or its struct_size is not sizeof: compile against the nearsight.h "
-                                         "of the library that is loaded");
+    throw Error(ErrorKind::argument,
+                std::string(name) +
+                    " is missing or its struct_size is not sizeof: compile against the nearsight.h "
+                    "of the library that is loaded");
 }
 
 Results wrap(const ns_results& r, std::size_t num_owned, std::size_t num_atoms) {
@@ -76,30 +76,53 @@ AllSum lend_all_sum(const ns_host* host) {
 
 }  // namespace
 
-int ns_api_version(void) { return NS_API_VERSION; }
-const char* ns_version(void) { return NEARSIGHT_VERSION; }
-const char* ns_last_error(void) { return last_error.c_str(); }
-const char* ns_instruction_set(void) { return instruction_set(); }
+int ns_api_version(void) {
+  return NS_API_VERSION;
+}
+const char* ns_version(void) {
+  return NEARSIGHT_VERSION;
+}
+const char* ns_last_error(void) {
+  return last_error.c_str();
+}
+const char* ns_instruction_set(void) {
+  return instruction_set();
+}
 
 ns_status ns_model_load(const char* path, ns_backend backend, ns_model** model) {
   return guarded([&] {
     require(path && model, "ns_model_load: path and model must not be NULL");
-    require(backend >= NS_BACKEND_AUTO && backend <= NS_BACKEND_TORCHSCRIPT, "ns_model_load: unknown backend");
+    require(backend >= NS_BACKEND_AUTO && backend <= NS_BACKEND_TORCHSCRIPT,
+            "ns_model_load: unknown backend");
     *model = new ns_model{Model::load(path, static_cast<Backend>(backend))};
   });
 }
-void ns_model_free(ns_model* model) { delete model; }
+void ns_model_free(ns_model* model) {
+  delete model;
+}
 
-int ns_model_num_species(const ns_model* m) { return static_cast<int>(m->model->file().species.size()); }
+int ns_model_num_species(const ns_model* m) {
+  return static_cast<int>(m->model->file().species.size());
+}
 const char* ns_model_species(const ns_model* m, int index) {
   if (index < 0 || index >= ns_model_num_species(m)) return nullptr;
   return m->model->file().species[index].c_str();
 }
-int ns_model_find_species(const ns_model* m, const char* symbol) { return symbol ? m->model->find_species(symbol) : -1; }
-double ns_model_cutoff(const ns_model* m) { return m->model->file().cutoff; }
-int ns_model_num_interactions(const ns_model* m) { return m->model->file().num_interactions; }
-const char* ns_model_backend(const ns_model* m) { return m->model->backend(); }
-const char* ns_model_metadata(const ns_model* m) { return m->model->file().metadata.c_str(); }
+int ns_model_find_species(const ns_model* m, const char* symbol) {
+  return symbol ? m->model->find_species(symbol) : -1;
+}
+double ns_model_cutoff(const ns_model* m) {
+  return m->model->file().cutoff;
+}
+int ns_model_num_interactions(const ns_model* m) {
+  return m->model->file().num_interactions;
+}
+const char* ns_model_backend(const ns_model* m) {
+  return m->model->backend();
+}
+const char* ns_model_metadata(const ns_model* m) {
+  return m->model->file().metadata.c_str();
+}
 
 ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, const ns_host* host,
                               ns_evaluator** evaluator) {
@@ -109,12 +132,15 @@ ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, 
     require(options->num_threads >= 0 && options->skin >= 0.0,
             "ns_evaluator_create: num_threads and skin must not be negative");
     if (options->device == NS_DEVICE_CUDA)
-      throw Error(ErrorKind::unsupported, "device cuda was asked for, but this build has no CUDA kernels: use cpu or auto");
+      throw Error(ErrorKind::unsupported,
+                  "device cuda was asked for, but this build has no CUDA kernels: use cpu or auto");
     const EvaluatorOptions o{options->precision == NS_PRECISION_DOUBLE, options->num_threads, options->skin};
     *evaluator = new ns_evaluator{{model->model, o, lend_all_sum(host)}};
   });
 }
-void ns_evaluator_free(ns_evaluator* evaluator) { delete evaluator; }
+void ns_evaluator_free(ns_evaluator* evaluator) {
+  delete evaluator;
+}
 
 ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results) {
   return guarded([&] {
@@ -130,8 +156,8 @@ ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, n
             "ns_system: periodic directions need a cell, found NULL");
     if (system->cell) std::copy(system->cell, system->cell + 9, cell.vectors.begin());
     Results r = wrap(*results, n, n);
-    evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n), Span<const int>(system->species, n), cell,
-                                  r);
+    evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
+                                  Span<const int>(system->species, n), cell, r);
     give_back(r, *results);
   });
 }

@@ -92,7 +92,8 @@ NS_EXPORT void ns_evaluator_free(ns_evaluator* evaluator);
 
 typedef struct ns_results {
   size_t struct_size;
-  double energy;    /* out: energy of the owned atoms with reference energies, eV; the shares of all ranks add up */
+  double
+      energy; /* out: energy of the owned atoms with reference energies, eV; the shares of all ranks add up */
   double virial[6]; /* out: this rank's share */
   double* forces;   /* [3 * atoms] added to, or NULL */
   double* energies; /* [owned atoms] energy per atom, added to, or NULL */
@@ -117,15 +118,15 @@ NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system*
  * Neighbor entries are masked with neighbor_mask first. Pairs beyond the cutoff (skin) are skipped. */
 typedef struct ns_domain {
   size_t struct_size;
-  int num_owned; /* atoms 0 .. num_owned-1 */
-  int num_atoms; /* owned and ghosts */
+  int num_owned;           /* atoms 0 .. num_owned-1 */
+  int num_atoms;           /* owned and ghosts */
   const double* positions; /* [3 * num_atoms] Å */
   const int* species;      /* [num_atoms] */
   int num_centers;
-  const int* centers;            /* [num_centers] */
-  const int* num_neighbors;      /* [num_atoms] */
-  const int* const* neighbors;   /* [num_atoms][num_neighbors[i]] */
-  int neighbor_mask;             /* -1: no mask */
+  const int* centers;          /* [num_centers] */
+  const int* num_neighbors;    /* [num_atoms] */
+  const int* const* neighbors; /* [num_atoms][num_neighbors[i]] */
+  int neighbor_mask;           /* -1: no mask */
 } ns_domain;
 
 NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);

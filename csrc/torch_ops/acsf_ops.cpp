@@ -1,5 +1,6 @@
-// Symmetry functions for training: forward, reverse and tangent, each linear in its last input, so that they are one
-// another's derivatives. The autograd formulas stand in Python (nearsight.models.native); native inference needs none.
+// Symmetry functions for training: forward, reverse and tangent, each linear in its last input, so that they
+// are one another's derivatives. The autograd formulas stand in Python (nearsight.models.native); native
+// inference needs none.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
@@ -18,8 +19,8 @@ using ::to;  // torch 2.9 has it in the global namespace
 namespace {
 
 using namespace nearsight;
-using torch::stable::Tensor;
 using bpnn::SymmetryFunction;
+using torch::stable::Tensor;
 
 constexpr int kRow = 9;  // columns of the table of functions
 
@@ -59,7 +60,8 @@ struct Call {
   /// Calls body(workspace, center, first edge) for every center, in threads.
   template <class Body>
   void for_centers(const Body& body) const {
-    const bpnn::Acsf<double> acsf(read_functions(span_of<const double>(functions)), static_cast<int>(num_species),
+    const bpnn::Acsf<double> acsf(read_functions(span_of<const double>(functions)),
+                                  static_cast<int>(num_species),
                                   static_cast<bpnn::CutoffFunction>(cutoff_function));
     Graph graph;
     graph.offsets = span_of<const std::int64_t>(offsets);
@@ -85,7 +87,8 @@ void acsf_forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Call call(stack);
   double* const features = span_of<double>(call.output).data();
   const std::size_t width = call.output.size(1);
-  call.for_centers([&](auto& workspace, std::size_t c, std::int64_t) { workspace.features(features + c * width); });
+  call.for_centers(
+      [&](auto& workspace, std::size_t c, std::int64_t) { workspace.features(features + c * width); });
 }
 
 void acsf_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -112,8 +115,8 @@ void acsf_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 // Contiguous float64 tensors, int32 species [centers] and neighbors [edges], int64 offsets [centers + 1];
 // features, cotangents and tangents are [centers, width] with width >= the functions of any species.
-#define NEARSIGHT_ACSF_SCHEMA(name, input)                                                                   \
-  name "(Tensor functions, int num_species, int cutoff_function, Tensor species, Tensor offsets, "           \
+#define NEARSIGHT_ACSF_SCHEMA(name, input)                                                         \
+  name "(Tensor functions, int num_species, int cutoff_function, Tensor species, Tensor offsets, " \
        "Tensor neighbors, Tensor vectors, Tensor " input ", Tensor(a!) output, int num_threads) -> ()"
 
 STABLE_TORCH_LIBRARY(nearsight, m) {

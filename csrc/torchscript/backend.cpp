@@ -15,9 +15,12 @@
 namespace nearsight {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::unsupported, what); }
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(ErrorKind::unsupported, what);
+}
 
-/// The sentence in an error of libtorch: without the C++ backtrace, and of TorchScript's own trace the last line.
+/// The sentence in an error of libtorch: without the C++ backtrace, and of TorchScript's own trace the last
+/// line.
 std::string sentence(const std::exception& e) {
   const auto* const error = dynamic_cast<const c10::Error*>(&e);
   std::string text = error ? error->what_without_backtrace() : e.what();
@@ -26,7 +29,8 @@ std::string sentence(const std::exception& e) {
   return text;
 }
 
-/// Parameters and floating-point buffers to one dtype; integers and masks stay (Module::to would convert them too).
+/// Parameters and floating-point buffers to one dtype; integers and masks stay (Module::to would convert them
+/// too).
 void convert(torch::jit::Module& module, at::ScalarType dtype) {
   const auto change = [dtype](at::Tensor tensor) {
     if (tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
@@ -43,8 +47,8 @@ class TorchScriptWorker final : public Worker {
   void forward(const Graph& graph, Span<double> readouts) override {
     const auto tensors = make_tensors(graph);
     try {
-      const auto result = module_.forward({tensors.species, tensors.edges, vectors_,
-                                           static_cast<std::int64_t>(graph.num_rows)});
+      const auto result = module_.forward(
+          {tensors.species, tensors.edges, vectors_, static_cast<std::int64_t>(graph.num_rows)});
       collect(result, graph.num_rows, readouts);
     } catch (const Error&) {
       throw;
@@ -57,7 +61,8 @@ class TorchScriptWorker final : public Worker {
     std::fill(edge_gradients.begin(), edge_gradients.end(), 0.0);
     if (graph.num_edges() == 0) return;
     const auto rows = static_cast<std::int64_t>(graph.num_rows);
-    const auto c = at::from_blob(const_cast<double*>(cotangents.data()), {rows, num_columns()}, at::kDouble).to(dtype_);
+    const auto c =
+        at::from_blob(const_cast<double*>(cotangents.data()), {rows, num_columns()}, at::kDouble).to(dtype_);
     std::vector<at::Tensor> outputs, seeds;
     std::int64_t column = 0;
     for (std::size_t k = 0; k < readouts_.size(); column += readouts_[k++].columns) {
@@ -118,7 +123,8 @@ class TorchScriptWorker final : public Worker {
   }
 
   void collect(const c10::IValue& result, std::size_t rows, Span<double> readouts) {
-    if (!result.isGenericDict()) fail("the TorchScript module must return Dict[str, Tensor], as docs/model_contract.md says");
+    if (!result.isGenericDict())
+      fail("the TorchScript module must return Dict[str, Tensor], as docs/model_contract.md says");
     const auto dict = result.toGenericDict();
     outputs_.clear();
     std::int64_t column = 0;

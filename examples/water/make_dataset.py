@@ -1,7 +1,8 @@
 """Merge labelled rounds into one compressed data set and print a summary.
 
 Isolated atoms come first, then the rounds in the given order, each sorted by frame_id: labelling
-finishes frames in no fixed order, and a fixed order makes the file reproducible.
+finishes frames in no fixed order, and a fixed order makes the file reproducible. Frames with a force beyond
+--max-force are left out: a liquid at these temperatures never visits them, and a few dominate an error.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ def summarise(text: str, e0: dict[str, float]) -> None:
         )
 
 
+def largest_force(block: str) -> float:
+    """Largest norm of a force in one frame, eV/Å."""
+    return float(np.linalg.norm(read(StringIO(block), format="extxyz").arrays["REF_forces"], axis=1).max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -47,6 +53,7 @@ def main() -> None:
     parser.add_argument("rounds", type=Path, nargs="+", help="labelled files, in round order")
     parser.add_argument("--isolated-atoms", type=Path, required=True, help="file written by label.py")
     parser.add_argument("--output", type=Path, default=Path("water.extxyz.xz"))
+    parser.add_argument("--max-force", type=float, default=20.0, help="eV/Å")
     options = parser.parse_args()
 
     atoms = read(options.isolated_atoms, ":")
@@ -54,6 +61,9 @@ def main() -> None:
     blocks = list(iter_blocks(options.isolated_atoms))
     for path in options.rounds:
         blocks += sorted(iter_blocks(path))
+    left_out = {frame_id for frame_id, block in blocks if largest_force(block) > options.max_force}
+    print(f"left out, with a force above {options.max_force} eV/Å: {', '.join(sorted(left_out)) or 'none'}")
+    blocks = [(frame_id, block) for frame_id, block in blocks if frame_id not in left_out]
     ids = [frame_id for frame_id, _ in blocks]
     if len(set(ids)) != len(ids):
         parser.error(f"frame_id used twice: {sorted({i for i in ids if ids.count(i) > 1})}")

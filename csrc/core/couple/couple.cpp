@@ -11,8 +11,9 @@ std::unique_ptr<Couple> make_couple(const std::string& json) {
   const std::string kind = spec.at("kind");
   if (kind == "sum") return make_sum();
   if (kind == "eigenstate") return make_eigenstate(spec.at("states"), spec.at("state"));
-  throw Error(ErrorKind::unsupported, "the model's couple '" + kind +
-                                          "' is not known to this version (it knows sum and eigenstate): update nearsight");
+  throw Error(ErrorKind::unsupported,
+              "the model's couple '" + kind +
+                  "' is not known to this version (it knows sum and eigenstate): update nearsight");
 }
 
 }  // namespace nearsight

@@ -29,11 +29,12 @@ class Couple {
 /// E = sum of the atoms' energies.
 std::unique_ptr<Couple> make_sum();
 
-/// E = eigenvalue `state` of the symmetric matrix H = sum_i h_i, upper triangles by rows. By Hellmann and Feynman
-/// dE/dh = u uᵀ with the eigenvector u, so u·h_i·u are the per-atom shares.
+/// E = eigenvalue `state` of the symmetric matrix H = sum_i h_i, upper triangles by rows. By Hellmann and
+/// Feynman dE/dh = u uᵀ with the eigenvector u, so u·h_i·u are the per-atom shares.
 std::unique_ptr<Couple> make_eigenstate(int num_states, int state);
 
-/// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not know.
+/// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not
+/// know.
 std::unique_ptr<Couple> make_couple(const std::string& json);
 
 }  // namespace nearsight

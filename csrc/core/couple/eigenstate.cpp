@@ -26,7 +26,8 @@ class Eigenstate final : public Couple {
       for (int b = a; b < num_states_; ++b) hamiltonian(a, b) = hamiltonian(b, a) = total[c++];
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(hamiltonian);
     if (solver.info() != Eigen::Success)
-      throw Error(ErrorKind::numeric, "the diabatic matrix has entries that are not finite: check the geometry");
+      throw Error(ErrorKind::numeric,
+                  "the diabatic matrix has entries that are not finite: check the geometry");
     const Eigen::VectorXd u = solver.eigenvectors().col(state_);
 
     // Off-diagonal entries stand for two elements of the matrix.

@@ -18,6 +18,8 @@ class Sum final : public Couple {
 
 }  // namespace
 
-std::unique_ptr<Couple> make_sum() { return std::make_unique<Sum>(); }
+std::unique_ptr<Couple> make_sum() {
+  return std::make_unique<Sum>();
+}
 
 }  // namespace nearsight

@@ -53,7 +53,8 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const H
   finish(domain, center, min_r2);
 }
 
-void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const NeighborList& list, const Cell& cell) {
+void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const NeighborList& list,
+                        const Cell& cell) {
   const auto first = list.offsets[center], last = list.offsets[center + 1];
   reserve(last - first);
   const double* const x = domain.positions.data();
@@ -81,10 +82,11 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const N
 
 void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance) {
   if (min_squared_distance < kMinDistance * kMinDistance)
-    throw Error(ErrorKind::numeric, "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) +
-                                        " Å from atom " + std::to_string(center) +
-                                        " (counted from 0): atoms must not be on top of each other; check the "
-                                        "geometry, the cell and the time step");
+    throw Error(ErrorKind::numeric,
+                "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from atom " +
+                    std::to_string(center) +
+                    " (counted from 0): atoms must not be on top of each other; check the "
+                    "geometry, the cell and the time step");
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));
   if (static_cast<std::size_t>(center) < domain.num_owned) ++num_rows_;

@@ -42,19 +42,24 @@ void Evaluator::check(const Domain& domain) const {
   double sum = 0.0;
   for (const double x : domain.positions) sum += x * 0.0;
   if (sum != 0.0 || std::isnan(sum))
-    throw Error(ErrorKind::numeric, "a position is not a finite number: the simulation has become unstable, or the "
-                                    "input is damaged; check the time step and the starting geometry");
+    throw Error(ErrorKind::numeric,
+                "a position is not a finite number: the simulation has become unstable, or the "
+                "input is damaged; check the time step and the starting geometry");
 }
 
-void Evaluator::evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, Results& results) {
+void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results) {
+  // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
+  for (int a = 0; a < 3; ++a)
+    if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
   const Domain domain{species.size(), positions, species};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
   for (std::size_t i = 0; i < species.size(); ++i)
     if (species[i] >= 0) owned_.push_back(static_cast<int>(i));
-  run(domain, owned_, {}, [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list, cell); },
-      results);
+  run(
+      domain, owned_, {},
+      [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list, cell); }, results);
 }
 
 void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& results) {
@@ -68,15 +73,17 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
     else if (model_->file().num_interactions > 1)
       ghosts_.push_back(i);
   }
-  run(domain, owned_, ghosts_, [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list); },
-      results);
+  run(
+      domain, owned_, ghosts_,
+      [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list); }, results);
 }
 
 void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
                     Results& results) {
   const Couple& couple = model_->couple();
   const std::size_t columns = couple.columns(), rows = owned.size();
-  const std::size_t tile = model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
+  const std::size_t tile =
+      model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
   const std::size_t num_tiles = std::max<std::size_t>(1, (rows + tile - 1) / tile);
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
@@ -122,7 +129,8 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
       return;
     }
     threads_.split(num_tiles, [&](int thread, std::size_t first, std::size_t last) {
-      for (std::size_t k = first; k < last; ++k) body(*lanes_[thread], k * tile, std::min(tile, rows - k * tile));
+      for (std::size_t k = first; k < last; ++k)
+        body(*lanes_[thread], k * tile, std::min(tile, rows - k * tile));
     });
   };
 
@@ -157,8 +165,9 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   }
   results.energy += energy;
   if (!std::isfinite(energy))
-    throw Error(ErrorKind::numeric, "the energy is not a finite number: the structure is far outside what the model "
-                                    "was trained on, or the simulation has become unstable");
+    throw Error(ErrorKind::numeric,
+                "the energy is not a finite number: the structure is far outside what the model "
+                "was trained on, or the simulation has become unstable");
 }
 
 void Evaluator::scatter(Lane& lane, const Graph& graph, const Results& results) const {

@@ -11,11 +11,11 @@ namespace nearsight {
 
 /// Results of one evaluation; the arrays are the host's and are added to. Signs and orders as in nearsight.h.
 struct Results {
-  double energy = 0.0;                 // eV, with reference energies
-  double virial[6] = {};               // eV
-  Span<double> forces;                 // [3 * atoms]
-  Span<double> energies;               // [owned]
-  Span<double> virials;                // [6 * atoms]
+  double energy = 0.0;    // eV, with reference energies
+  double virial[6] = {};  // eV
+  Span<double> forces;    // [3 * atoms]
+  Span<double> energies;  // [owned]
+  Span<double> virials;   // [6 * atoms]
 };
 
 struct EvaluatorOptions {
@@ -30,7 +30,7 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum = nullptr);
 
   /// One process: the neighbor list is made here.
-  void evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, Results& results);
+  void evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results);
 
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);

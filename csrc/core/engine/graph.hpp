@@ -6,7 +6,8 @@
 namespace nearsight {
 
 /// The edges of some centers, sorted by center: r_ij = r_j - r_i, only |r_ij| < cutoff, Å.
-/// Atom numbers are those of the host's domain; ghosts and atoms outside the model (species -1) never are rows.
+/// Atom numbers are those of the host's domain; ghosts and atoms outside the model (species -1) never are
+/// rows.
 struct Graph {
   Span<const int> species;           // [atoms of the domain]
   Span<const int> centers;           // [centers] atom; the first num_rows are owned, ghost centers follow

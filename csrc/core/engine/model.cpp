@@ -12,13 +12,15 @@ std::shared_ptr<const Model> Model::load(const std::string& path, Backend backen
   const ModelFile& file = model->file_;
   model->couple_ = make_couple(file.couple);
   if (model->couple_->columns() != file.num_columns())
-    throw Error(ErrorKind::file, "'" + path + "': the couple expects " + std::to_string(model->couple_->columns()) +
+    throw Error(ErrorKind::file, "'" + path + "': the couple expects " +
+                                     std::to_string(model->couple_->columns()) +
                                      " readout columns, the model has " + std::to_string(file.num_columns()) +
                                      ": export the model again");
   if (backend != Backend::torchscript && file.native) model->potential_ = make_native_potential(file);
   if (!model->potential_ && backend == Backend::native)
-    throw Error(ErrorKind::unsupported, "'" + path + "' has architecture '" + file.architecture +
-                                            "', which the native engine does not know: use backend torchscript or auto");
+    throw Error(ErrorKind::unsupported,
+                "'" + path + "' has architecture '" + file.architecture +
+                    "', which the native engine does not know: use backend torchscript or auto");
   model->backend_ = model->potential_ ? Backend::native : Backend::torchscript;
   if (!model->potential_) model->potential_ = make_torchscript_potential(file);
   return model;

@@ -13,7 +13,8 @@ class Worker {
   /// readouts[num_rows, columns], eV for energies; remembers what reverse() needs.
   virtual void forward(const Graph& graph, Span<double> readouts) = 0;
 
-  /// edge_gradients[3 * edges] = dE/dr_ij for cotangents[num_rows, columns] = dE/d(readout); after forward(graph).
+  /// edge_gradients[3 * edges] = dE/dr_ij for cotangents[num_rows, columns] = dE/d(readout); after
+  /// forward(graph).
   virtual void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) = 0;
 };
 

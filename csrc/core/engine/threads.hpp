@@ -8,8 +8,8 @@
 
 namespace nearsight {
 
-/// A fixed team of threads. Not OpenMP: hosts bring their own runtimes, and two of them with spinning threads on the
-/// same cores are several times slower than one thread. The team sleeps between calls.
+/// A fixed team of threads. Not OpenMP: hosts bring their own runtimes, and two of them with spinning threads
+/// on the same cores are several times slower than one thread. The team sleeps between calls.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads = 1);
@@ -23,7 +23,8 @@ class ThreadPool {
   void run(const std::function<void(int thread)>& body);
 
   /// Splits [0, count) into `size()` contiguous parts, always the same ones: body(thread, first, last).
-  void split(std::size_t count, const std::function<void(int thread, std::size_t first, std::size_t last)>& body);
+  void split(std::size_t count,
+             const std::function<void(int thread, std::size_t first, std::size_t last)>& body);
 
  private:
   void loop(int thread);

@@ -33,7 +33,8 @@ std::unique_ptr<Potential> make_torchscript_potential(const ModelFile& file) {
   }
   const auto load = reinterpret_cast<Load>(dlsym(library, kEntry));
   if (!load)
-    throw Error(ErrorKind::unsupported, std::string(kLibrary) + " belongs to another nearsight version: reinstall");
+    throw Error(ErrorKind::unsupported,
+                std::string(kLibrary) + " belongs to another nearsight version: reinstall");
   std::string error;
   std::unique_ptr<Potential> potential(load(file, error));
   if (!potential) throw Error(ErrorKind::file, "'" + file.path + "': " + error);

@@ -55,16 +55,18 @@ void fill(ModelFile& file, const json& meta) {
   file.cutoff = meta.at("cutoff");
   file.num_interactions = meta.at("num_interactions");
   for (const auto& r : meta.at("readouts")) file.readouts.push_back({r.at("name"), r.at("columns")});
-  for (const auto& symbol : file.species) file.reference_energies.push_back(meta.at("reference_energies").value(symbol, 0.0));
+  for (const auto& symbol : file.species)
+    file.reference_energies.push_back(meta.at("reference_energies").value(symbol, 0.0));
   file.native = meta.value("native", false);
   const json units = meta.at("units");
   if (units.at("length") != "angstrom" || units.at("energy") != "eV")
     throw Error(ErrorKind::file, "'" + file.path + "' is in units " + units.dump() +
                                      ", expected angstrom and eV: export the model again in these units");
   if (file.species.empty() || !(file.cutoff > 0.0) || file.num_interactions < 1 || file.readouts.empty())
-    throw Error(ErrorKind::file, "'" + file.path +
-                                     "' has metadata that cannot be right: species, cutoff, num_interactions and "
-                                     "readouts must be given and positive");
+    throw Error(ErrorKind::file,
+                "'" + file.path +
+                    "' has metadata that cannot be right: species, cutoff, num_interactions and "
+                    "readouts must be given and positive");
 }
 
 }  // namespace
@@ -91,13 +93,15 @@ ModelFile read_model_file(const std::string& path) {
   ModelFile file;
   file.path = path;
   if (!zip.read("/extra/nearsight.json", file.metadata))
-    throw Error(ErrorKind::file, "'" + path +
-                                     "' is not a nearsight model: it has no nearsight.json inside (a TorchScript file "
-                                     "of another program?); write it with `nearsight export`");
+    throw Error(ErrorKind::file,
+                "'" + path +
+                    "' is not a nearsight model: it has no nearsight.json inside (a TorchScript file "
+                    "of another program?); write it with `nearsight export`");
   try {
     const json meta = json::parse(file.metadata);
     if (meta.value("format", "") != "nearsight")
-      throw Error(ErrorKind::file, "'" + path + "' is not a nearsight model: its nearsight.json says otherwise");
+      throw Error(ErrorKind::file,
+                  "'" + path + "' is not a nearsight model: its nearsight.json says otherwise");
     const int version = meta.at("format_version");
     if (version > kFormatVersion)
       throw Error(ErrorKind::file, "'" + path + "' has format version " + std::to_string(version) +
@@ -107,11 +111,13 @@ ModelFile read_model_file(const std::string& path) {
     std::string weights;
     if (file.native) {
       if (!zip.read("/extra/weights.safetensors", weights))
-        throw Error(ErrorKind::file, "'" + path + "' has no weights.safetensors inside: export the model again");
+        throw Error(ErrorKind::file,
+                    "'" + path + "' has no weights.safetensors inside: export the model again");
       file.weights = read_safetensors(path, weights);
     }
   } catch (const json::exception& e) {
-    throw Error(ErrorKind::file, "'" + path + "' has damaged metadata (" + e.what() + "): export the model again");
+    throw Error(ErrorKind::file,
+                "'" + path + "' has damaged metadata (" + e.what() + "): export the model again");
   }
   return file;
 }

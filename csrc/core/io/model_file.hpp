@@ -14,7 +14,7 @@ struct WeightTensor {
 /// What docs/file_format.md describes: metadata and raw weights of a model file, read without libtorch.
 struct ModelFile {
   std::string path;
-  std::string metadata;         // text of nearsight.json
+  std::string metadata;  // text of nearsight.json
   std::string architecture;
   std::string hyperparameters;  // JSON text
   std::string couple;           // JSON text

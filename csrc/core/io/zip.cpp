@@ -39,9 +39,10 @@ std::uint32_t crc32(const std::string& bytes) {
 }
 
 [[noreturn]] void damaged(const std::string& path) {
-  throw Error(ErrorKind::file, "'" + path +
-                                   "' is truncated or not a nearsight model: expected a zip archive written by "
-                                   "`nearsight export`; export or copy the file again");
+  throw Error(ErrorKind::file,
+              "'" + path +
+                  "' is truncated or not a nearsight model: expected a zip archive written by "
+                  "`nearsight export`; export or copy the file again");
 }
 
 }  // namespace
@@ -61,7 +62,8 @@ ZipReader::ZipReader(const std::string& path) : path_(path) {
   if (!file) throw Error(ErrorKind::file, "cannot open model file '" + path + "': " + std::strerror(errno));
   // A folder opens, but has no size and no content.
   const auto size = file.tellg();
-  if (size < 0 || static_cast<std::uint64_t>(size) > (std::uint64_t(1) << 62) || !file.seekg(0)) damaged(path);
+  if (size < 0 || static_cast<std::uint64_t>(size) > (std::uint64_t(1) << 62) || !file.seekg(0))
+    damaged(path);
   file_size_ = static_cast<std::uint64_t>(size);
 
   // The end record lies at the very end, before a comment of at most 64 KiB.
@@ -92,10 +94,11 @@ ZipReader::ZipReader(const std::string& path) : path_(path) {
     const std::size_t extra_size = little_endian<std::uint16_t>(d, at + 30);
     const std::size_t comment_size = little_endian<std::uint16_t>(d, at + 32);
     if (at + kEntrySize + name_size + extra_size + comment_size > d.size()) damaged(path);
-    Entry entry{d.substr(at + kEntrySize, name_size),          little_endian<std::uint32_t>(d, at + 42),
-                little_endian<std::uint32_t>(d, at + 24),      little_endian<std::uint32_t>(d, at + 16),
+    Entry entry{d.substr(at + kEntrySize, name_size), little_endian<std::uint32_t>(d, at + 42),
+                little_endian<std::uint32_t>(d, at + 24), little_endian<std::uint32_t>(d, at + 16),
                 little_endian<std::uint16_t>(d, at + 10)};
-    // zip64: 64-bit size and offset stand in extra field 1, in this order, where the 32-bit ones are all ones.
+    // zip64: 64-bit size and offset stand in extra field 1, in this order, where the 32-bit ones are all
+    // ones.
     std::size_t field = at + kEntrySize + name_size;
     const std::size_t fields_end = field + extra_size;
     while (field + 4 <= fields_end) {
@@ -103,9 +106,11 @@ ZipReader::ZipReader(const std::string& path) : path_(path) {
       if (little_endian<std::uint16_t>(d, field) == 1) {
         std::size_t value = field + 4;
         const std::size_t last = std::min(value + length, fields_end);
-        if (entry.size == 0xffffffffu && value + 8 <= last) entry.size = little_endian<std::uint64_t>(d, value), value += 8;
+        if (entry.size == 0xffffffffu && value + 8 <= last)
+          entry.size = little_endian<std::uint64_t>(d, value), value += 8;
         if (little_endian<std::uint32_t>(d, at + 20) == 0xffffffffu) value += 8;
-        if (entry.offset == 0xffffffffu && value + 8 <= last) entry.offset = little_endian<std::uint64_t>(d, value);
+        if (entry.offset == 0xffffffffu && value + 8 <= last)
+          entry.offset = little_endian<std::uint64_t>(d, value);
       }
       field += 4 + length;
     }
@@ -127,8 +132,8 @@ bool ZipReader::read(const std::string& suffix, std::string& content) const {
                                 little_endian<std::uint16_t>(local, 28);
     content = bytes(start, entry.size);
     if (crc32(content) != entry.crc)
-      throw Error(ErrorKind::file,
-                  "'" + path_ + "' is corrupted: the checksum of '" + entry.name + "' is wrong; copy the file again");
+      throw Error(ErrorKind::file, "'" + path_ + "' is corrupted: the checksum of '" + entry.name +
+                                       "' is wrong; copy the file again");
     return true;
   }
   return false;

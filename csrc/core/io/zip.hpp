@@ -5,7 +5,8 @@
 
 namespace nearsight {
 
-/// Reads entries of a zip archive that are stored without compression, as TorchScript writes them; zip64 included.
+/// Reads entries of a zip archive that are stored without compression, as TorchScript writes them; zip64
+/// included.
 class ZipReader {
  public:
   /// Throws Error (file) if the file cannot be read or is no complete zip archive.

@@ -28,4 +28,7 @@ def command(
 
     from nearsight.demo import DemoLength, run_demo
 
-    run_demo(output, DemoLength(minutes, nvt, nve, openmm, repeat), Console())
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)  # not the 80 columns of a file
+    run_demo(output, DemoLength(minutes, nvt, nve, openmm, repeat), console)

@@ -28,7 +28,7 @@ class SumCouple(nn.Module):
 
     def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
         """Return the energy [num_frames] in eV, in double."""
-        return sum_frames(readouts["energy"], frame, num_frames)
+        return sum_frames(readouts["energy"].reshape(-1), frame, num_frames)  # [n] or [n, 1]
 
 
 class EigenstateCouple(nn.Module):

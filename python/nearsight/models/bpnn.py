@@ -18,7 +18,7 @@ from nearsight.models.symmetry_functions import Size, SymmetryFunction, automati
 from nearsight.neighbors import Graph
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
-_NOISE_FLOOR = 0.01  # variance of scaled functions below which a direction is not amplified
+_NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
@@ -109,7 +109,7 @@ class SpeciesNetwork(nn.Module):
         """Take shift, scale and mixing from the symmetry functions of the training set.
 
         Symmetry functions overlap, so they are strongly correlated, and a network on them trains slowly. The
-        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the noise floor
+        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor
         leaves directions that hardly vary small.
         """
         covariance = moments.square / moments.count
@@ -123,7 +123,7 @@ class SpeciesNetwork(nn.Module):
         """Return shift, scale and layers by their names in the file; the first layer takes in the mixing."""
         tensors = {"shift": self.shift, "scale": self.scale}
         for i, layer in enumerate(self.layers):
-            tensors[f"{i}.weight"] = layer.weight @ self.mixing if i == 0 else layer.weight
+            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
             tensors[f"{i}.bias"] = layer.bias
         return tensors
 

@@ -14,7 +14,8 @@ CutoffFunction cutoff_function_of(const std::string& name) {
   const char* const names[] = {"cos", "tanh3", "poly1", "poly2", "poly3", "poly4"};
   for (int k = 0; k < 6; ++k)
     if (name == names[k]) return static_cast<CutoffFunction>(k);
-  throw Error(ErrorKind::file, "cutoff function '" + name + "' is not known, expected cos, tanh3 or poly1 to poly4");
+  throw Error(ErrorKind::file,
+              "cutoff function '" + name + "' is not known, expected cos, tanh3 or poly1 to poly4");
 }
 
 /// Everything of one center species; the kernels' structs point into the vectors here.
@@ -56,7 +57,8 @@ struct Acsf<T>::Center {
     return static_cast<int>(s.eta.size()) - 1;
   }
 
-  void add_radial(int shell_index, int species, const std::vector<std::pair<int, const SymmetryFunction*>>& members) {
+  void add_radial(int shell_index, int species,
+                  const std::vector<std::pair<int, const SymmetryFunction*>>& members) {
     radial.push_back(std::make_unique<Radial>());
     Radial& r = *radial.back();
     for (const auto& [feature, f] : members) {
@@ -82,7 +84,8 @@ struct Acsf<T>::Center {
     std::sort(terms.begin(), terms.end());
     for (std::size_t t0 = 0; t0 < terms.size(); t0 += kMaxTerms)
       for (std::size_t e0 = 0; e0 < exponents.size(); e0 += kMaxExponents) {
-        const std::size_t t1 = std::min(terms.size(), t0 + kMaxTerms), e1 = std::min(exponents.size(), e0 + kMaxExponents);
+        const std::size_t t1 = std::min(terms.size(), t0 + kMaxTerms),
+                          e1 = std::min(exponents.size(), e0 + kMaxExponents);
         angular.push_back(std::make_unique<Angular>());
         Angular& a = *angular.back();
         for (std::size_t t = t0; t < t1; ++t) {
@@ -97,20 +100,22 @@ struct Acsf<T>::Center {
           for (std::size_t t = t0; t < t1; ++t) {
             int out = -1;
             for (const auto& [feature, f] : members)
-              if (std::make_pair(f->lambda, f->zeta) == terms[t] && std::make_pair(f->eta, f->shift) == exponents[e])
+              if (std::make_pair(f->lambda, f->zeta) == terms[t] &&
+                  std::make_pair(f->eta, f->shift) == exponents[e])
                 out = feature;
             a.out.push_back(out);
           }
         }
-        angular_groups.push_back({shell_index, species1, species2, narrow, static_cast<int>(a.exponent.size()),
-                                  static_cast<int>(a.terms.size()), a.exponent.data(), a.terms.data(),
-                                  a.prefactor.data(), a.out.data()});
+        angular_groups.push_back({shell_index, species1, species2, narrow,
+                                  static_cast<int>(a.exponent.size()), static_cast<int>(a.terms.size()),
+                                  a.exponent.data(), a.terms.data(), a.prefactor.data(), a.out.data()});
       }
   }
 };
 
 template <class T>
-Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species, CutoffFunction cutoff_function) {
+Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species,
+              CutoffFunction cutoff_function) {
   for (int species = 0; species < num_species; ++species) {
     centers_.push_back(std::make_unique<Center>());
     Center& center = *centers_.back();
@@ -126,7 +131,10 @@ Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species, C
       const auto& [kind, cutoff, a, b] = key;
       // minmax puts the -1 of a radial function first.
       if (kind == SymmetryFunction::radial)
-        center.add_radial(center.shell(cutoff), b, members);
+        for (std::size_t first = 0; first < members.size(); first += kMaxRadial) {
+          const auto last = members.begin() + std::min(members.size(), first + kMaxRadial);
+          center.add_radial(center.shell(cutoff), b, {members.begin() + first, last});
+        }
       else
         center.add_angular(center.shell(cutoff), a, b, kind == SymmetryFunction::angular_narrow, members);
     }
@@ -204,7 +212,8 @@ void AcsfWorkspace<T>::load(const Graph& graph, std::size_t c) {
     s.num_exponents = num_exponents;
     s.eta = spec.eta.data();
     s.shift = spec.shift.data();
-    for (T** array : {&s.x, &s.y, &s.z, &s.r, &s.inv_r, &s.fc, &s.dfc, &s.gx, &s.gy, &s.gz, &s.gr}) *array = take(1);
+    for (T** array : {&s.x, &s.y, &s.z, &s.r, &s.inv_r, &s.fc, &s.dfc, &s.gx, &s.gy, &s.gz, &s.gr})
+      *array = take(1);
     s.weight = take(num_exponents);
     s.dweight = take(num_exponents);
 
@@ -232,7 +241,7 @@ void AcsfWorkspace<T>::load(const Graph& graph, std::size_t c) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::features(T* features) {
+void AcsfWorkspace<T>::features(double* features) {
   kernels<T>().features(center_->functions, shells_.data(), features);
 }
 
@@ -254,7 +263,7 @@ void AcsfWorkspace<T>::reverse(const T* cotangents, double* edge_gradients) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::tangent(const double* directions, T* tangents) {
+void AcsfWorkspace<T>::tangent(const double* directions, double* tangents) {
   for (std::size_t n = 0; n < shells_.size(); ++n) {
     Shell<T>& s = shells_[n];
     const std::vector<int>& edge = arrays_[n]->edge;

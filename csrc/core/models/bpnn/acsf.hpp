@@ -50,11 +50,11 @@ class AcsfWorkspace {
 
   /// Sorts the edges of center number c of the graph; call before the others.
   void load(const Graph& graph, std::size_t c);
-  void features(T* features);
+  void features(double* features);
   /// edge_gradients[3 * edges of the center] = dE/dr_ij
   void reverse(const T* cotangents, double* edge_gradients);
   /// tangents[features] = sum over edges of dG/dr_ij · directions[3 * edges of the center]
-  void tangent(const double* directions, T* tangents);
+  void tangent(const double* directions, double* tangents);
 
  private:
   struct ShellArrays;

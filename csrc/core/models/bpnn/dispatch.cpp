@@ -19,7 +19,8 @@ Isa best_isa() {
   return Isa::baseline;
 }
 
-/// NEARSIGHT_ISA lowers the choice, for tests and for comparing; it cannot raise it above what the machine has.
+/// NEARSIGHT_ISA lowers the choice, for tests and for comparing; it cannot raise it above what the machine
+/// has.
 Isa chosen_isa() {
   const char* const wish = std::getenv("NEARSIGHT_ISA");
   const Isa best = best_isa();

@@ -81,9 +81,10 @@ void prepare(CutoffFunction kind, Shell<T>& s) {
   }
 }
 
-// ---- radial functions ----------------------------------------------------------------------------------------------
+// ---- radial functions
+// ----------------------------------------------------------------------------------------------
 
-/// Calls body(k, value, derivative, function) for each block of neighbors and each function of the group.
+/// Calls body(k, n, value, derivative) for each block of neighbors and each function of the group.
 template <class T, class Body>
 inline void for_radial(const RadialGroup<T>& g, const Shell<T>& s, const Body& body) {
   const int first = s.first[g.species], last = first + s.count[g.species];
@@ -92,31 +93,36 @@ inline void for_radial(const RadialGroup<T>& g, const Shell<T>& s, const Body& b
     for (int n = 0; n < g.num_functions; ++n) {
       const Vec<T> d = r - g.shift[n];
       const Vec<T> e = exp_negative<T>(-g.eta[n] * d * d);
-      body(k, e * fc, e * (dfc - T(2) * g.eta[n] * d * fc), n);
+      body(k, n, e * fc, e * (dfc - T(2) * g.eta[n] * d * fc));
     }
   }
 }
 
 template <class T>
-void radial_features(const RadialGroup<T>& g, const Shell<T>& s, T* features) {
-  for_radial(g, s, [&](int, Vec<T> value, Vec<T>, int n) { features[g.out[n]] += simd::sum<T>(value); });
+void radial_features(const RadialGroup<T>& g, const Shell<T>& s, double* features) {
+  Vec<T> sums[kMaxRadial];
+  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
+  for_radial(g, s, [&](int, int n, Vec<T> value, Vec<T>) { sums[n] += value; });
+  for (int n = 0; n < g.num_functions; ++n) features[g.out[n]] += simd::sum<T>(sums[n]);
 }
 
 template <class T>
 void radial_reverse(const RadialGroup<T>& g, Shell<T>& s, const T* cotangents) {
-  for_radial(g, s, [&](int k, Vec<T>, Vec<T> derivative, int n) {
+  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) {
     store<T>(s.gr + k, load(s.gr + k) + cotangents[g.out[n]] * derivative);
   });
 }
 
 template <class T>
-void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, T* tangents) {
-  for_radial(g, s, [&](int k, Vec<T>, Vec<T> derivative, int n) {
-    tangents[g.out[n]] += simd::sum<T>(derivative * load(s.gr + k));
-  });
+void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, double* tangents) {
+  Vec<T> sums[kMaxRadial];
+  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
+  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) { sums[n] += derivative * load(s.gr + k); });
+  for (int n = 0; n < g.num_functions; ++n) tangents[g.out[n]] += simd::sum<T>(sums[n]);
 }
 
-// ---- angular functions ---------------------------------------------------------------------------------------------
+// ---- angular functions
+// ---------------------------------------------------------------------------------------------
 
 /// base^n for n >= 0 from the table of base^(2^k).
 template <class T>
@@ -190,8 +196,8 @@ inline void for_triplets(CutoffFunction kind, const AngularGroup<T>& g, const Sh
 
 /// The factor of the edge j-k and its derivative with respect to r_jk; 1 and 0 for the wide functions.
 template <class T>
-inline void third_side(const AngularGroup<T>& g, const Shell<T>& s, int exponent, const Triplets<T>& t, Vec<T>& b,
-                       Vec<T>& db) {
+inline void third_side(const AngularGroup<T>& g, const Shell<T>& s, int exponent, const Triplets<T>& t,
+                       Vec<T>& b, Vec<T>& db) {
   b = broadcast<T>(T(1));
   db = broadcast<T>(T(0));
   if (!g.narrow) return;
@@ -202,7 +208,7 @@ inline void third_side(const AngularGroup<T>& g, const Shell<T>& s, int exponent
 }
 
 template <class T>
-void angular_features(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, T* features) {
+void angular_features(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* features) {
   Vec<T> sums[kMaxExponents * kMaxTerms];
   for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
   for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
@@ -244,7 +250,8 @@ void angular_reverse(CutoffFunction kind, const AngularGroup<T>& g, Shell<T>& s,
       f_k += sum_p * (weight[j] * load(dweight + k) * t.use * b);
       f_jk += sum_p * (weight[j] * w_k * db);
     }
-    // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|^2: a part along r_j, the rest is radial. dr_jk/dr_k likewise.
+    // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|^2: a part along r_j, the rest is radial. dr_jk/dr_k
+    // likewise.
     const T inv_r_j = s.inv_r[j];
     Vec<T> along = f_cos * t.inv_r_k * inv_r_j;
     f_j -= f_cos * t.cosine * inv_r_j;
@@ -259,15 +266,15 @@ void angular_reverse(CutoffFunction kind, const AngularGroup<T>& g, Shell<T>& s,
     store<T>(s.gy + k, load(s.gy + k) + along * s.y[j]);
     store<T>(s.gz + k, load(s.gz + k) + along * s.z[j]);
     store<T>(s.gr + k, load(s.gr + k) + f_k);
-    s.gx[j] += simd::sum<T>(along * load(s.x + k));
-    s.gy[j] += simd::sum<T>(along * load(s.y + k));
-    s.gz[j] += simd::sum<T>(along * load(s.z + k));
-    s.gr[j] += simd::sum<T>(f_j);
+    s.gx[j] += static_cast<T>(simd::sum<T>(along * load(s.x + k)));
+    s.gy[j] += static_cast<T>(simd::sum<T>(along * load(s.y + k)));
+    s.gz[j] += static_cast<T>(simd::sum<T>(along * load(s.z + k)));
+    s.gr[j] += static_cast<T>(simd::sum<T>(f_j));
   });
 }
 
 template <class T>
-void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, T* tangents) {
+void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* tangents) {
   Vec<T> sums[kMaxExponents * kMaxTerms];
   for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
   for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
@@ -288,7 +295,8 @@ void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<
       const Vec<T> w_k = load(weight + k);
       const Vec<T> a = weight[j] * w_k * b * t.use * dcosine;
       const Vec<T> da =
-          ((dweight[j] * v_j * w_k + weight[j] * load(dweight + k) * v_k) * b + weight[j] * w_k * db * v_jk) * t.use;
+          ((dweight[j] * v_j * w_k + weight[j] * load(dweight + k) * v_k) * b + weight[j] * w_k * db * v_jk) *
+          t.use;
       for (int u = 0; u < g.num_terms; ++u) sums[e * g.num_terms + u] += dp[u] * a + p[u] * da;
     }
   });
@@ -296,11 +304,12 @@ void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<
     if (g.out[n] >= 0) tangents[g.out[n]] += g.prefactor[n % g.num_terms] * simd::sum<T>(sums[n]);
 }
 
-// ---- the descriptor of one center ----------------------------------------------------------------------------------
+// ---- the descriptor of one center
+// ----------------------------------------------------------------------------------
 
 template <class T>
-void features(const Functions<T>& f, const Shell<T>* shells, T* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = T(0);
+void features(const Functions<T>& f, const Shell<T>* shells, double* out) {
+  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_radial; ++n) radial_features(f.radial[n], shells[f.radial[n].shell], out);
   for (int n = 0; n < f.num_angular; ++n)
     angular_features(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
@@ -323,24 +332,27 @@ void reverse(const Functions<T>& f, Shell<T>* shells, const T* cotangents) {
 }
 
 template <class T>
-void tangent(const Functions<T>& f, Shell<T>* shells, T* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = T(0);
+void tangent(const Functions<T>& f, Shell<T>* shells, double* out) {
+  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>)
       store<T>(s.gr + k, (load(s.gx + k) * load(s.x + k) + load(s.gy + k) * load(s.y + k) +
-                          load(s.gz + k) * load(s.z + k)) * load(s.inv_r + k));
+                          load(s.gz + k) * load(s.z + k)) *
+                             load(s.inv_r + k));
   }
   for (int n = 0; n < f.num_radial; ++n) radial_tangent(f.radial[n], shells[f.radial[n].shell], out);
   for (int n = 0; n < f.num_angular; ++n)
     angular_tangent(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
 }
 
-// ---- dense layers --------------------------------------------------------------------------------------------------
+// ---- dense layers
+// --------------------------------------------------------------------------------------------------
 
 /// Rows x 2 vectors of the product, kept in registers.
 template <class T, int kRows>
-inline void multiply_block(int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c, int ldc) {
+inline void multiply_block(int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
+                           int ldc) {
   for (int n = 0; n < columns; n += width<T>) {
     Vec<T> sums[kRows];
     for (int m = 0; m < kRows; ++m) sums[m] = bias ? load(bias + n) : broadcast<T>(T(0));
@@ -353,9 +365,11 @@ inline void multiply_block(int inner, int columns, const T* a, int lda, const T*
 }
 
 template <class T>
-void multiply(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c, int ldc) {
+void multiply(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
+              int ldc) {
   int m = 0;
-  for (; m + 8 <= rows; m += 8) multiply_block<T, 8>(inner, columns, a + m * lda, lda, b, bias, c + m * ldc, ldc);
+  for (; m + 8 <= rows; m += 8)
+    multiply_block<T, 8>(inner, columns, a + m * lda, lda, b, bias, c + m * ldc, ldc);
   for (; m < rows; ++m) multiply_block<T, 1>(inner, columns, a + m * lda, lda, b, bias, c + m * ldc, ldc);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// The hot loops of ACSF descriptors and small dense networks, compiled once per instruction set (see csrc/CMakeLists.txt).
-// Only plain structs and pointers cross this line, so that no template of the standard library is instantiated there.
+// The hot loops of ACSF descriptors and small dense networks, compiled once per instruction set (see
+// csrc/CMakeLists.txt). Only plain structs and pointers cross this line, so that no template of the standard
+// library is instantiated there.
 
 namespace nearsight {
 namespace bpnn {
@@ -8,9 +9,10 @@ namespace bpnn {
 enum class CutoffFunction { cos, tanh3, poly1, poly2, poly3, poly4 };
 enum class Activation { tanh, silu, linear };
 
-constexpr int kPad = 16;         // every run of neighbors and every row of a matrix is padded to this many elements
-constexpr int kMaxTerms = 16;    // angular terms per group
-constexpr int kMaxExponents = 8; // radial exponents per group
+constexpr int kPad = 16;  // every run of neighbors and every row of a matrix is padded to this many elements
+constexpr int kMaxRadial = 32;    // radial functions per group
+constexpr int kMaxTerms = 16;     // angular terms per group
+constexpr int kMaxExponents = 8;  // radial exponents per group
 
 /// Neighbors within one cutoff, sorted by species, one array per quantity. Padding entries have zero weight.
 template <class T>
@@ -21,11 +23,11 @@ struct Shell {
   const int* first;  // [num_species] start of a species, a multiple of kPad
   const int* count;  // [num_species]
   int num_exponents;
-  const T *eta, *shift;                       // [num_exponents]
-  T *x, *y, *z, *r;                           // [stride] given
-  T *inv_r, *fc, *dfc;                        // [stride] by prepare()
-  T *weight, *dweight;                        // [num_exponents][stride] exp(-eta (r - shift)^2) fc and its derivative
-  T *gx, *gy, *gz, *gr;                       // [stride] adjoints of the vector and of r; tangents of x, y, z and r
+  const T *eta, *shift;  // [num_exponents]
+  T *x, *y, *z, *r;      // [stride] given
+  T *inv_r, *fc, *dfc;   // [stride] by prepare()
+  T *weight, *dweight;   // [num_exponents][stride] exp(-eta (r - shift)^2) fc and its derivative
+  T *gx, *gy, *gz, *gr;  // [stride] adjoints of the vector and of r; tangents of x, y, z and r
 };
 
 /// G2 functions of one neighbor species.
@@ -69,14 +71,16 @@ template <class T>
 struct Kernels {
   /// Fills inv_r, fc, dfc, weight, dweight; clears the adjoints.
   void (*prepare)(CutoffFunction, Shell<T>&);
-  /// features[num_features] of the center.
-  void (*features)(const Functions<T>&, const Shell<T>* shells, T* features);
+  /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences
+  /// of them.
+  void (*features)(const Functions<T>&, const Shell<T>* shells, double* features);
   /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for cotangents[num_features].
   void (*reverse)(const Functions<T>&, Shell<T>* shells, const T* cotangents);
   /// tangents[num_features] = directional derivative along the vectors that stand in gx, gy, gz.
-  void (*tangent)(const Functions<T>&, Shell<T>* shells, T* tangents);
+  void (*tangent)(const Functions<T>&, Shell<T>* shells, double* tangents);
   /// c[rows, columns] = a[rows, inner] b[inner, columns] + bias; columns and all leading dimensions padded.
-  void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c, int ldc);
+  void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
+                   int ldc);
   /// z -> activation(z), derivative; count padded.
   void (*activate)(Activation, int count, T* z, T* derivative);
 };

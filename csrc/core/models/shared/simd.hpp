@@ -1,6 +1,7 @@
 #pragma once
-// Vector arithmetic for kernels that are compiled once per instruction set. Everything here has internal linkage: a
-// symbol that the linker could share between the objects might carry instructions that the machine does not have.
+// Vector arithmetic for kernels that are compiled once per instruction set. Everything here has internal
+// linkage: a symbol that the linker could share between the objects might carry instructions that the machine
+// does not have.
 #include <cstdint>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -48,9 +49,10 @@ template <class T>
 inline Vec<T> broadcast(T x) {
   return Vec<T>{} + x;
 }
+/// Sum of the lanes, in double.
 template <class T>
-inline T sum(Vec<T> v) {
-  T s = 0;
+inline double sum(Vec<T> v) {
+  double s = 0;
   for (int l = 0; l < width<T>; ++l) s += v[l];
   return s;
 }
@@ -91,7 +93,8 @@ inline Vec<double> sqrt(Vec<double> x) {
 #endif
 }
 
-/// exp(x) for x <= 0: x = k ln2 + r with |r| <= ln2 / 2, Taylor series for r. Relative error about one unit of the type.
+/// exp(x) for x <= 0: x = k ln2 + r with |r| <= ln2 / 2, Taylor series for r. Relative error about one unit
+/// of the type.
 template <class T>
 inline Vec<T> exp_negative(Vec<T> x) {
   using P = Types<T>;
@@ -99,9 +102,20 @@ inline Vec<T> exp_negative(Vec<T> x) {
   const Ints<T> k = __builtin_convertvector(x * T(1.44269504088896340736) - T(0.5), Ints<T>);
   const Vec<T> kf = __builtin_convertvector(k, Vec<T>);
   const Vec<T> r = (x - kf * P::ln2_high) - kf * P::ln2_low;
-  constexpr T inverse_factorial[] = {T(1),           T(1),           T(1) / 2,         T(1) / 6,         T(1) / 24,
-                                     T(1) / 120,     T(1) / 720,     T(1) / 5040,      T(1) / 40320,     T(1) / 362880,
-                                     T(1) / 3628800, T(1) / 39916800, T(1) / 479001600, T(1) / 6227020800.0};
+  constexpr T inverse_factorial[] = {T(1),
+                                     T(1),
+                                     T(1) / 2,
+                                     T(1) / 6,
+                                     T(1) / 24,
+                                     T(1) / 120,
+                                     T(1) / 720,
+                                     T(1) / 5040,
+                                     T(1) / 40320,
+                                     T(1) / 362880,
+                                     T(1) / 3628800,
+                                     T(1) / 39916800,
+                                     T(1) / 479001600,
+                                     T(1) / 6227020800.0};
   Vec<T> p = broadcast<T>(inverse_factorial[P::terms]);
   for (int n = P::terms - 1; n >= 0; --n) p = p * r + inverse_factorial[n];
   const Ints<T> bits = (k + P::bias) << P::mantissa;
