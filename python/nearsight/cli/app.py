@@ -67,7 +67,7 @@ def versions() -> str:
 
 def main() -> None:
     """Run the program: one sentence on stderr and exit code 1 for what the user can act on."""
-    # Before torch loads OpenMP: threads that spin while they wait made training on busy cores 50 times slower.
+    # Before torch loads OpenMP: threads that spin while they wait slow training on busy cores 50 times.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(prog_name="nearsight")
