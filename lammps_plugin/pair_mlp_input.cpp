@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "pair_mlp.h"
 
@@ -175,9 +174,8 @@ void PairMLP::announce() {
   const std::string backend = ns_model_backend(model_.get());
   const int layers = ns_model_num_interactions(model_.get());
   const double cutoff = ns_model_cutoff(model_.get());
-  const auto metadata = nlohmann::json::parse(ns_model_metadata(model_.get()));
   utils::logmesg(lmp, "pair_style mlp: model {}, architecture {}, elements {}\n", model_path_,
-                 metadata.value("architecture", "unknown"), join(model_species(), " "));
+                 ns_model_architecture(model_.get()), join(model_species(), " "));
   utils::logmesg(lmp, "  nearsight {}, backend {}, precision {}, {} thread(s) per rank\n", ns_version(),
                  backend == "native" ? backend + " (" + ns_instruction_set() + ")" : backend,
                  keywords[0].words[precision_], threads_);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,8 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def block(language: str, mark: str) -> str:
     """The fenced block of a language that contains a mark."""
-    (found,) = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if mark in b]
+    parts = README.split("```")[1::2]  # every second part lies between fences
+    (found,) = [p.split("\n", 1)[1] for p in parts if p.split("\n", 1)[0] == language and mark in p]
     return found
 
 
@@ -36,14 +36,20 @@ def water(tmp_path_factory):
 def test_training_example(tmp_path):
     (tmp_path / "train.yaml").write_text(block("yaml", "architecture: bpnn"))
     write_extxyz(tmp_path / "frames.extxyz", read_frames(data_folder() / "water.extxyz.xz")[2:12])
-    commands = [line.split("#")[0].split() for line in README.splitlines() if line.startswith("    nearsight ")]
+    commands = [
+        line.split("#")[0].split() for line in README.splitlines() if line.startswith("    nearsight ")
+    ]
     train, evaluate, info = commands[:3]
     train += ["-o", "training.epochs=2"]
     (tmp_path / "test.extxyz").write_bytes((tmp_path / "frames.extxyz").read_bytes())
     for command in (train, evaluate, info):
         code = "from nearsight.cli import main; main()"
         done = subprocess.run(
-            [sys.executable, "-c", code, *command[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *command[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.pt").exists()

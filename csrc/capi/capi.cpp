@@ -117,6 +117,9 @@ double ns_model_cutoff(const ns_model* m) {
 int ns_model_num_interactions(const ns_model* m) {
   return m->model->file().num_interactions;
 }
+const char* ns_model_architecture(const ns_model* m) {
+  return m->model->file().architecture.c_str();
+}
 const char* ns_model_backend(const ns_model* m) {
   return m->model->backend();
 }

@@ -62,6 +62,8 @@ NS_EXPORT int ns_model_find_species(const ns_model* model, const char* symbol);
 NS_EXPORT double ns_model_cutoff(const ns_model* model);
 /* Interaction layers. A domain needs num_interactions cutoffs of ghosts (see ns_evaluate_domain). */
 NS_EXPORT int ns_model_num_interactions(const ns_model* model);
+/* Architecture as named in the file, for instance "bpnn". */
+NS_EXPORT const char* ns_model_architecture(const ns_model* model);
 /* "native" or "torchscript": what ns_model_load chose. */
 NS_EXPORT const char* ns_model_backend(const ns_model* model);
 /* The text of nearsight.json inside the file. */

@@ -180,7 +180,8 @@ class Options(ctypes.Structure):
 def library():
     path = Path(nearsight.__file__).parent / "lib" / "libnearsight.so"
     lib = ctypes.CDLL(str(path))
-    lib.ns_last_error.restype = lib.ns_model_species.restype = lib.ns_version.restype = ctypes.c_char_p
+    for name in ("ns_last_error", "ns_model_species", "ns_model_architecture", "ns_version"):
+        getattr(lib, name).restype = ctypes.c_char_p
     lib.ns_model_cutoff.restype = ctypes.c_double
     return lib
 
@@ -199,6 +200,7 @@ def test_c_model(library, model):
     assert library.ns_model_num_species(model) == 2
     assert [library.ns_model_species(model, k) for k in (0, 1, 2, -1)] == [b"H", b"O", None, None]
     assert [library.ns_model_find_species(model, s) for s in (b"O", b"Xe", None)] == [1, -1, -1]
+    assert library.ns_model_architecture(model) == b"bpnn"
     assert library.ns_model_cutoff(model) == 4.5
 
 

@@ -84,9 +84,10 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const N
 void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, bool numbered) {
   if (min_squared_distance < kMinDistance * kMinDistance) {
     const std::string name = numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another";
-    throw Error(ErrorKind::numeric,
-                "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from " + name +
-                    ": atoms must not be on top of each other; check the geometry, the cell and the time step");
+    throw Error(
+        ErrorKind::numeric,
+        "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from " + name +
+            ": atoms must not be on top of each other; check the geometry, the cell and the time step");
   }
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));

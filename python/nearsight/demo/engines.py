@@ -54,7 +54,7 @@ def lammps_setup(model: Path, species: list[str], precision: str, data: str = "w
         "units metal\natom_style atomic\nboundary p p p\nnewton on\n"
         f"read_data {data}\n"
         f"pair_style mlp precision {precision}\n"
-        f"pair_coeff * * \"{model.resolve()}\" {' '.join(species)}\n"
+        f'pair_coeff * * "{model.resolve()}" {" ".join(species)}\n'
     )
 
 
