@@ -34,16 +34,12 @@ def test_gradient_of_a_force_loss(config, threads):
     graph = batch(model.cutoff)
     target = torch.tensor(np.random.default_rng(0).normal(size=(graph.num_atoms, 3)))
     results = {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for backend in ("torch", "native"):
-            found = evaluate(training_module(model, backend), graph, model.couple, create_graph=True)
-            loss = (found.energy**2).sum() + ((found.forces - target) ** 2).sum() + (found.virial**2).sum()
-            results[backend] = [found.energy, found.forces, found.virial]
-            results[backend] += torch.autograd.grad(loss, list(model.parameters()))
-    finally:
-        torch.set_num_threads(before)
+    for backend in ("torch", "native"):
+        module = training_module(model, backend, threads)
+        found = evaluate(module, graph, model.couple, create_graph=True)
+        loss = (found.energy**2).sum() + ((found.forces - target) ** 2).sum() + (found.virial**2).sum()
+        results[backend] = [found.energy, found.forces, found.virial]
+        results[backend] += torch.autograd.grad(loss, list(model.parameters()))
     for a, b in zip(results["torch"], results["native"]):
         assert (a - b).abs().max() <= 1e-12 * a.abs().max()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,11 +52,7 @@ def run_demo(output: Path, length: DemoLength, console: Any) -> dict[str, Any]:
         NearsightError: a part failed; what is finished stays in `output`.
     """
     started = time.monotonic()
-    threads = min(4, len(os.sched_getaffinity(0)))
-    config = load_config(
-        data_folder() / "train.yaml",
-        [f"training.max_minutes={length.train_minutes}", f"training.threads={threads}"],
-    )
+    config = load_config(data_folder() / "train.yaml", [f"training.max_minutes={length.train_minutes}"])
     console.rule("1  Training")
     train(config, output / "train", console=console)
     model = output / "train" / "model.pt"

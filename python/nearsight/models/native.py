@@ -9,6 +9,7 @@ backend "torch".
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -61,6 +62,7 @@ class _Arguments:
     neighbors: Tensor
     vectors: Tensor
     width: int
+    num_threads: int
 
     def call(self, name: str, given: Tensor, shape: tuple[int, int]) -> Tensor:
         output = torch.zeros(shape, dtype=torch.float64)
@@ -74,7 +76,7 @@ class _Arguments:
             self.vectors,
             given.contiguous(),
             output,
-            torch.get_num_threads(),
+            self.num_threads,
         )
         return output
 
@@ -108,12 +110,16 @@ class _Features(torch.autograd.Function):
 
 
 class NativeBPNN(nn.Module):
-    """A BPNN whose symmetry functions are evaluated by the core; it shares the networks of the module."""
+    """A BPNN whose symmetry functions are evaluated by the core; it shares the networks of the given module.
 
-    def __init__(self, model: BPNN):
+    The core's threads are its own and sleep between calls; results do not depend on their number.
+    """
+
+    def __init__(self, model: BPNN, num_threads: int | None = None):
         super().__init__()
         load_ops()
         self.model = model
+        self.num_threads = num_threads or len(os.sched_getaffinity(0))
         number = {symbol: k for k, symbol in enumerate(model.species)}
         functions = model.hyperparameters["symmetry_functions"]
         rows = [
@@ -150,6 +156,7 @@ class NativeBPNN(nn.Module):
             neighbors=edge_index[1].to(torch.int32),
             vectors=vectors.detach().contiguous(),
             width=max(self.sizes),
+            num_threads=self.num_threads,
         )
         return _Features.apply(vectors, arguments)
 
@@ -172,11 +179,12 @@ class NativeBPNN(nn.Module):
         return {self.model.readout: outputs.squeeze(1) if self.model.readout == "energy" else outputs}
 
 
-def training_module(model: nn.Module, backend: str = "auto") -> nn.Module:
+def training_module(model: nn.Module, backend: str = "auto", num_threads: int | None = None) -> nn.Module:
     """Return a module with the model's parameters and forward, evaluated by `backend`.
 
     "torch" is the model itself; "native" takes the descriptor from the compiled core (float64, CPU, first
-    derivatives with respect to positions only); "auto" is native where it exists.
+    derivatives with respect to positions only); "auto" is native where it exists. `num_threads` are those of
+    the native descriptor, by default all cores that the process may use.
 
     Raises:
         ConfigError: native was asked for and is not available.
@@ -187,7 +195,7 @@ def training_module(model: nn.Module, backend: str = "auto") -> nn.Module:
         raise ConfigError(f"training backend is {backend!r}, expected auto, native or torch")
     if isinstance(model, BPNN):
         try:
-            return NativeBPNN(model)
+            return NativeBPNN(model, num_threads)
         except ConfigError:
             if backend == "native":
                 raise

@@ -21,7 +21,7 @@ from nearsight.export import save_model
 from nearsight.models import build_model, training_module
 from nearsight.training.batches import Batch, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
-from nearsight.training.config import Config, dump_config, parse_config
+from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.logbook import Logbook, environment, read_metrics
 from nearsight.training.loop import Interrupted, Trainer, TrainingData, split_results
@@ -50,7 +50,7 @@ def train(
         NearsightError: with a sentence for the user; the traceback is in error.log.
     """
     if dry_run:
-        with TemporaryDirectory() as scratch, _deterministic(config.training.threads):
+        with TemporaryDirectory() as scratch, _deterministic(config.training):
             _train(config, Logbook(Path(scratch), console), None, dry_run)
         return
     last = folder / FOLDER / LAST
@@ -60,7 +60,7 @@ def train(
         )
     logbook = Logbook(folder, console)
     try:
-        with _deterministic(config.training.threads):
+        with _deterministic(config.training):
             _train(config, logbook, read_checkpoint(last) if last.exists() else None)
     except Interrupted:
         raise
@@ -109,7 +109,7 @@ def _prepare(
     }
     loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
     _describe(logbook, model, loss)
-    module = training_module(model, config.training.backend)
+    module = training_module(model, config.training.backend, config.training.threads)
     if fit:
         _fit_statistics(model, module, batches["training"], loss)
         model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
@@ -190,7 +190,7 @@ def _finish(config: Config, logbook: Logbook, sets: Sets, batches: dict[str, lis
 
     content = read_checkpoint(logbook.folder / FOLDER / BEST)
     model = restore_model(content)
-    module = training_module(model, config.training.backend)
+    module = training_module(model, config.training.backend, config.training.threads)
     metrics, parity = {}, {}
     for name, frames in named(sets).items():
         predictions = _predict(module, model, frames, batches[name], config.training.batch_size, sets)
@@ -273,7 +273,12 @@ def find_checkpoint(path: Path) -> Path:
 
 
 @contextmanager
-def _deterministic(threads: int | None) -> Iterator[None]:
+def _deterministic(options: TrainingConfig) -> Iterator[None]:
+    """Deterministic algorithms, and PyTorch's threads: one beside the native descriptor, which has its own.
+
+    The networks' tensors are small: spinning threads of PyTorch would only slow the descriptor down.
+    """
+    threads = options.threads if options.backend == "torch" else 1
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
     if threads:
