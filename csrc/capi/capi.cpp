@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdio>
 #include <string>
 
 #include "core/engine/error.hpp"
@@ -16,26 +17,29 @@ struct ns_evaluator {
 
 namespace {
 
-thread_local std::string last_error;
+/// A buffer that never moves: callers may take its address before the call that fills it.
+thread_local char last_error[4096] = "";
+
+ns_status fail(ns_status status, const std::string& sentence) {
+  std::snprintf(last_error, sizeof(last_error), "%s", sentence.c_str());
+  return status;
+}
 
 /// The exception firewall: runs body, turns what it throws into a status and a sentence.
 template <class Body>
 ns_status guarded(const Body& body) {
   try {
     body();
-    last_error.clear();
-    return NS_OK;
+    return fail(NS_OK, "");
   } catch (const Error& e) {
-    last_error = e.what();
-    return static_cast<ns_status>(e.kind());
+    return fail(static_cast<ns_status>(e.kind()), e.what());
   } catch (const std::bad_alloc&) {
-    last_error = "out of memory: use more ranks, or a smaller system";
+    return fail(NS_ERROR_INTERNAL, "out of memory: use more ranks, or a smaller system");
   } catch (const std::exception& e) {
-    last_error = std::string("internal error, please report it: ") + e.what();
+    return fail(NS_ERROR_INTERNAL, std::string("internal error, please report it: ") + e.what());
   } catch (...) {
-    last_error = "internal error of unknown kind, please report it";
+    return fail(NS_ERROR_INTERNAL, "internal error of unknown kind, please report it");
   }
-  return NS_ERROR_INTERNAL;
 }
 
 void require(bool condition, const char* message) {
@@ -83,7 +87,7 @@ const char* ns_version(void) {
   return NEARSIGHT_VERSION;
 }
 const char* ns_last_error(void) {
-  return last_error.c_str();
+  return last_error;
 }
 const char* ns_instruction_set(void) {
   return instruction_set();

@@ -43,7 +43,7 @@ typedef struct ns_evaluator ns_evaluator; /* work arrays of one host; one thread
 /* API version of the library that is loaded; a plugin refuses another one than its NS_API_VERSION. */
 NS_EXPORT int ns_api_version(void);
 NS_EXPORT const char* ns_version(void);
-/* One readable sentence about the last failure in this thread; "" if there was none. */
+/* One readable sentence about the last call in this thread, "" if it succeeded; the address never changes. */
 NS_EXPORT const char* ns_last_error(void);
 /* Instruction set that the native kernels use on this machine: "avx512", "avx2" or "baseline". */
 NS_EXPORT const char* ns_instruction_set(void);

@@ -13,10 +13,14 @@ static void check(int ok, const char* message) {
   exit(1);
 }
 
+static void must(ns_status status) {
+  check(status == NS_OK, ns_last_error());
+}
+
 int main(int argc, char** argv) {
   check(argc >= 3, "usage: nearsight-energy-forces model.pt frame.xyz [mixed|double]");
   ns_model* model = NULL;
-  check(ns_model_load(argv[1], NS_BACKEND_AUTO, &model) == NS_OK, ns_last_error());
+  must(ns_model_load(argv[1], NS_BACKEND_AUTO, &model));
 
   /* the frame */
   FILE* file = fopen(argv[2], "r");
@@ -45,7 +49,7 @@ int main(int argc, char** argv) {
   ns_options options = {sizeof options, NS_PRECISION_MIXED, NS_DEVICE_AUTO, 1, 0.0};
   if (argc > 3 && strcmp(argv[3], "double") == 0) options.precision = NS_PRECISION_DOUBLE;
   ns_evaluator* evaluator = NULL;
-  check(ns_evaluator_create(model, &options, NULL, &evaluator) == NS_OK, ns_last_error());
+  must(ns_evaluator_create(model, &options, NULL, &evaluator));
   const ns_system system = {sizeof system,
                             n,
                             x,
@@ -53,7 +57,7 @@ int main(int argc, char** argv) {
                             cell ? h : NULL,
                             {cell && pbc[0] == 'T', cell && pbc[1] == 'T', cell && pbc[2] == 'T'}};
   ns_results results = {.struct_size = sizeof results, .forces = forces};
-  check(ns_evaluate_system(evaluator, &system, &results) == NS_OK, ns_last_error());
+  must(ns_evaluate_system(evaluator, &system, &results));
 
   printf("%.17g\n", results.energy);
   for (int i = 0; i < n; ++i)

@@ -220,6 +220,17 @@ def test_c_options(library, model, options, status, message):
     assert message in library.ns_last_error().decode()
 
 
+def test_c_error_text_does_not_move(library, tmp_path):
+    """C leaves the order of arguments open: check(call() == NS_OK, ns_last_error()) must print the sentence."""
+    library.ns_last_error.restype = ctypes.c_void_p
+    before = library.ns_last_error()
+    handle = ctypes.c_void_p()
+    library.ns_model_load(str(tmp_path / ("x" * 300)).encode(), 0, ctypes.byref(handle))
+    assert library.ns_last_error() == before
+    assert ctypes.string_at(before).startswith(b"cannot open model file")
+    library.ns_last_error.restype = ctypes.c_char_p
+
+
 def test_c_null(library, tmp_path):
     handle = ctypes.c_void_p()
     assert library.ns_model_load(None, 0, ctypes.byref(handle)) == 1
