@@ -49,8 +49,8 @@ PairMLP::PairMLP(LAMMPS* lmp) : Pair(lmp) {
   restartinfo = 1;
   one_coeff = 1;
   manybody_flag = 1;
-  no_virial_fdotr_compute = 1;  // the core gives the virial
-  centroidstressflag = CENTROID_NOTAVAIL;
+  no_virial_fdotr_compute = 1;          // the core gives the virial
+  centroidstressflag = CENTROID_AVAIL;  // compute refuses it for models that have none
   ghostneigh = 1;
   if (ns_api_version() != NS_API_VERSION) {
     error->all(FLERR,
@@ -206,6 +206,10 @@ void PairMLP::compute(int eflag, int vflag) {
     results.energies = atom_energies_.data();
   }
   if (vflag_atom) results.virials = virials_.open(first_element(vatom, nall), 6 * nall, energy_unit_);
+  if (cvflag_atom) {
+    check_centroid();
+    results.centroid_virials = centroid_virials_.open(first_element(cvatom, nall), 9 * nall, energy_unit_);
+  }
 
   const ns_domain domain = make_domain();
   check_results(ns_evaluate_domain(evaluator_.get(), &domain, &results), results);
@@ -218,6 +222,7 @@ void PairMLP::compute(int eflag, int vflag) {
     for (int i = 0; i < nlocal; ++i) eatom[i] += atom_energies_[i];
   }
   if (vflag_atom) virials_.close();
+  if (cvflag_atom) centroid_virials_.close();
   if (eflag_global) eng_vdwl += results.energy / energy_unit_;
   if (vflag_global) {
     for (int k = 0; k < 6; ++k) virial[k] += results.virial[k] / energy_unit_;
@@ -275,6 +280,14 @@ void PairMLP::update_centers() {
   }
 }
 
+void PairMLP::check_centroid() {
+  if (ns_model_has_centroid_virials(model_.get())) return;
+  error->all(FLERR,
+             "pair_style mlp: compute centroid/stress/atom needs a model with one interaction layer whose "
+             "energy is a sum over atoms, and {} is none; use compute stress/atom",
+             model_path_);
+}
+
 void PairMLP::check_results(ns_status status, const ns_results& results) {
   if (status != NS_OK) stop(ns_last_error());
   // Every edge enters the virial, so a force that is not finite shows there.
@@ -329,6 +342,7 @@ double PairMLP::memory_usage() {
   const auto bytes = [](const auto& array) {
     return static_cast<double>(array.capacity() * sizeof(array[0]));
   };
-  return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() + bytes(species_) +
-         bytes(positions_) + bytes(centers_) + bytes(reached_) + bytes(atom_energies_);
+  return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() +
+         centroid_virials_.memory_usage() + bytes(species_) + bytes(positions_) + bytes(centers_) +
+         bytes(reached_) + bytes(atom_energies_);
 }

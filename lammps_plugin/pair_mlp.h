@@ -66,6 +66,7 @@ class PairMLP : public Pair {
   void announce();
   ns_domain make_domain();
   void update_centers();
+  void check_centroid();
   void check_results(ns_status status, const ns_results& results);
   [[noreturn]] void stop(const std::string& sentence);
   std::vector<std::string> read_strings(FILE* file);
@@ -89,7 +90,7 @@ class PairMLP : public Pair {
   std::vector<int> centers_;   // with several interactions: owned atoms and the ghosts whose readouts matter
   std::vector<char> reached_;  // [atoms] work array of update_centers
   bigint centers_step_ = -1;   // the step of the neighbor list that centers_ was made from
-  Output forces_, virials_;
+  Output forces_, virials_, centroid_virials_;
 
   int want_energy_ = 0;  // set by fix pair for the steps at which it needs the energies of the atoms
   std::vector<double> atom_energies_;  // [owned] LAMMPS' units

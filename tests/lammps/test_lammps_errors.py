@@ -173,17 +173,6 @@ def test_excluded_bonded_neighbors(
     ) != works
 
 
-def test_centroid_stress(models: dict[str, Path], tmp_path: Path) -> None:
-    pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
-    run = (
-        "compute c all centroid/stress/atom NULL pair",
-        "compute s all reduce sum c_c[1]",
-        "thermo_style custom c_s",
-        "run 0",
-    )
-    fails(tmp_path, "does not support compute centroid/stress/atom", Case(WATER, pair, run=run))
-
-
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_atoms_on_top_of_each_other(models: dict[str, Path], tmp_path: Path, ranks: int) -> None:
     atoms = WATER.copy()
