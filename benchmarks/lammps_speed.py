@@ -32,13 +32,14 @@ from nearsight.export import save_model
 from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
 from nearsight.models import BPNNConfig, build_model
+from nearsight.models.descriptors import ACSFConfig
 
 SPECIES = ["O", "H"]
 
 
 def untrained_model(path: Path, size: str) -> Path:
     torch.manual_seed(0)
-    model = build_model(BPNNConfig(cutoff=6.0, size=size), SPECIES)
+    model = build_model(BPNNConfig(cutoff=6.0, descriptor=ACSFConfig(size=size)), SPECIES)
     for network in model.networks:
         network.scale.fill_(0.1)
     save_model(

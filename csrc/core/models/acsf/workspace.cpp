@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/models/acsf/acsf.hpp"
+#include "core/models/shared/denormals.hpp"
 
 namespace nearsight {
 namespace acsf {
@@ -114,6 +115,7 @@ void Workspace<T>::make_triplets(std::size_t number, Neighborhood<T>& n) {
 template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
+  const FlushDenormals flush;
   while (neighborhoods_.size() < centers.size()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
@@ -129,6 +131,7 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
 template <class T>
 void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                            std::size_t stride, Span<double> edge_gradients) {
+  const FlushDenormals flush;
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
     cotangents_.resize(n.center->functions.num_features);
@@ -156,6 +159,7 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
 template <class T>
 void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                            double* tangents, std::size_t stride) {
+  const FlushDenormals flush;
   if (neighborhoods_.empty()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   Neighborhood<T>& n = *neighborhoods_[0];
   for (std::size_t k = 0; k < centers.size(); ++k) {
