@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 import signal
-import socket
 import sys
+
+from torch.distributed import TCPStore
 
 from nearsight.cli import main
 from nearsight.training.loop import Trainer
@@ -45,10 +46,14 @@ def run_processes(size, folder, *arguments, breaks=None):
 
     `breaks`: rank → (step, what happens to it there).
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent keeps it
+    common = {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+    }
     children = [
         _server.Process(target=work, args=(common | {"RANK": str(rank)}, folder, arguments, breaks or {}))
         for rank in range(size)

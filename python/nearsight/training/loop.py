@@ -210,8 +210,9 @@ class Trainer:
                 self._train_epoch(show)
                 if self.stopping:
                     self.save(LAST)
-                    signals = sum(self.processes.gather(list(self.received)), [])
-                    raise Interrupted(f"Interrupted in epoch {self.state.epoch}.", signals[0])
+                    everywhere = self.processes.gather(list(self.received))
+                    number = next(number for numbers in everywhere for number in numbers)
+                    raise Interrupted(f"Interrupted in epoch {self.state.epoch}.", number)
                 self._end_epoch()
         return reason
 
