@@ -56,7 +56,7 @@ def save_embedded(path: Path) -> Path:
 def save_bpnn(path: Path) -> Path:
     """Write a BPNN with random weights for the same species, which the native core knows."""
     torch.manual_seed(3)
-    return _save(path, build_model(BPNNConfig(size="small", cutoff=CUTOFF), list(SPECIES)))
+    return _save(path, build_model(BPNNConfig(cutoff=CUTOFF), list(SPECIES)))
 
 
 def _save(path: Path, model: torch.nn.Module) -> Path:

@@ -20,6 +20,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from core.core_models import SPECIES, explicit_functions, random_box, save_bpnn  # noqa: E402
 
+from nearsight.models import ACSFConfig  # noqa: E402
+
 
 def run(*command: object, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], **options)
@@ -43,9 +45,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = [
-            save_bpnn(folder / "medium.pt", size="medium"),
+            save_bpnn(folder / "medium.pt", descriptor=ACSFConfig(size="medium")),
             save_bpnn(folder / "states.pt", states=2),
-            save_bpnn(folder / "kinds.pt", symmetry_functions=explicit_functions(), cutoff_function="cos"),
+            save_bpnn(
+                folder / "kinds.pt",
+                descriptor=ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="cos"),
+            ),
         ]
         content = models[0].read_bytes()
         for size in range(0, len(content), max(1, len(content) // 40)):

@@ -16,7 +16,7 @@ from nearsight.errors import ModelFileError
 from nearsight.export import checks, load, model_file, read_entry, read_metadata, save_model
 from nearsight.export.describe import describe
 from nearsight.lib import _core
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import ACSFConfig, BPNNConfig, build_model
 
 ENERGIES = {"H": -13.6, "O": -2041.2}
 
@@ -81,11 +81,15 @@ class Pairs(torch.nn.Module):
 @pytest.mark.parametrize(
     "config",
     [
-        {"size": "small"},
-        {"size": "large", "cutoff_function": "cos", "activation": "silu", "hidden": [5, 4, 3]},
-        {"size": "medium", "cutoff_function": "tanh3", "cutoff": 4.0},
-        {"size": "small", "cutoff_function": "poly1", "states": 2, "state": 1},
-        {"size": "small", "cutoff_function": "poly3", "states": 4},
+        {"descriptor": ACSFConfig(size="small")},
+        {
+            "descriptor": ACSFConfig(size="large", cutoff_function="cos"),
+            "activation": "silu",
+            "hidden": [5, 4],
+        },
+        {"descriptor": ACSFConfig(size="medium", cutoff_function="tanh3"), "cutoff": 4.0},
+        {"descriptor": ACSFConfig(size="small", cutoff_function="poly1"), "states": 2, "state": 1},
+        {"descriptor": ACSFConfig(size="small", cutoff_function="poly3"), "states": 4},
     ],
 )
 def test_both_backends_of_the_core_pass_the_checks(tmp_path, config):
@@ -120,7 +124,7 @@ def test_check_structures_are_what_the_format_says(saved):
 def test_metadata_weights_and_module_come_back(saved):
     model = bpnn(hidden=[6], cutoff=4.0)
     metadata = read_metadata(saved)
-    assert metadata["format_version"] == 1
+    assert metadata["format_version"] == 2
     assert metadata["species"] == ["H", "O"]
     assert metadata["reference_energies"] == ENERGIES
     assert metadata["reference_energies_source"] == "given"
@@ -230,19 +234,19 @@ def test_an_incomplete_module_is_named(tmp_path):
 
 
 def test_an_older_file_is_upgraded_step_by_step(saved, tmp_path, monkeypatch):
-    def downgrade(metadata):  # a made-up version 0 that had no couple and called the cutoff radius
+    def downgrade(metadata):  # a made-up version 1 that had no couple and called the cutoff radius
         metadata["radius"] = metadata.pop("cutoff")
         del metadata["couple"]
-        return metadata | {"format_version": 0}
+        return metadata | {"format_version": 1}
 
     def upgrade(metadata):
         metadata["cutoff"] = metadata.pop("radius")
         return metadata | {"couple": {"kind": "sum"}}
 
     path = with_metadata(saved, tmp_path / "old.pt", downgrade)
-    with pytest.raises(ModelFileError, match="format version 0 is older than any that this nearsight reads"):
+    with pytest.raises(ModelFileError, match="format version 1 is older than any that this nearsight reads"):
         read_metadata(path)
-    monkeypatch.setitem(model_file.UPGRADES, 0, upgrade)
+    monkeypatch.setitem(model_file.UPGRADES, 1, upgrade)
     assert read_metadata(path) == read_metadata(saved)
 
 
@@ -250,8 +254,8 @@ def test_an_older_file_is_upgraded_step_by_step(saved, tmp_path, monkeypatch):
     ("edit", "message"),
     [
         (
-            lambda m: m | {"format_version": 2},
-            "format version 2 is newer than version 1, the newest that this",
+            lambda m: m | {"format_version": 3},
+            "format version 3 is newer than version 2, the newest that this",
         ),
         (lambda m: m | {"format_version": "1"}, "format_version should be a whole number, found '1'"),
         (lambda m: m | {"format": "farsight"}, 'does not say "format": "nearsight"'),

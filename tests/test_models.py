@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from nearsight.couple import evaluate
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import ACSFConfig, BPNNConfig, build_model
 from nearsight.neighbors import Graph, collate, make_graph
 
 CUTOFF = 4.0
@@ -53,10 +53,14 @@ def central_differences(energy_of, x, step):
 @pytest.mark.parametrize(
     "config",
     [
-        {"size": "small"},
-        {"size": "large", "cutoff_function": "cos"},
-        {"size": "medium", "cutoff_function": "tanh3", "activation": "silu", "hidden": [7]},
-        {"size": "small", "cutoff_function": "poly4", "states": 3, "state": 1},
+        {"descriptor": ACSFConfig(size="small")},
+        {"descriptor": ACSFConfig(size="large", cutoff_function="cos")},
+        {
+            "descriptor": ACSFConfig(size="medium", cutoff_function="tanh3"),
+            "activation": "silu",
+            "hidden": [7],
+        },
+        {"descriptor": ACSFConfig(size="small", cutoff_function="poly4"), "states": 3, "state": 1},
     ],
 )
 def test_forces_and_virial_equal_differences_of_the_energy(config):
@@ -118,7 +122,7 @@ def test_far_fragments_add():
 
 @pytest.mark.parametrize("cutoff_function", ["poly2", "poly3", "tanh3"])
 def test_energy_and_forces_are_continuous_at_the_cutoff(cutoff_function):
-    model = model_of(cutoff_function=cutoff_function)
+    model = model_of(descriptor=ACSFConfig(cutoff_function=cutoff_function))
     positions, species = cluster(5)
     last = positions[positions[:, 0].argmax()]  # all others stay beyond the cutoff of the probe
 
@@ -144,28 +148,30 @@ def test_first_and_second_derivatives_of_the_readouts():
 
     config = {
         "cutoff": CUTOFF,
-        "symmetry_functions": {
-            "H": [
-                {"kind": "radial", "neighbors": ["O"], "eta": 0.4, "r_shift": 0.3, "cutoff": 4.0},
-                {
-                    "kind": "angular_narrow",
-                    "neighbors": ["H", "O"],
-                    "eta": 0.05,
-                    "cutoff": 3.8,
-                    "lambda": -1,
-                    "zeta": 1,
-                },
-            ],
-            "O": [
-                {
-                    "kind": "angular_wide",
-                    "neighbors": ["H", "H"],
-                    "eta": 0.1,
-                    "cutoff": 4.0,
-                    "lambda": 1,
-                    "zeta": 4,
-                }
-            ],
+        "descriptor": {
+            "symmetry_functions": {
+                "H": [
+                    {"kind": "radial", "neighbors": ["O"], "eta": 0.4, "r_shift": 0.3, "cutoff": 4.0},
+                    {
+                        "kind": "angular_narrow",
+                        "neighbors": ["H", "O"],
+                        "eta": 0.05,
+                        "cutoff": 3.8,
+                        "lambda": -1,
+                        "zeta": 1,
+                    },
+                ],
+                "O": [
+                    {
+                        "kind": "angular_wide",
+                        "neighbors": ["H", "H"],
+                        "eta": 0.1,
+                        "cutoff": 4.0,
+                        "lambda": 1,
+                        "zeta": 4,
+                    }
+                ],
+            },
         },
     }
     torch.manual_seed(1)
@@ -194,7 +200,7 @@ def test_the_parameter_gradient_of_a_force_loss_equals_differences():
         return (evaluate(model, graph, model.couple, create_graph=True).forces ** 2).sum()
 
     (gradient,) = torch.autograd.grad(loss(), weight)
-    place, step = divmod(int(gradient.abs().argmax()), weight.shape[1]), 1e-5
+    place, step = torch.unravel_index(gradient.abs().argmax(), weight.shape), 1e-5
     values = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -205,7 +211,9 @@ def test_the_parameter_gradient_of_a_force_loss_equals_differences():
     assert gradient[place].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
 
 
-@pytest.mark.parametrize("config", [{}, {"size": "large", "activation": "silu"}, {"states": 2}])
+@pytest.mark.parametrize(
+    "config", [{}, {"descriptor": ACSFConfig(size="large"), "activation": "silu"}, {"states": 2}]
+)
 def test_scripted_and_eager_modules_agree(config):
     model = model_of(**config)
     scripted = torch.jit.script(model)
@@ -236,7 +244,7 @@ def test_single_atoms_and_graphs_without_edges():
 
 @pytest.mark.parametrize("third", [[2.0, 0, 0], [-1.1, 0, 0]])
 def test_straight_angles_have_finite_derivatives(third):
-    model = model_of(size="large")
+    model = model_of(descriptor=ACSFConfig(size="large"))
     positions = np.array([[0, 0, 0], [1.0, 0, 0], third])
     graph = make_graph(positions, [0, 1, 2], NO_CELL, [False] * 3, CUTOFF)
     results = evaluate(model, graph, model.couple, create_graph=True)
@@ -300,8 +308,8 @@ def test_weights_have_the_names_and_shapes_of_the_file_format():
     shapes = {name: list(tensor.shape) for name, tensor in model.weights().items()}
     functions = model.networks[1].columns.numel()
     assert shapes["O.shift"] == shapes["O.scale"] == [functions]
-    assert [shapes[f"O.{i}.weight"] for i in range(3)] == [[5, functions], [3, 5], [3, 3]]
-    assert [shapes[f"O.{i}.bias"] for i in range(3)] == [[5], [3], [3]]
+    assert [shapes[f"O.{i}.weight"] for i in range(3)] == [[1, 5, functions], [1, 3, 5], [1, 3, 3]]
+    assert [shapes[f"O.{i}.bias"] for i in range(3)] == [[1, 5], [1, 3], [1, 3]]
     assert shapes["output_scale"] == [3]
     assert len(shapes) == 1 + 3 * 8
 
@@ -311,17 +319,22 @@ def test_weights_have_the_names_and_shapes_of_the_file_format():
     [
         ({"states": 2, "state": 2}, r"state must be one of 0 to 1 with 2 state\(s\), found 2"),
         ({"hidden": [5, 0]}, r"hidden layers need at least one node each, found \[5, 0\]"),
-        ({"symmetry_functions": {"H": []}}, "species H has an empty list of symmetry functions"),
+        (
+            {"descriptor": {"symmetry_functions": {"H": []}}},
+            "species H has an empty list of symmetry functions",
+        ),
         (
             {
-                "symmetry_functions": {
-                    "H": [{"kind": "radial", "neighbors": ["H"], "eta": 1.0, "cutoff": 7.0}]
+                "descriptor": {
+                    "symmetry_functions": {
+                        "H": [{"kind": "radial", "neighbors": ["H"], "eta": 1.0, "cutoff": 7.0}]
+                    }
                 }
             },
             "a symmetry function of H reaches 7.0 Å, beyond the cutoff 6.0 Å",
         ),
         ({"cutof": 5.0}, "Extra inputs are not permitted"),
-        ({"cutoff_function": "cosine"}, "Input should be 'cos', 'tanh3'"),
+        ({"descriptor": {"cutoff_function": "cosine"}}, "Input should be 'cos', 'tanh3'"),
     ],
 )
 def test_configurations_that_cannot_be_right_are_refused(config, message):
@@ -331,7 +344,7 @@ def test_configurations_that_cannot_be_right_are_refused(config, message):
 
 def test_explicit_functions_must_fit_the_species_of_the_data():
     function = {"kind": "radial", "neighbors": ["Cl"], "eta": 1.0, "cutoff": 3.0}
-    config = BPNNConfig.model_validate({"symmetry_functions": {"H": [function]}})
+    config = BPNNConfig.model_validate({"descriptor": {"symmetry_functions": {"H": [function]}}})
     message = "the data has H, O, missing are O, unknown are Cl"
     with pytest.raises(ValueError, match=message):
         build_model(config, ["H", "O"])

@@ -6,7 +6,7 @@ import torch
 
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
-from nearsight.models import BPNNConfig, build_model, training_module
+from nearsight.models import ACSFConfig, BPNNConfig, build_model, training_module
 from nearsight.neighbors import collate, make_graph
 
 CELL = np.array([[5.0, 0.0, 0.0], [1.2, 4.5, 0.0], [-0.8, 0.9, 5.5]])
@@ -24,10 +24,10 @@ def batch(cutoff):
 @pytest.mark.parametrize(
     "config",
     [
-        {"size": "small"},
-        {"size": "large", "cutoff_function": "cos", "activation": "silu"},
-        {"size": "medium", "cutoff_function": "tanh3", "states": 2},
-        {"size": "small", "cutoff_function": "poly4", "cutoff": 4.5},
+        {"descriptor": ACSFConfig(size="small")},
+        {"descriptor": ACSFConfig(size="large", cutoff_function="cos"), "activation": "silu"},
+        {"descriptor": ACSFConfig(size="medium", cutoff_function="tanh3"), "states": 2},
+        {"descriptor": ACSFConfig(size="small", cutoff_function="poly4"), "cutoff": 4.5},
     ],
 )
 def test_results_and_parameter_gradients_equal_those_of_torch(config):
@@ -50,7 +50,7 @@ def test_results_and_parameter_gradients_equal_those_of_torch(config):
 
 
 def test_features_equal_those_of_torch():
-    model = build_model(BPNNConfig(size="large"), ["H", "O"])
+    model = build_model(BPNNConfig(descriptor=ACSFConfig(size="large")), ["H", "O"])
     graph = batch(model.cutoff)
     for expected, found in zip(model.features(graph), training_module(model, "native").features(graph)):
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)

@@ -75,7 +75,7 @@ def table_values(functions, positions, symbols, species, fc):
     index, vectors = molecule_edges(positions, 4.0)
     kinds = torch.tensor([species.index(s) for s in symbols])
     table = descriptor(kinds, index, vectors, len(symbols))
-    return [table[i, descriptor.columns(functions[s])].tolist() for i, s in enumerate(symbols)]
+    return [table[i, descriptor.columns(s)].tolist() for i, s in enumerate(symbols)]
 
 
 @pytest.mark.parametrize("name", CUTOFF_FUNCTIONS)

@@ -244,7 +244,7 @@ def test_unknown_species_in_the_validation_set(configure, data_file, tmp_path, q
 def test_symmetry_functions_that_do_not_fit_the_species(configure, tmp_path, quick_train):
     functions = "{Ne: [{kind: radial, neighbors: [Ne], eta: 1.0, cutoff: 4.0}]}"
     with pytest.raises(ConfigError, match="model: symmetry_functions must list every species"):
-        quick_train(configure(f"model.symmetry_functions={functions}"), tmp_path / "run")
+        quick_train(configure(f"model.descriptor.symmetry_functions={functions}"), tmp_path / "run")
 
 
 def test_two_states_can_be_trained(configure, tmp_path, quick_train):

@@ -36,4 +36,4 @@ EDGE_SHIFTS = "edge_shifts"  # (E, 3) int | lattice translations S
 METADATA_FILE = "nearsight.json"
 WEIGHTS_FILE = "weights.safetensors"
 CHECKS_FILE = "checks.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2

@@ -1,12 +1,14 @@
 import pytest
 
+from nearsight.models import ACSFConfig
+
 from .core_models import explicit_functions, save_bpnn
 
 
 @pytest.fixture(scope="session")
 def bpnn(tmp_path_factory):
     """A file of the automatic `medium` set."""
-    return save_bpnn(tmp_path_factory.mktemp("core") / "bpnn.pt", size="medium")
+    return save_bpnn(tmp_path_factory.mktemp("core") / "bpnn.pt", descriptor=ACSFConfig(size="medium"))
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +22,7 @@ def every_kind(tmp_path_factory):
     """A file with explicit functions of every kind, silu, three hidden layers."""
     return save_bpnn(
         tmp_path_factory.mktemp("core") / "kinds.pt",
-        symmetry_functions=explicit_functions(),
+        descriptor=ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="tanh3"),
         activation="silu",
         hidden=[17, 33, 5],
-        cutoff_function="tanh3",
     )

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from nearsight.export import save_model
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import BPNNConfig
 
 SPECIES = ["H", "O"]
 REFERENCE_ENERGIES = {"H": -13.0, "O": -431.0}
 
 
-def random_bpnn(**config):
+def random_bpnn(members=1, **config):
     """A BPNN whose weights, shifts and scales are all random, so that nothing cancels."""
     torch.manual_seed(7)
-    model = build_model(BPNNConfig(**{"cutoff": 4.5, "size": "small"} | config), SPECIES)
+    config = BPNNConfig(**{"cutoff": 4.5} | config)
+    model = config.build(SPECIES, members)
     for network in model.networks:
         network.shift.normal_()
         network.scale.uniform_(0.5, 1.5)

@@ -21,6 +21,10 @@ from .core_models import random_box
 PERIODIC = [True, True, True]
 
 
+def first_function(metadata):
+    return metadata["hyperparameters"]["descriptor"]["symmetry_functions"]["H"][0]
+
+
 def edited(source: Path, target: Path, change=None, drop=(), replace=None) -> Path:
     """A copy of a model file with other metadata or entries."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
@@ -86,7 +90,7 @@ def test_compressed_again(bpnn, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=99), "has format version 99, this nearsight .* reads up to 1"),
+        (lambda m: m.update(format_version=99), "has format version 99, this nearsight .* reads up to 2"),
         (lambda m: m.update(format="other"), "nearsight.json says otherwise"),
         (lambda m: m.pop("species"), "has damaged metadata .*species"),
         (lambda m: m.update(cutoff=-1.0), "metadata that cannot be right"),
@@ -101,19 +105,33 @@ def test_compressed_again(bpnn, tmp_path):
             "expects 3 readout columns",
         ),
         (
-            lambda m: m["hyperparameters"].update(cutoff_function="sine"),
+            lambda m: m["hyperparameters"]["descriptor"].update(cutoff_function="sine"),
             "cutoff function 'sine' is not known",
         ),
-        (lambda m: m["hyperparameters"].update(activation="relu"), "activation 'relu' is not known"),
-        (lambda m: m["hyperparameters"].update(hidden=[25, 24]), "have shape .*, expected"),
-        (lambda m: m["hyperparameters"].update(hidden=[25, 25, 25]), "lacks the weights|have shape"),
-        (lambda m: m["hyperparameters"].pop("hidden"), "damaged hyperparameters"),
         (
-            lambda m: m["hyperparameters"]["symmetry_functions"]["H"][0].update(neighbors=["Xe"]),
+            lambda m: m["hyperparameters"]["networks"]["H"].update(activation=["swish", "tanh", "linear"]),
+            "activation 'swish' is not known",
+        ),
+        (
+            lambda m: m["hyperparameters"]["networks"]["H"].update(activation=["tanh"]),
+            "network of H has 3 layers but 1 activations",
+        ),
+        (lambda m: m["hyperparameters"]["networks"]["H"].update(hidden=[25, 24]), "have shape .*, expected"),
+        (lambda m: m["hyperparameters"].pop("networks"), "damaged hyperparameters"),
+        (lambda m: m["hyperparameters"].update(members=2), "2 members and 1 readout columns"),
+        (lambda m: m["hyperparameters"]["descriptor"].pop("kind"), "damaged descriptor"),
+        (
+            lambda m: m["hyperparameters"]["descriptor"].update(kind="fchl"),
+            "descriptor kind 'fchl' is not known",
+        ),
+        (lambda m: m.update(couple={"kind": "sum", "members": 0}), "has 0 members, expected at least 1"),
+        (lambda m: m.update(format_version=1), "format version 1, older than any"),
+        (
+            lambda m: first_function(m).update(neighbors=["Xe"]),
             "names the species 'Xe'",
         ),
         (
-            lambda m: m["hyperparameters"]["symmetry_functions"]["H"][0].update(kind="round"),
+            lambda m: first_function(m).update(kind="round"),
             "symmetry function kind 'round' is not known",
         ),
     ],
@@ -221,7 +239,7 @@ def test_c_options(library, model, options, status, message):
 
 
 def test_c_error_text_does_not_move(library, tmp_path):
-    """C leaves the order of arguments open: check(call() == NS_OK, ns_last_error()) must print the sentence."""
+    """C leaves the order of arguments open: check(call() == NS_OK, ns_last_error()) prints the sentence."""
     library.ns_last_error.restype = ctypes.c_void_p
     before = library.ns_last_error()
     handle = ctypes.c_void_p()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nearsight.lib import _core
+from nearsight.models import ACSFConfig
 
 from .core_models import random_box, save_bpnn
 
@@ -37,7 +38,7 @@ def test_native_equals_torchscript(fixture, pbc, request):
 
 @pytest.mark.parametrize("cutoff_function", ["cos", "tanh3", "poly1", "poly2", "poly3", "poly4"])
 def test_cutoff_functions(cutoff_function, tmp_path):
-    path = save_bpnn(tmp_path / "model.pt", cutoff_function=cutoff_function)
+    path = save_bpnn(tmp_path / "model.pt", descriptor=ACSFConfig(cutoff_function=cutoff_function))
     structure = random_box(5)
     native, torchscript = (evaluate(path, structure, backend=b)["forces"] for b in ("native", "torchscript"))
     assert np.abs(native - torchscript).max() < 1e-11 * np.abs(torchscript).max()
@@ -200,3 +201,16 @@ def test_unknown_instruction_set(every_kind):
     failed = ask_instruction_set("sse9", every_kind, random_box(10))
     assert failed.returncode != 0
     assert "NEARSIGHT_ISA is 'sse9', expected avx512, avx2 or baseline" in failed.stderr
+
+
+@pytest.mark.parametrize(("members", "hidden"), [(1, [80]), (3, [20, 7]), (4, [70, 90])])
+def test_committees_and_wide_networks(members, hidden, tmp_path):
+    """Export compares double with the module; networks wider than 64 are in single precision in mixed."""
+    path = save_bpnn(tmp_path / "model.pt", members=members, hidden=hidden)
+    x, s, cell = random_box(3)
+    results = [
+        _core.Evaluator(str(path), precision=precision).evaluate(x, s, cell, [True] * 3)
+        for precision in ("double", "mixed")
+    ]
+    assert abs(results[0]["energy"] - results[1]["energy"]) < 1e-5 * len(s)
+    assert np.abs(results[0]["forces"] - results[1]["forces"]).max() < 1e-4

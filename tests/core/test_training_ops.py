@@ -9,7 +9,7 @@ import torch
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.export import save_model
-from nearsight.models import training_module
+from nearsight.models import ACSFConfig, training_module
 from nearsight.neighbors import collate, make_graph
 
 from .core_models import explicit_functions, random_box, random_bpnn
@@ -23,8 +23,8 @@ def batch(cutoff):
 @pytest.mark.parametrize(
     "config",
     [
-        {"size": "medium"},
-        {"symmetry_functions": explicit_functions(), "cutoff_function": "poly4"},
+        {"descriptor": ACSFConfig(size="medium")},
+        {"descriptor": ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="poly4")},
         {"states": 2},
     ],
 )

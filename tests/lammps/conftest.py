@@ -26,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model files by name: three that only torchscript runs, and a BPNN that the native engine knows."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(7)
-    bpnn = build_model(ModelConfig(cutoff=4.0, size="small", hidden=[10, 10]), ["H", "O"])
+    bpnn = build_model(ModelConfig(cutoff=4.0, hidden=[10, 10]), ["H", "O"])
     save_model(
         folder / "bpnn.pt",
         bpnn,

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nearsight.keys import FORMAT_VERSION
+
 SPECIES = ["H", "O"]
 CUTOFF = 3.6  # Å
 
@@ -106,7 +108,7 @@ def write_model(
     energy = states == 1
     metadata = {
         "format": "nearsight",
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "architecture": f"test-{type(module).__name__.lower()}",
         "hyperparameters": {},
         "species": SPECIES,

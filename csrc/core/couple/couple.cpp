@@ -9,7 +9,7 @@ namespace nearsight {
 std::unique_ptr<Couple> make_couple(const std::string& json) {
   const auto spec = nlohmann::json::parse(json);
   const std::string kind = spec.at("kind");
-  if (kind == "sum") return make_sum();
+  if (kind == "sum") return make_sum(spec.value("members", 1));
   if (kind == "eigenstate") return make_eigenstate(spec.at("states"), spec.at("state"));
   throw Error(ErrorKind::unsupported,
               "the model's couple '" + kind +

@@ -26,8 +26,8 @@ class Couple {
                         Span<double> energies) const = 0;
 };
 
-/// E = sum of the atoms' energies.
-std::unique_ptr<Couple> make_sum();
+/// E = sum of the atoms' energies; of a committee, with a column per member, their mean.
+std::unique_ptr<Couple> make_sum(int members);
 
 /// E = eigenvalue `state` of the symmetric matrix H = sum_i h_i, upper triangles by rows. By Hellmann and
 /// Feynman dE/dh = u uᵀ with the eigenvector u, so u·h_i·u are the per-atom shares.

@@ -1,25 +1,38 @@
 #include <algorithm>
 
 #include "core/couple/couple.hpp"
+#include "core/engine/error.hpp"
 
 namespace nearsight {
 namespace {
 
 class Sum final : public Couple {
  public:
-  int columns() const override { return 1; }
+  explicit Sum(int members) : members_(members) {}
+  int columns() const override { return members_; }
   bool is_local() const override { return true; }
   void evaluate(Span<const double> readouts, const AllSum&, Span<double> cotangents,
                 Span<double> energies) const override {
-    std::copy(readouts.begin(), readouts.end(), energies.begin());
-    std::fill(cotangents.begin(), cotangents.end(), 1.0);
+    const double share = 1.0 / members_;
+    for (std::size_t row = 0; row < energies.size(); ++row) {
+      double sum = 0.0;
+      for (int m = 0; m < members_; ++m) sum += readouts[row * members_ + m];
+      energies[row] = sum * share;
+    }
+    std::fill(cotangents.begin(), cotangents.end(), share);
   }
+
+ private:
+  int members_;
 };
 
 }  // namespace
 
-std::unique_ptr<Couple> make_sum() {
-  return std::make_unique<Sum>();
+std::unique_ptr<Couple> make_sum(int members) {
+  if (members < 1)
+    throw Error(ErrorKind::file, "the couple 'sum' has " + std::to_string(members) +
+                                     " members, expected at least 1: export the model again");
+  return std::make_unique<Sum>(members);
 }
 
 }  // namespace nearsight

@@ -1,15 +1,10 @@
 #pragma once
-#include <map>
 #include <string>
 #include <vector>
 
-namespace nearsight {
+#include "core/io/tensors.hpp"
 
-/// A tensor of the raw weights, in double and C order.
-struct WeightTensor {
-  std::vector<std::size_t> shape;
-  std::vector<double> values;
-};
+namespace nearsight {
 
 /// What docs/file_format.md describes: metadata and raw weights of a model file, read without libtorch.
 struct ModelFile {
@@ -28,15 +23,13 @@ struct ModelFile {
   };
   std::vector<Readout> readouts;
   bool native = false;
-  std::map<std::string, WeightTensor> weights;  // empty unless native
+  Tensors weights;  // empty unless native
 
   int num_columns() const;
-  /// Throws Error (file) if there is no such tensor or its shape is another.
-  const WeightTensor& weight(const std::string& name, const std::vector<std::size_t>& shape) const;
 };
 
 /// Newest format_version that this library reads.
-constexpr int kFormatVersion = 1;
+constexpr int kFormatVersion = 2;
 
 /// Throws Error (file) with one sentence for a missing, truncated, corrupted, foreign or newer file.
 ModelFile read_model_file(const std::string& path);

@@ -22,13 +22,23 @@ def sum_frames(values: Tensor, frame: Tensor, num_frames: int) -> Tensor:
 
 
 class SumCouple(nn.Module):
-    """The energy is the sum of the readout `energy`."""
+    """The energy is the sum of the readout `energy`, [n] or a column for each member of a committee.
+
+    A committee's energy is the mean of its members.
+    """
 
     readout = READOUT_ENERGY
 
+    def __init__(self, members: int = 1):
+        super().__init__()
+        if members < 1:
+            raise ConfigError(f"couple 'sum' needs at least one member, found {members}")
+        self.members = members
+
     def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
         """Return the energy [num_frames] in eV, in double."""
-        return sum_frames(readouts["energy"].reshape(-1), frame, num_frames)  # [n] or [n, 1]
+        energies = readouts["energy"].reshape(-1, self.members).to(torch.float64)
+        return sum_frames(energies.mean(1), frame, num_frames)
 
 
 class EigenstateCouple(nn.Module):

@@ -30,7 +30,7 @@ def _rows(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "reference energies", f"{energies} ({metadata['reference_energies_source']})"
     for name, value in metadata["hyperparameters"].items():
-        yield name, _counts(value) if name == "symmetry_functions" else str(value)
+        yield name, _DESCRIPTIONS.get(name, str)(value)
     yield "units", _flat(metadata["units"])
     yield "dtype", metadata["dtype"]
     for name, value in metadata["provenance"].items():
@@ -43,11 +43,28 @@ def _flat(record: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in record.items())
 
 
-def _counts(functions: dict[str, list[dict[str, Any]]]) -> str:
-    """Return how many symmetry functions of each kind every species has."""
-    lines = []
-    for symbol, records in functions.items():
-        kinds = [record["kind"] for record in records]
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        lines.append(f"{symbol}: {len(kinds)} ({counts})")
-    return "; ".join(lines)
+def _descriptor(record: dict[str, Any]) -> str:
+    """Return the kind, the parameters, and for lists per species how many entries of each kind they have."""
+    parts = [str(record.get("kind", "?"))]
+    for name, value in record.items():
+        if name == "symmetry_functions":
+            parts += [f"{symbol}: {len(records)} ({_kinds(records)})" for symbol, records in value.items()]
+        elif name != "kind":
+            parts.append(f"{name} {value}")
+    return "; ".join(parts)
+
+
+def _kinds(records: list[dict[str, Any]]) -> str:
+    kinds = [record["kind"] for record in records]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def _networks(record: dict[str, dict[str, list]]) -> str:
+    """Return the widths and activations of every species, as 25-25 (tanh, tanh, linear)."""
+    return "; ".join(
+        f"{symbol}: {'-'.join(map(str, shape['hidden'])) or 'linear'} ({', '.join(shape['activation'])})"
+        for symbol, shape in record.items()
+    )
+
+
+_DESCRIPTIONS = {"descriptor": _descriptor, "networks": _networks}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from nearsight.models.bpnn import BPNN, BPNNConfig
+from nearsight.models.descriptors import ACSFConfig
 from nearsight.models.native import training_module
 
-__all__ = ["BPNN", "BPNNConfig", "ModelConfig", "build_model", "training_module"]
+__all__ = ["BPNN", "ACSFConfig", "BPNNConfig", "ModelConfig", "build_model", "training_module"]
 
 ModelConfig = BPNNConfig  # a union discriminated by `architecture` as soon as there is a second one
-_MODULES = {"bpnn": BPNN}
 
 
 def build_model(config: ModelConfig, species: list[str]) -> nn.Module:
@@ -19,4 +19,4 @@ def build_model(config: ModelConfig, species: list[str]) -> nn.Module:
     Raises:
         ValueError: the configuration does not fit the species.
     """
-    return _MODULES[config.architecture](config, species)
+    return config.build(species)

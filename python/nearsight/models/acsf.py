@@ -8,7 +8,7 @@ multiplication with a 0/1 matrix. No loop runs over atoms, species or functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -171,15 +171,19 @@ def pair_index(num_species: int) -> Tensor:
 
 
 class ACSF(nn.Module):
-    """Symmetry functions of every owned atom.
+    """Symmetry functions of every owned atom; keeps the protocol of `nearsight.models.descriptors`.
 
-    The result is a table with a column for every distinct radial function and neighbor species, then for
-    every distinct angular function and pair of neighbor species; `columns` says where a given function is.
+    The table has a column for every distinct radial function and neighbor species, then for every distinct
+    angular function and pair of neighbor species.
     """
+
+    kind = "acsf"
 
     def __init__(self, functions: dict[str, list[SymmetryFunction]], species: list[str], cutoff_kind: str):
         super().__init__()
         self._species = list(species)
+        self._functions = {symbol: list(functions[symbol]) for symbol in species}
+        self._cutoff_kind = cutoff_kind
         everything = [f for symbol in species for f in functions[symbol]]
         anywhere = [f.model_copy(update={"neighbors": ()}) for f in everything]
         self._radial = list(dict.fromkeys(f for f in anywhere if isinstance(f, RadialFunction)))
@@ -187,20 +191,42 @@ class ACSF(nn.Module):
         self.radial = RadialTerms(self._radial, len(species), cutoff_kind)
         self.angular = AngularTerms(self._angular, len(species), cutoff_kind)
 
-    def columns(self, functions: Sequence[SymmetryFunction]) -> Tensor:
-        """Return the column of each of `functions` in the table, int64."""
+    @torch.jit.unused
+    def columns(self, symbol: str) -> Tensor:
+        """Return the columns of the table that are the features of a center of this species, int64."""
         pairs = pair_index(len(self._species))
         start = len(self._species) * len(self._radial)
         places = []
-        for function in functions:
+        for function in self._functions[symbol]:
             anywhere = function.model_copy(update={"neighbors": ()})
-            neighbors = [self._species.index(symbol) for symbol in function.neighbors]
+            neighbors = [self._species.index(neighbor) for neighbor in function.neighbors]
             if isinstance(function, RadialFunction):
                 places.append(neighbors[0] * len(self._radial) + self._radial.index(anywhere))
             else:
                 pair = int(pairs[neighbors[0], neighbors[1]])
                 places.append(start + pair * len(self._angular) + self._angular.index(anywhere))
         return torch.tensor(places, dtype=torch.int64)
+
+    @torch.jit.unused
+    def record(self) -> dict[str, Any]:
+        """Return the JSON object of the model file."""
+        return {
+            "kind": self.kind,
+            "cutoff_function": self._cutoff_kind,
+            "symmetry_functions": {
+                symbol: [f.record() for f in functions] for symbol, functions in self._functions.items()
+            },
+        }
+
+    @torch.jit.unused
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors of the model file: none, the record says all."""
+        return {}
+
+    @torch.jit.unused
+    def labels(self, symbol: str) -> list[str]:
+        """Return a readable name for each feature of a center of this species."""
+        return [f"{number} {f.label()}" for number, f in enumerate(self._functions[symbol], 1)]
 
     def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, columns of the table]; arguments as in docs/model_contract.md."""

@@ -1,10 +1,9 @@
-"""Behler-Parrinello networks: one multilayer perceptron per species on atom-centered symmetry functions."""
+"""Behler-Parrinello networks: one multilayer perceptron per species on the features of a descriptor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -12,31 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
-from nearsight.models.acsf import ACSF
-from nearsight.models.cutoff_functions import CutoffFunction
-from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
+from nearsight.models.descriptors import ACSFConfig, DescriptorConfig
+from nearsight.models.networks import Moments, NetworkShape, SpeciesNetwork
 from nearsight.neighbors import Graph
-
-_ACTIVATIONS = {"tanh": nn.Tanh, "silu": nn.SiLU}
-_NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
-_SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
 class BPNNConfig(BaseModel):
     """Configuration of a BPNN; lengths in Å.
 
     With `states` >= 2 the readout is a matrix of so many states, and the energy is its eigenvalue number
-    `state`. Explicit `symmetry_functions` (per center species) take the place of the automatic ones of
-    `size`.
+    `state`.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     architecture: Literal["bpnn"] = "bpnn"
     cutoff: float = Field(6.0, gt=0.0)
-    size: Size = "small"
-    cutoff_function: CutoffFunction = "poly2"
-    symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
+    descriptor: DescriptorConfig = ACSFConfig()
     hidden: list[int] = Field([25, 25], min_length=1)
     activation: Literal["tanh", "silu"] = "tanh"
     states: int = Field(1, ge=1)
@@ -50,131 +41,75 @@ class BPNNConfig(BaseModel):
             )
         if min(self.hidden) < 1:
             raise ValueError(f"hidden layers need at least one node each, found {self.hidden}")
-        for symbol, functions in (self.symmetry_functions or {}).items():
-            if not functions:
-                raise ValueError(f"species {symbol} has an empty list of symmetry functions")
-            longest = max(f.cutoff for f in functions)
-            if longest > self.cutoff:
-                raise ValueError(
-                    f"a symmetry function of {symbol} reaches {longest} Å, beyond the cutoff {self.cutoff} Å"
-                )
+        self.descriptor.check(self.cutoff)
         return self
 
-    def functions(self, species: list[str]) -> dict[str, list[SymmetryFunction]]:
-        """Return the symmetry functions of every center species.
+    def build(self, species: list[str], members: int = 1) -> BPNN:
+        """Return an untrained model or committee.
 
         Raises:
-            ValueError: explicit functions leave a species out or name one that is not in `species`.
+            ValueError: the descriptor does not fit the species.
         """
-        if self.symmetry_functions is None:
-            return automatic_functions(species, self.cutoff, self.size)
-        named = set(self.symmetry_functions)
-        named.update(
-            n for functions in self.symmetry_functions.values() for f in functions for n in f.neighbors
+        shape = NetworkShape.uniform(self.hidden, self.activation)
+        return BPNN(
+            species,
+            self.cutoff,
+            self.descriptor.build(self.cutoff, species),
+            dict.fromkeys(species, shape),
+            members=members,
+            states=self.states,
+            state=self.state,
         )
-        missing = set(species) - set(self.symmetry_functions)
-        if missing or named - set(species):
-            raise ValueError(
-                f"symmetry_functions must list every species of the data and no other: the data has "
-                f"{', '.join(species)}, missing are {', '.join(sorted(missing)) or 'none'}, "
-                f"unknown are {', '.join(sorted(named - set(species))) or 'none'}"
-            )
-        return {symbol: self.symmetry_functions[symbol] for symbol in species}
-
-
-class SpeciesNetwork(nn.Module):
-    """The network of one center species, on its columns of the table of symmetry functions."""
-
-    def __init__(self, columns: Tensor, hidden: list[int], activation: str, outputs: int):
-        super().__init__()
-        self.register_buffer("columns", columns)
-        self.register_buffer("shift", torch.zeros(columns.numel(), dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(columns.numel(), dtype=torch.float64))
-        self.register_buffer("mixing", torch.eye(columns.numel(), dtype=torch.float64))
-        widths = [columns.numel(), *hidden, outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
-        self.activation = _ACTIVATIONS[activation]()
-        for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map symmetry functions [n, functions] to [n, outputs], without the output scale."""
-        x = ((features - self.shift) * self.scale) @ self.mixing
-        for i, layer in enumerate(self.layers):
-            x = layer(x if i == 0 else self.activation(x))
-        return x
-
-    def set_statistics(self, moments: _Moments) -> None:
-        """Take shift, scale and mixing from the symmetry functions of the training set.
-
-        Symmetry functions overlap, so they are strongly correlated, and a network on them trains slowly. The
-        mixing (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor
-        leaves directions that hardly vary small.
-        """
-        covariance = moments.square / moments.count
-        spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
-        self.shift.copy_(moments.mean)
-        self.scale.copy_(1.0 / spread)
-        variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
-        self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return shift, scale and layers by their names in the file; the first layer takes in the mixing."""
-        tensors = {"shift": self.shift, "scale": self.scale}
-        for i, layer in enumerate(self.layers):
-            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
-            tensors[f"{i}.bias"] = layer.bias
-        return tensors
-
-
-class _Moments:
-    """Count, mean and sum of squared deviations of rows that come in parts (Chan's formula)."""
-
-    def __init__(self, columns: int):
-        self.count = 0
-        self.mean = torch.zeros(columns, dtype=torch.float64)
-        self.square = torch.zeros(columns, columns, dtype=torch.float64)
-
-    def add(self, x: Tensor) -> None:
-        n = x.size(0)
-        if n == 0:
-            return
-        centered = x - x.mean(0)
-        step = x.mean(0) - self.mean
-        total = self.count + n
-        self.square += centered.T @ centered + torch.outer(step, step) * (self.count * n / total)
-        self.mean += step * (n / total)
-        self.count = total
 
 
 class BPNN(nn.Module):
-    """Behler-Parrinello neural network; keeps docs/model_contract.md."""
+    """Networks on a descriptor; keeps docs/model_contract.md.
 
-    def __init__(self, config: BPNNConfig, species: list[str]):
+    Args:
+        species: chemical symbols; their order numbers the species.
+        cutoff: Å.
+        descriptor: see `nearsight.models.descriptors`.
+        networks: shape of the networks of each species.
+        members: of a committee, side by side in the readout `energy`.
+        states: with two or more the readout is a `hamiltonian`.
+        state: the eigenvalue that is the energy.
+        architecture: name in the model file.
+    """
+
+    def __init__(
+        self,
+        species: list[str],
+        cutoff: float,
+        descriptor: nn.Module,
+        networks: Mapping[str, NetworkShape],
+        *,
+        members: int = 1,
+        states: int = 1,
+        state: int = 0,
+        architecture: str = "bpnn",
+    ):
         super().__init__()
-        functions = config.functions(species)
-        columns = config.states * (config.states + 1) // 2
-        self.architecture = config.architecture
+        columns = states * (states + 1) // 2
+        self.architecture = architecture
         self.species = list(species)
-        self.cutoff = config.cutoff
+        self.cutoff = cutoff
         self.num_interactions = 1
-        self.readout = READOUT_ENERGY if config.states == 1 else READOUT_HAMILTONIAN
-        self.readouts = [{"name": self.readout, "columns": columns}]
+        self.readout = READOUT_ENERGY if states == 1 else READOUT_HAMILTONIAN
+        self.readouts = [{"name": self.readout, "columns": members * columns}]
         self.couple = {"kind": "sum"}
-        if config.states > 1:
-            self.couple = {"kind": "eigenstate", "states": config.states, "state": config.state}
+        if members > 1:
+            self.couple["members"] = members
+        if states > 1:
+            self.couple = {"kind": "eigenstate", "states": states, "state": state}
         self.hyperparameters = {
-            "cutoff_function": config.cutoff_function,
-            "hidden": list(config.hidden),
-            "activation": config.activation,
-            "symmetry_functions": {symbol: [f.record() for f in functions[symbol]] for symbol in species},
+            "descriptor": descriptor.record(),
+            "networks": {symbol: networks[symbol].record() for symbol in species},
+            "members": members,
         }
-        self.descriptor = ACSF(functions, species, config.cutoff_function)
+        self.members = members
+        self.descriptor = descriptor
         self.networks = nn.ModuleList(
-            SpeciesNetwork(
-                self.descriptor.columns(functions[symbol]), config.hidden, config.activation, columns
-            )
+            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members)
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
@@ -182,24 +117,34 @@ class BPNN(nn.Module):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """Return the readout `energy` [num_owned] or `hamiltonian` [num_owned, columns] in eV."""
+        """Return the readout `energy` [num_owned] or [num_owned, members], or `hamiltonian`, in eV."""
         table = self.descriptor(species, edge_index, edge_vectors, num_owned)
-        outputs = torch.zeros(num_owned, self.output_scale.numel(), dtype=table.dtype, device=table.device)
+        features: list[Tensor] = []
         for kind, network in enumerate(self.networks):
             atoms = torch.nonzero(species[:num_owned] == kind).squeeze(1)
-            features = table.index_select(0, atoms).index_select(1, network.columns)
-            outputs = outputs.index_add(0, atoms, network(features) * self.output_scale)
+            features.append(table.index_select(0, atoms).index_select(1, network.columns))
+        return self.readouts_of(species[:num_owned], features)
+
+    def readouts_of(self, species: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
+        """Return the readouts of atoms species[n] whose features are given by species, [n_s, functions]."""
+        scale = self.output_scale.repeat(self.members)
+        outputs = torch.zeros(species.size(0), scale.numel(), dtype=scale.dtype, device=scale.device)
+        for kind, network in enumerate(self.networks):
+            atoms = torch.nonzero(species == kind).squeeze(1)
+            outputs = outputs.index_add(0, atoms, network(features[kind]) * scale)
         if self.readout == "energy":
             return {"energy": outputs.squeeze(1)}
         return {"hamiltonian": outputs}
 
+    @torch.jit.unused
     def features(self, graph: Graph) -> list[Tensor]:
-        """Return, per species, the symmetry functions [n, functions] of its atoms in the graph, unscaled."""
+        """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
         table = self.descriptor(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
         return [
             table[graph.species == kind][:, network.columns] for kind, network in enumerate(self.networks)
         ]
 
+    @torch.jit.unused
     @torch.no_grad()
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
@@ -207,10 +152,10 @@ class BPNN(nn.Module):
         """Set shift, scale and mixing so that the networks' inputs have mean 0 and are hardly correlated.
 
         `output_scale` (eV) multiplies the networks' outputs. A species that `graphs` lacks keeps its values.
-        `source`, a training module of this model, evaluates the functions faster.
+        `source`, a training module of this model, evaluates the features faster.
         """
         source = source or self
-        moments = [_Moments(network.columns.numel()) for network in self.networks]
+        moments = [Moments(network.columns.numel()) for network in self.networks]
         for graph in graphs:
             for total, x in zip(moments, source.features(graph)):
                 total.add(x.double())
@@ -219,6 +164,7 @@ class BPNN(nn.Module):
                 network.set_statistics(total)
         self.output_scale.fill_(output_scale)
 
+    @torch.jit.unused
     @torch.no_grad()
     def set_mean_energies(self, energies: Mapping[str, float]) -> None:
         """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
@@ -230,9 +176,10 @@ class BPNN(nn.Module):
         for symbol, network in zip(self.species, self.networks):
             network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
 
+    @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of weights.safetensors by their names in docs/file_format.md."""
-        tensors = {"output_scale": self.output_scale}
+        tensors = {"output_scale": self.output_scale, **self.descriptor.weights()}
         for symbol, network in zip(self.species, self.networks):
             tensors |= {f"{symbol}.{name}": tensor for name, tensor in network.weights().items()}
         return {

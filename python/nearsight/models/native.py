@@ -1,6 +1,6 @@
-"""Training on the native symmetry functions: the core's forward, reverse and tangent as a torch function.
+"""Training on native descriptors: the core's forward, reverse and tangent as a torch function.
 
-Symmetry functions have no parameters, so a step needs G(r), the forces' part Jᵀc with J = dG/dr, and for the
+Descriptors have no parameters, so a step needs G(r), the forces' part Jᵀc with J = dG/dr, and for the
 gradient of the loss with respect to c the tangent J v. Each is linear in its last argument, and so they are
 one another's derivatives. Second derivatives with respect to positions (Hessians) are not given: take
 backend "torch".
@@ -9,6 +9,7 @@ backend "torch".
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +24,6 @@ from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
 
 _LIBRARY = "libnearsight_ops.so"
-_KINDS = ("radial", "angular_narrow", "angular_wide")
-_CUTOFF_FUNCTIONS = ("cos", "tanh3", "poly1", "poly2", "poly3", "poly4")
 
 
 @cache
@@ -52,11 +51,9 @@ def load_ops() -> Any:
 
 @dataclass(frozen=True)
 class _Arguments:
-    """What the three ops share; see csrc/torch_ops/acsf_ops.cpp."""
+    """What the three ops share; see csrc/torch_ops/descriptor_ops.cpp."""
 
-    functions: Tensor
-    num_species: int
-    cutoff_function: int
+    descriptor: Any  # _core.Descriptor
     species: Tensor
     offsets: Tensor
     neighbors: Tensor
@@ -67,9 +64,7 @@ class _Arguments:
     def call(self, name: str, given: Tensor, shape: tuple[int, int]) -> Tensor:
         output = torch.zeros(shape, dtype=torch.float64)
         getattr(load_ops(), name)(
-            self.functions,
-            self.num_species,
-            self.cutoff_function,
+            self.descriptor.handle,
             self.species,
             self.offsets,
             self.neighbors,
@@ -87,70 +82,52 @@ class _Reverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cotangents: Tensor, arguments: _Arguments) -> Tensor:
         ctx.arguments = arguments
-        return arguments.call("acsf_reverse", cotangents, (arguments.vectors.size(0), 3))
+        return arguments.call("descriptor_reverse", cotangents, (arguments.vectors.size(0), 3))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, directions: Tensor) -> tuple[Tensor, None]:
         a = ctx.arguments
-        return a.call("acsf_tangent", directions, (a.species.numel(), a.width)), None
+        return a.call("descriptor_tangent", directions, (a.species.numel(), a.width)), None
 
 
 class _Features(torch.autograd.Function):
-    """edge vectors [E, 3] -> symmetry functions [n, width]."""
+    """edge vectors [E, 3] -> features [n, width]."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, arguments: _Arguments) -> Tensor:
         ctx.arguments = arguments
-        return arguments.call("acsf_forward", vectors, (arguments.species.numel(), arguments.width))
+        return arguments.call("descriptor_forward", vectors, (arguments.species.numel(), arguments.width))
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor, None]:
         return _Reverse.apply(cotangents, ctx.arguments), None
 
 
-class NativeBPNN(nn.Module):
-    """A BPNN whose symmetry functions are evaluated by the core; it shares the networks of the given module.
+class NativeDescriptor(nn.Module):
+    """A descriptor module evaluated by the core; a center's features come first in its row of the table.
 
     The core's threads are its own and sleep between calls; results do not depend on their number.
     """
 
-    def __init__(self, model: BPNN, num_threads: int | None = None):
+    def __init__(self, descriptor: nn.Module, species: list[str], num_threads: int | None = None):
         super().__init__()
         load_ops()
-        self.model = model
-        self.num_threads = num_threads or len(os.sched_getaffinity(0))
-        number = {symbol: k for k, symbol in enumerate(model.species)}
-        functions = model.hyperparameters["symmetry_functions"]
-        rows = [
-            [
-                _KINDS.index(f["kind"]),
-                number[center],
-                number[f["neighbors"][0]],
-                number[f["neighbors"][1]] if len(f["neighbors"]) == 2 else -1,
-                f["eta"],
-                f["r_shift"],
-                f.get("lambda", 0.0),
-                f.get("zeta", 0.0),
-                f["cutoff"],
-            ]
-            for center in model.species
-            for f in functions[center]
-        ]
-        self.functions = torch.tensor(rows, dtype=torch.float64)
-        self.sizes = [len(functions[symbol]) for symbol in model.species]
-        self.cutoff_function = _CUTOFF_FUNCTIONS.index(model.hyperparameters["cutoff_function"])
+        from nearsight.lib import _core
 
-    def table(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
-        """Return the symmetry functions [num_owned, most functions]; a species' own come first."""
+        weights = {name: tensor.cpu().numpy() for name, tensor in descriptor.weights().items()}
+        self.core = _core.Descriptor(json.dumps(descriptor.record()), species, weights)
+        self.sizes = list(self.core.num_features)
+        self.num_threads = num_threads or len(os.sched_getaffinity(0))
+
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
+        """Return [num_owned, most features] in float64; arguments as in docs/model_contract.md."""
         counts = torch.bincount(edge_index[0], minlength=num_owned)
         offsets = torch.zeros(num_owned + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=offsets[1:])
         vectors = edge_vectors.to(torch.float64)
         arguments = _Arguments(
-            functions=self.functions,
-            num_species=len(self.sizes),
-            cutoff_function=self.cutoff_function,
+            descriptor=self.core,
             species=species.to(torch.int32),
             offsets=offsets,
             neighbors=edge_index[1].to(torch.int32),
@@ -160,23 +137,30 @@ class NativeBPNN(nn.Module):
         )
         return _Features.apply(vectors, arguments)
 
+
+class NativeBPNN(nn.Module):
+    """A BPNN whose descriptor is evaluated by the core; it shares the networks of the given module."""
+
+    def __init__(self, model: BPNN, num_threads: int | None = None):
+        super().__init__()
+        self.model = model
+        self.descriptor = NativeDescriptor(model.descriptor, model.species, num_threads)
+
     def features(self, graph: Any) -> list[Tensor]:
-        """Return, per species, the symmetry functions [n, functions] of its atoms in the graph, unscaled."""
-        table = self.table(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-        return [table[graph.species == kind][:, :size] for kind, size in enumerate(self.sizes)]
+        """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
+        table = self.descriptor(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        return self._split(table, graph.species)
+
+    def _split(self, table: Tensor, species: Tensor) -> list[Tensor]:
+        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.descriptor.sizes))]
+        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.descriptor.sizes)]
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
         """See docs/model_contract.md; all atoms must be owned."""
-        table = self.table(species, edge_index, edge_vectors, num_owned)
-        scale = self.model.output_scale
-        outputs = torch.zeros(num_owned, scale.numel(), dtype=torch.float64)
-        for kind, (network, size) in enumerate(zip(self.model.networks, self.sizes)):
-            atoms = torch.nonzero(species == kind).squeeze(1)
-            rows = table.index_select(0, atoms)[:, :size]
-            outputs = outputs.index_add(0, atoms, network(rows) * scale)
-        return {self.model.readout: outputs.squeeze(1) if self.model.readout == "energy" else outputs}
+        table = self.descriptor(species, edge_index, edge_vectors, num_owned)
+        return self.model.readouts_of(species, self._split(table, species))
 
 
 def training_module(model: nn.Module, backend: str = "auto", num_threads: int | None = None) -> nn.Module:

@@ -16,6 +16,8 @@ Size = Literal["small", "medium", "large"]
 
 
 class _Function(BaseModel):
+    kind: str
+    neighbors: tuple[str, ...]
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     eta: float = Field(ge=0.0)
@@ -25,6 +27,12 @@ class _Function(BaseModel):
     def record(self) -> dict[str, Any]:
         """Return the JSON object of the model file."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def label(self) -> str:
+        """Return a readable name: the kind, the neighbors and the parameters."""
+        values = self.model_dump(by_alias=True, exclude={"kind", "neighbors"})
+        parameters = " ".join(f"{name}={value:g}" for name, value in values.items())
+        return f"{self.kind} {'-'.join(self.neighbors)} {parameters}"
 
 
 class RadialFunction(_Function):

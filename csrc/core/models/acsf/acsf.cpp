@@ -1,4 +1,4 @@
-#include "core/models/bpnn/acsf.hpp"
+#include "core/models/acsf/acsf.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,19 +8,11 @@
 #include "core/engine/error.hpp"
 
 namespace nearsight {
-namespace bpnn {
-
-CutoffFunction cutoff_function_of(const std::string& name) {
-  const char* const names[] = {"cos", "tanh3", "poly1", "poly2", "poly3", "poly4"};
-  for (int k = 0; k < 6; ++k)
-    if (name == names[k]) return static_cast<CutoffFunction>(k);
-  throw Error(ErrorKind::file,
-              "cutoff function '" + name + "' is not known, expected cos, tanh3 or poly1 to poly4");
-}
+namespace acsf {
 
 /// Everything of one center species; the kernels' structs point into the vectors here.
 template <class T>
-struct Acsf<T>::Center {
+struct Functions<T>::Center {
   struct ShellSpec {
     double cutoff;
     std::vector<T> eta, shift;
@@ -39,7 +31,7 @@ struct Acsf<T>::Center {
   std::vector<std::unique_ptr<Angular>> angular;
   std::vector<RadialGroup<T>> radial_groups;
   std::vector<AngularGroup<T>> angular_groups;
-  Functions<T> functions{};
+  CenterFunctions<T> functions{};
 
   int shell(double cutoff) {
     for (std::size_t k = 0; k < shells.size(); ++k)
@@ -114,8 +106,8 @@ struct Acsf<T>::Center {
 };
 
 template <class T>
-Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species,
-              CutoffFunction cutoff_function) {
+Functions<T>::Functions(const std::vector<SymmetryFunction>& functions, int num_species,
+                        CutoffFunction cutoff_function) {
   for (int species = 0; species < num_species; ++species) {
     centers_.push_back(std::make_unique<Center>());
     Center& center = *centers_.back();
@@ -149,32 +141,32 @@ Acsf<T>::Acsf(const std::vector<SymmetryFunction>& functions, int num_species,
 }
 
 template <class T>
-Acsf<T>::~Acsf() = default;
+Functions<T>::~Functions() = default;
 
 template <class T>
-int Acsf<T>::num_features(int species) const {
+int Functions<T>::num_features(int species) const {
   return centers_[species]->functions.num_features;
 }
 
 template <class T>
-struct AcsfWorkspace<T>::ShellArrays {
+struct Workspace<T>::ShellArrays {
   AlignedBuffer<T> values;
   std::vector<int> first, count, fill, edge;  // edge: number of each entry among the center's, -1 for padding
 };
 
 template <class T>
-AcsfWorkspace<T>::AcsfWorkspace(const Acsf<T>& acsf) : acsf_(acsf) {}
+Workspace<T>::Workspace(const Functions<T>& functions) : functions_(functions) {}
 template <class T>
-AcsfWorkspace<T>::~AcsfWorkspace() = default;
+Workspace<T>::~Workspace() = default;
 
 template <class T>
-void AcsfWorkspace<T>::load(const Graph& graph, std::size_t c) {
+void Workspace<T>::load(const Graph& graph, std::size_t c) {
   const std::size_t begin = graph.offsets[c];
   num_edges_ = graph.offsets[c + 1] - begin;
   const int* const neighbors = graph.neighbors.data() + begin;
   const double* const vectors = graph.vectors.data() + 3 * begin;
-  center_ = acsf_.centers_[graph.species[graph.centers[c]]].get();
-  const int num_species = acsf_.num_species();
+  center_ = functions_.centers_[graph.species[graph.centers[c]]].get();
+  const int num_species = functions_.num_species();
 
   distances_.resize(num_edges_);
   for (std::size_t e = 0; e < num_edges_; ++e) {
@@ -241,13 +233,7 @@ void AcsfWorkspace<T>::load(const Graph& graph, std::size_t c) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::features(double* features) {
-  kernels<T>().features(center_->functions, shells_.data(), features);
-}
-
-template <class T>
-void AcsfWorkspace<T>::reverse(const T* cotangents, double* edge_gradients) {
-  kernels<T>().reverse(center_->functions, shells_.data(), cotangents);
+void Workspace<T>::scatter(double* edge_gradients) const {
   std::fill_n(edge_gradients, 3 * num_edges_, 0.0);
   for (std::size_t n = 0; n < shells_.size(); ++n) {
     const Shell<T>& s = shells_[n];
@@ -263,7 +249,7 @@ void AcsfWorkspace<T>::reverse(const T* cotangents, double* edge_gradients) {
 }
 
 template <class T>
-void AcsfWorkspace<T>::tangent(const double* directions, double* tangents) {
+void Workspace<T>::gather(const double* directions) {
   for (std::size_t n = 0; n < shells_.size(); ++n) {
     Shell<T>& s = shells_[n];
     const std::vector<int>& edge = arrays_[n]->edge;
@@ -274,13 +260,47 @@ void AcsfWorkspace<T>::tangent(const double* directions, double* tangents) {
       s.gz[k] = edge[k] < 0 ? T(0) : T(v[2]);
     }
   }
-  kernels<T>().tangent(center_->functions, shells_.data(), tangents);
 }
 
-template class Acsf<float>;
-template class Acsf<double>;
-template class AcsfWorkspace<float>;
-template class AcsfWorkspace<double>;
+template <class T>
+void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
+                           std::size_t stride) {
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    load(graph, centers[k]);
+    kernels<T>().features(center_->functions, shells_.data(), features + k * stride);
+  }
+}
 
-}  // namespace bpnn
+template <class T>
+void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
+                           std::size_t stride, Span<double> edge_gradients) {
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    load(graph, centers[k]);
+    cotangents_.resize(center_->functions.num_features);
+    for (std::size_t n = 0; n < cotangents_.size(); ++n)
+      cotangents_[n] = static_cast<T>(cotangents[k * stride + n]);
+    kernels<T>().reverse(center_->functions, shells_.data(), cotangents_.data());
+    scatter(edge_gradients.data() + 3 * graph.offsets[centers[k]]);
+  }
+}
+
+template <class T>
+void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
+                           double* tangents, std::size_t stride) {
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    load(graph, centers[k]);
+    gather(directions.data() + 3 * graph.offsets[centers[k]]);
+    kernels<T>().tangent(center_->functions, shells_.data(), tangents + k * stride);
+  }
+}
+
+template class Functions<float>;
+template class Functions<double>;
+template class Workspace<float>;
+template class Workspace<double>;
+
+NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
+NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+
+}  // namespace acsf
 }  // namespace nearsight

@@ -1,15 +1,13 @@
-// Chooses the kernels of this machine once, at first use.
+#include "core/models/shared/isa.hpp"
+
 #include <cstdlib>
 #include <string>
 
 #include "core/engine/error.hpp"
 #include "core/engine/model.hpp"
-#include "core/models/bpnn/kernels.hpp"
 
 namespace nearsight {
 namespace {
-
-enum class Isa { baseline, avx2, avx512 };
 
 Isa best_isa() {
 #ifdef NEARSIGHT_X86
@@ -32,49 +30,16 @@ Isa chosen_isa() {
   return isa < best ? isa : best;
 }
 
+}  // namespace
+
 Isa isa() {
   static const Isa chosen = chosen_isa();
   return chosen;
 }
-
-}  // namespace
 
 const char* instruction_set() {
   const char* const names[] = {"baseline", "avx2", "avx512"};
   return names[static_cast<int>(isa())];
 }
 
-namespace bpnn {
-
-#ifdef NEARSIGHT_X86
-#define NEARSIGHT_FOR_EACH_ISA(X) X(baseline) X(avx2) X(avx512)
-#else
-#define NEARSIGHT_FOR_EACH_ISA(X) X(baseline)
-#endif
-#define NEARSIGHT_DECLARE(name)                \
-  namespace name {                             \
-  extern const Kernels<float> kernels_float;   \
-  extern const Kernels<double> kernels_double; \
-  }
-NEARSIGHT_FOR_EACH_ISA(NEARSIGHT_DECLARE)
-
-template <>
-const Kernels<float>& kernels<float>() {
-#ifdef NEARSIGHT_X86
-  if (isa() == Isa::avx512) return avx512::kernels_float;
-  if (isa() == Isa::avx2) return avx2::kernels_float;
-#endif
-  return baseline::kernels_float;
-}
-
-template <>
-const Kernels<double>& kernels<double>() {
-#ifdef NEARSIGHT_X86
-  if (isa() == Isa::avx512) return avx512::kernels_double;
-  if (isa() == Isa::avx2) return avx2::kernels_double;
-#endif
-  return baseline::kernels_double;
-}
-
-}  // namespace bpnn
 }  // namespace nearsight

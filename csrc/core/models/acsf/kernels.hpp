@@ -1,15 +1,14 @@
 #pragma once
-// The hot loops of ACSF descriptors and small dense networks, compiled once per instruction set (see
-// csrc/CMakeLists.txt). Only plain structs and pointers cross this line, so that no template of the standard
-// library is instantiated there.
+// The hot loops of symmetry functions, compiled once per instruction set (see core/models/shared/isa.hpp).
+// Only plain structs and pointers cross this line, so that no template of the standard library is
+// instantiated there.
+#include "core/models/shared/isa.hpp"
 
 namespace nearsight {
-namespace bpnn {
+namespace acsf {
 
 enum class CutoffFunction { cos, tanh3, poly1, poly2, poly3, poly4 };
-enum class Activation { tanh, silu, linear };
 
-constexpr int kPad = 16;  // every run of neighbors and every row of a matrix is padded to this many elements
 constexpr int kMaxRadial = 32;    // radial functions per group
 constexpr int kMaxTerms = 16;     // angular terms per group
 constexpr int kMaxExponents = 8;  // radial exponents per group
@@ -60,7 +59,7 @@ struct AngularGroup {
 
 /// All functions of one center species.
 template <class T>
-struct Functions {
+struct CenterFunctions {
   CutoffFunction cutoff_function;
   int num_features, num_shells, num_radial, num_angular;
   const RadialGroup<T>* radial;
@@ -73,21 +72,16 @@ struct Kernels {
   void (*prepare)(CutoffFunction, Shell<T>&);
   /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences
   /// of them.
-  void (*features)(const Functions<T>&, const Shell<T>* shells, double* features);
+  void (*features)(const CenterFunctions<T>&, const Shell<T>* shells, double* features);
   /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for cotangents[num_features].
-  void (*reverse)(const Functions<T>&, Shell<T>* shells, const T* cotangents);
+  void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, const T* cotangents);
   /// tangents[num_features] = directional derivative along the vectors that stand in gx, gy, gz.
-  void (*tangent)(const Functions<T>&, Shell<T>* shells, double* tangents);
-  /// c[rows, columns] = a[rows, inner] b[inner, columns] + bias; columns and all leading dimensions padded.
-  void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
-                   int ldc);
-  /// z -> activation(z), derivative; count padded.
-  void (*activate)(Activation, int count, T* z, T* derivative);
+  void (*tangent)(const CenterFunctions<T>&, Shell<T>* shells, double* tangents);
 };
 
-/// Tables of the instruction set that this machine has (or that NEARSIGHT_ISA in the environment asks for).
+/// The table of this machine.
 template <class T>
 const Kernels<T>& kernels();
 
-}  // namespace bpnn
+}  // namespace acsf
 }  // namespace nearsight

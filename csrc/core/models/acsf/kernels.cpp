@@ -1,9 +1,9 @@
-#include "core/models/bpnn/kernels.hpp"
+#include "core/models/acsf/kernels.hpp"
 
 #include "core/models/shared/simd.hpp"
 
 namespace nearsight {
-namespace bpnn {
+namespace acsf {
 namespace {
 
 using simd::broadcast;
@@ -308,7 +308,7 @@ void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<
 // ----------------------------------------------------------------------------------
 
 template <class T>
-void features(const Functions<T>& f, const Shell<T>* shells, double* out) {
+void features(const CenterFunctions<T>& f, const Shell<T>* shells, double* out) {
   for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_radial; ++n) radial_features(f.radial[n], shells[f.radial[n].shell], out);
   for (int n = 0; n < f.num_angular; ++n)
@@ -316,7 +316,7 @@ void features(const Functions<T>& f, const Shell<T>* shells, double* out) {
 }
 
 template <class T>
-void reverse(const Functions<T>& f, Shell<T>* shells, const T* cotangents) {
+void reverse(const CenterFunctions<T>& f, Shell<T>* shells, const T* cotangents) {
   for (int n = 0; n < f.num_radial; ++n) radial_reverse(f.radial[n], shells[f.radial[n].shell], cotangents);
   for (int n = 0; n < f.num_angular; ++n)
     angular_reverse(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], cotangents);
@@ -332,7 +332,7 @@ void reverse(const Functions<T>& f, Shell<T>* shells, const T* cotangents) {
 }
 
 template <class T>
-void tangent(const Functions<T>& f, Shell<T>* shells, double* out) {
+void tangent(const CenterFunctions<T>& f, Shell<T>* shells, double* out) {
   for (int n = 0; n < f.num_features; ++n) out[n] = 0;
   for (int n = 0; n < f.num_shells; ++n) {
     Shell<T>& s = shells[n];
@@ -346,57 +346,9 @@ void tangent(const Functions<T>& f, Shell<T>* shells, double* out) {
     angular_tangent(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
 }
 
-// ---- dense layers
-// --------------------------------------------------------------------------------------------------
-
-/// Rows x 2 vectors of the product, kept in registers.
-template <class T, int kRows>
-inline void multiply_block(int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
-                           int ldc) {
-  for (int n = 0; n < columns; n += width<T>) {
-    Vec<T> sums[kRows];
-    for (int m = 0; m < kRows; ++m) sums[m] = bias ? load(bias + n) : broadcast<T>(T(0));
-    for (int k = 0; k < inner; ++k) {
-      const Vec<T> right = load(b + k * columns + n);
-      for (int m = 0; m < kRows; ++m) sums[m] += a[m * lda + k] * right;
-    }
-    for (int m = 0; m < kRows; ++m) store<T>(c + m * ldc + n, sums[m]);
-  }
-}
-
-template <class T>
-void multiply(int rows, int inner, int columns, const T* a, int lda, const T* b, const T* bias, T* c,
-              int ldc) {
-  int m = 0;
-  for (; m + 8 <= rows; m += 8)
-    multiply_block<T, 8>(inner, columns, a + m * lda, lda, b, bias, c + m * ldc, ldc);
-  for (; m < rows; ++m) multiply_block<T, 1>(inner, columns, a + m * lda, lda, b, bias, c + m * ldc, ldc);
-}
-
-template <class T>
-void activate(Activation kind, int count, T* z, T* derivative) {
-  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
-  for (int k = 0; k < count; k += width<T>) {
-    const Vec<T> x = load(z + k), magnitude = x < zero ? -x : x;
-    if (kind == Activation::tanh) {
-      const Vec<T> e = exp_negative<T>(T(-2) * magnitude);
-      const Vec<T> t = (one - e) / (one + e);
-      store<T>(z + k, x < zero ? -t : t);
-      store<T>(derivative + k, one - t * t);
-    } else if (kind == Activation::silu) {
-      const Vec<T> e = exp_negative<T>(-magnitude);
-      const Vec<T> s = (x < zero ? e : one) / (one + e);
-      store<T>(z + k, x * s);
-      store<T>(derivative + k, s * (one + x * (one - s)));
-    } else {
-      store<T>(derivative + k, one);
-    }
-  }
-}
-
 template <class T>
 constexpr Kernels<T> table() {
-  return {prepare<T>, features<T>, reverse<T>, tangent<T>, multiply<T>, activate<T>};
+  return {prepare<T>, features<T>, reverse<T>, tangent<T>};
 }
 
 }  // namespace
@@ -408,5 +360,5 @@ const Kernels<float> kernels_float = table<float>();
 const Kernels<double> kernels_double = table<double>();
 }  // namespace NEARSIGHT_ISA
 
-}  // namespace bpnn
+}  // namespace acsf
 }  // namespace nearsight

@@ -1,0 +1,121 @@
+// Descriptors for training: forward, reverse and tangent, each linear in its last input, so that they are one
+// another's derivatives. The autograd formulas stand in Python (nearsight.models.native); native inference
+// needs none.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "core/engine/threads.hpp"
+#include "core/models/descriptor.hpp"
+
+#if !__has_include(<torch/headeronly/version.h>)
+namespace torch::stable::detail {
+using ::to;  // torch 2.9 has it in the global namespace
+}
+#endif
+
+namespace {
+
+using namespace nearsight;
+using torch::stable::Tensor;
+
+template <class T>
+Span<T> span_of(const Tensor& tensor) {
+  return {static_cast<T*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.numel())};
+}
+
+/// Arguments that the three ops share, in the order of the schemas.
+struct Call {
+  std::int64_t handle;
+  Tensor species, offsets, neighbors, vectors, input, output;
+  std::int64_t num_threads;
+
+  explicit Call(StableIValue* stack)
+      : handle(torch::stable::detail::to<std::int64_t>(stack[0])),
+        species(torch::stable::detail::to<Tensor>(stack[1])),
+        offsets(torch::stable::detail::to<Tensor>(stack[2])),
+        neighbors(torch::stable::detail::to<Tensor>(stack[3])),
+        vectors(torch::stable::detail::to<Tensor>(stack[4])),
+        input(torch::stable::detail::to<Tensor>(stack[5])),
+        output(torch::stable::detail::to<Tensor>(stack[6])),
+        num_threads(torch::stable::detail::to<std::int64_t>(stack[7])) {}
+
+  /// Calls body(workspace, graph, centers) for all centers, a tile at a time, in threads.
+  template <class Body>
+  void for_tiles(const Body& body) const {
+    const auto& descriptor = *reinterpret_cast<const Descriptor*>(handle);
+    Graph graph;
+    graph.offsets = span_of<const std::int64_t>(offsets);
+    graph.num_rows = graph.offsets.size() - 1;
+    std::vector<int> atoms(graph.num_rows);
+    std::iota(atoms.begin(), atoms.end(), 0);
+    std::vector<std::size_t> numbers(atoms.begin(), atoms.end());
+    graph.species = span_of<const int>(species);
+    graph.centers = atoms;
+    graph.neighbors = span_of<const int>(neighbors);
+    graph.vectors = span_of<const double>(vectors);
+    const Span<const std::size_t> all(numbers);
+    const std::size_t tile = descriptor.tile();
+    ThreadPool threads(static_cast<int>(num_threads));
+    threads.split((all.size() + tile - 1) / tile, [&](int, std::size_t first, std::size_t last) {
+      const auto workspace = descriptor.make_workspace(true);
+      for (std::size_t k = first; k < last; ++k)
+        body(*workspace, graph, all.subspan(k * tile, std::min(tile, all.size() - k * tile)));
+    });
+  }
+};
+
+void descriptor_forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  double* const features = span_of<double>(call.output).data();
+  const std::size_t width = call.output.size(1);
+  call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
+    workspace.forward(graph, centers, features + centers[0] * width, width);
+  });
+}
+
+void descriptor_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  const double* const cotangents = span_of<const double>(call.input).data();
+  const Span<double> gradients = span_of<double>(call.output);
+  const std::size_t width = call.input.size(1);
+  call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
+    std::vector<double> features(centers.size() * width);
+    workspace.forward(graph, centers, features.data(), width);
+    workspace.reverse(graph, centers, cotangents + centers[0] * width, width, gradients);
+  });
+}
+
+void descriptor_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  const Span<const double> directions = span_of<const double>(call.input);
+  double* const tangents = span_of<double>(call.output).data();
+  const std::size_t width = call.output.size(1);
+  call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
+    workspace.tangent(graph, centers, directions, tangents + centers[0] * width, width);
+  });
+}
+
+}  // namespace
+
+// `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
+// neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
+// width >= the features of any species.
+#define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
+  name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
+       ", Tensor(a!) output, int num_threads) -> ()"
+
+STABLE_TORCH_LIBRARY(nearsight, m) {
+  m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_forward", "unused"));
+  m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_reverse", "cotangents"));
+  m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_tangent", "directions"));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
+  m.impl("descriptor_forward", &descriptor_forward);
+  m.impl("descriptor_reverse", &descriptor_reverse);
+  m.impl("descriptor_tangent", &descriptor_tangent);
+}

@@ -1,0 +1,66 @@
+"""Descriptors: what the modules have in common, and their sections of the configuration.
+
+A descriptor is a scriptable module without trained parameters:
+
+- forward(species, edge_index, edge_vectors, num_owned) -> table [num_owned, columns], arguments as in
+  docs/model_contract.md;
+- columns(symbol): which columns are the features of a center of that species, int64;
+- record() and weights(): its JSON object and tensors ("descriptor.…") in the model file;
+- labels(symbol): a readable name for each feature.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nearsight.models.acsf import ACSF
+from nearsight.models.cutoff_functions import CutoffFunction
+from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
+
+
+class ACSFConfig(BaseModel):
+    """Atom-centered symmetry functions; explicit ones (per center species) replace those of `size`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["acsf"] = "acsf"
+    size: Size = "small"
+    cutoff_function: CutoffFunction = "poly2"
+    symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
+
+    def check(self, cutoff: float) -> None:
+        """Raise ValueError if an explicit function does not fit the cutoff (Å)."""
+        for symbol, functions in (self.symmetry_functions or {}).items():
+            if not functions:
+                raise ValueError(f"species {symbol} has an empty list of symmetry functions")
+            longest = max(f.cutoff for f in functions)
+            if longest > cutoff:
+                raise ValueError(
+                    f"a symmetry function of {symbol} reaches {longest} Å, beyond the cutoff {cutoff} Å"
+                )
+
+    def build(self, cutoff: float, species: list[str]) -> ACSF:
+        """Return the module.
+
+        Raises:
+            ValueError: explicit functions leave a species out or name one that is not in `species`.
+        """
+        if self.symmetry_functions is None:
+            functions = automatic_functions(species, cutoff, self.size)
+        else:
+            functions = self.symmetry_functions
+            named = set(functions)
+            named.update(n for members in functions.values() for f in members for n in f.neighbors)
+            missing = set(species) - set(functions)
+            if missing or named - set(species):
+                raise ValueError(
+                    f"symmetry_functions must list every species of the data and no other: the data has "
+                    f"{', '.join(species)}, missing are {', '.join(sorted(missing)) or 'none'}, "
+                    f"unknown are {', '.join(sorted(named - set(species))) or 'none'}"
+                )
+        return ACSF(functions, species, self.cutoff_function)
+
+
+DescriptorConfig = ACSFConfig  # a union discriminated by `kind` as soon as there is a second one

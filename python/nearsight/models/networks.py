@@ -1,0 +1,127 @@
+"""Dense networks of one species on its features, all members of a committee side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["linear", "tanh", "silu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"linear": nn.Identity, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+_NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
+_SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Widths of the hidden layers, and the activation of each layer, the last one included."""
+
+    hidden: tuple[int, ...]
+    activation: tuple[str, ...]
+
+    @classmethod
+    def uniform(cls, hidden: list[int], activation: str) -> NetworkShape:
+        """Return the same activation after every hidden layer and none after the last."""
+        return cls(tuple(hidden), (activation,) * len(hidden) + ("linear",))
+
+    def record(self) -> dict[str, list]:
+        """Return the JSON object of the model file."""
+        return {"hidden": list(self.hidden), "activation": list(self.activation)}
+
+
+class MemberLinear(nn.Module):
+    """One dense layer of every member: x [members, n, in] -> [members, n, out]."""
+
+    def __init__(self, members: int, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(members, outputs, inputs, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(members, outputs, dtype=torch.float64))
+        for weight in self.weight.unbind():
+            nn.init.xavier_uniform_(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x Wᵀ + b for each member."""
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+
+
+class SpeciesNetwork(nn.Module):
+    """The networks of one center species, on its columns of the descriptor's table."""
+
+    def __init__(self, columns: Tensor, shape: NetworkShape, outputs: int, members: int = 1):
+        super().__init__()
+        features = columns.numel()
+        self.members = members
+        self.register_buffer("columns", columns)
+        self.register_buffer("shift", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
+        self.register_buffer("mixing", torch.eye(features, dtype=torch.float64))
+        # Ranges of the features in the training set; empty (min > max) where there was none.
+        self.register_buffer("minimum", torch.full((features,), torch.inf, dtype=torch.float64))
+        self.register_buffer("maximum", torch.full((features,), -torch.inf, dtype=torch.float64))
+        widths = [features, *shape.hidden, outputs]
+        self.layers = nn.ModuleList(MemberLinear(members, a, b) for a, b in pairwise(widths))
+        self.activations = nn.ModuleList(ACTIVATIONS[name]() for name in shape.activation)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features [n, functions] to [n, members * outputs], without the output scale."""
+        x = ((features - self.shift) * self.scale) @ self.mixing
+        y = x.unsqueeze(0).expand(self.members, -1, -1)
+        for layer, activation in zip(self.layers, self.activations):
+            y = activation(layer(y))
+        return y.transpose(0, 1).flatten(1)
+
+    def set_statistics(self, moments: Moments) -> None:
+        """Take shift, scale, mixing and ranges from the features of the training set.
+
+        Features overlap, so they are strongly correlated, and a network on them trains slowly. The mixing
+        (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor leaves
+        directions that hardly vary small.
+        """
+        covariance = moments.square / moments.count
+        spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
+        self.shift.copy_(moments.mean)
+        self.scale.copy_(1.0 / spread)
+        variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
+        self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
+        self.minimum.copy_(moments.minimum)
+        self.maximum.copy_(moments.maximum)
+
+    @torch.jit.unused
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors by their names in the file; the first layer takes in the mixing."""
+        tensors = {"shift": self.shift, "scale": self.scale}
+        if bool((self.minimum <= self.maximum).all()):
+            tensors |= {"min": self.minimum, "max": self.maximum}
+        for i, layer in enumerate(self.layers):
+            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
+            tensors[f"{i}.bias"] = layer.bias
+        return tensors
+
+
+class Moments:
+    """Count, mean, sum of squared deviations (Chan's formula) and range of rows that come in parts."""
+
+    def __init__(self, columns: int):
+        self.count = 0
+        self.mean = torch.zeros(columns, dtype=torch.float64)
+        self.square = torch.zeros(columns, columns, dtype=torch.float64)
+        self.minimum = torch.full((columns,), torch.inf, dtype=torch.float64)
+        self.maximum = torch.full((columns,), -torch.inf, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        """Take in rows x [n, columns]."""
+        n = x.size(0)
+        if n == 0:
+            return
+        centered = x - x.mean(0)
+        step = x.mean(0) - self.mean
+        total = self.count + n
+        self.square += centered.T @ centered + torch.outer(step, step) * (self.count * n / total)
+        self.mean += step * (n / total)
+        self.minimum = torch.minimum(self.minimum, x.amin(0))
+        self.maximum = torch.maximum(self.maximum, x.amax(0))
+        self.count = total
