@@ -90,13 +90,15 @@ class Products:
     Attributes:
         num_moments: nodes 1 … num_moments are the moments.
         rows: [T, 4] float64: target, a, b, coefficient; sorted by target, targets count up from
-            num_moments + 1.
+            num_moments + 1. Products of moments come before products of products.
         features: [K] int64 node of each feature.
+        levels: number of rows whose factors are moments, and of the rest.
     """
 
     num_moments: int
     rows: np.ndarray
     features: np.ndarray
+    levels: tuple[int, int]
 
     @property
     def num_nodes(self) -> int:
@@ -159,8 +161,18 @@ def _num_terms(l1: int, l2: int, l3: int) -> int:
 def build_products(layout: MomentLayout, functions: Sequence[Function]) -> Products:
     """Return the table whose features are `functions`, in their order."""
     builder = _Builder(layout)
-    features = [builder.feature(tuple(sorted(function))) for function in functions]
-    return Products(layout.size, np.array(builder.rows), np.array(features, dtype=np.int64))
+    features = np.array([builder.feature(tuple(sorted(function))) for function in functions])
+    rows = np.array(builder.rows)
+    nodes = rows[:, :3].astype(np.int64)
+    first_product = layout.size + 1
+    is_later = np.zeros(builder.next_node, dtype=bool)  # made of products
+    np.logical_or.at(is_later, nodes[:, 0], (nodes[:, 1:] >= first_product).any(axis=1))
+    number = np.empty(builder.next_node, dtype=np.int64)
+    number[np.argsort(is_later, kind="stable")] = np.arange(builder.next_node)
+    rows[:, :3] = number[nodes]
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    later = int(is_later[nodes[:, 0]].sum())
+    return Products(layout.size, rows, number[features], (len(rows) - later, later))
 
 
 def _allowed(function: Function) -> bool:
