@@ -43,10 +43,16 @@ def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_gra
         energy = energy.detach()
         readouts = {name: values.detach() for name, values in readouts.items()}
 
-    gradient = gradient.to(torch.float64)
+    sums = getattr(module, "edge_sums", edge_sums)  # a training module may have faster ones
+    forces, virial = sums(gradient.to(torch.float64), graph)
+    return Results(energy, forces, virial, readouts)
+
+
+def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """Return forces [n, 3] and virials [num_frames, 3, 3] of gradients dE/dr [E, 3], in double."""
     center, neighbor = graph.edge_index
-    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradient.device)
-    forces = forces.index_add(0, center, gradient).index_add(0, neighbor, -gradient)
-    outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradient.unsqueeze(1)
+    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradients.device)
+    forces = forces.index_add(0, center, gradients).index_add(0, neighbor, -gradients)
+    outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradients.unsqueeze(1)
     virial = -sum_frames(outer, graph.frame.index_select(0, center), graph.num_frames)
-    return Results(energy, forces, 0.5 * (virial + virial.transpose(1, 2)), readouts)
+    return forces, 0.5 * (virial + virial.transpose(1, 2))
