@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,16 +20,34 @@ from nearsight.data import Frame, fit_energies, plausibility_warnings, report_ta
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
 from nearsight.models import build_model, training_module
+from nearsight.models.native import NativeBPNN
+from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
-from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
+from nearsight.training.config import (
+    Config,
+    LevenbergMarquardtConfig,
+    TrainingConfig,
+    batch_size,
+    dump_config,
+    parse_config,
+)
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
-from nearsight.training.loop import Interrupted, Trainer, TrainingData, in_parts, split_results
+from nearsight.training.loop import (
+    Interrupted,
+    Optimizer,
+    Trainer,
+    TrainingData,
+    in_parts,
+    split_results,
+)
 from nearsight.training.loss import Loss, make_loss
 from nearsight.training.metrics import UNITS, Metrics, metrics_table
 from nearsight.training.processes import ALONE, Processes
+from nearsight.training.second_order import LevenbergMarquardt
+from nearsight.training.stored import Stored, store_frame, store_frames
 
 MODEL_FILE = "model.pt"
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
@@ -108,7 +127,7 @@ def _train(
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    trainer, batches = _prepare(config, sets, logbook, processes, fit=content is None)
+    trainer, batches = _prepare(config, sets, logbook, processes, content is None, dry_run)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
@@ -123,7 +142,7 @@ def _train(
 
 
 def _prepare(
-    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool
+    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool, dry_run: bool
 ) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
     """The trainer, its model fitted to the statistics of the training set if asked for, and the batches that
     are this process's, by set and frame."""
@@ -141,7 +160,7 @@ def _prepare(
     }
     if fit:
         model.load_state_dict(processes.from_first(lambda: _fit(model, module, sets, loss).state_dict()))
-    optimizer = FirstOrder(config.training, model, module, loss, processes)
+    optimizer = _optimizer(config, model, module, loss, processes, len(sets.frames["training"]))
     data = TrainingData(
         batches["training"],
         batches["validation"],
@@ -150,6 +169,9 @@ def _prepare(
         sets.reference,
     )
     trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
+    needed = set(first_batch) if dry_run else set(data.training)
+    data.training.update(_store(config, module, data.training, needed, logbook, processes))
     return trainer, batches
 
 
@@ -157,13 +179,77 @@ def _mine(config: Config, name: str, num_frames: int, processes: Processes) -> l
     """The frames of a set that this process works on."""
     if name != "training":
         return list(processes.share(num_frames))
-    dealt = hands(num_frames, config.training.batch_size, config.seed)
+    dealt = hands(num_frames, batch_size(config.training, num_frames), config.seed)
     if len(dealt) < processes.size:
         raise ConfigError(
             f"a batch has {len(dealt)} frame(s) for {processes.size} processes; start at most as many "
-            "processes as training.batch_size, or raise it."
+            "processes as a batch has frames, or take larger batches."
         )
     return sorted(int(number) for k in processes.share(len(dealt)) for number in dealt[k])
+
+
+def _optimizer(
+    config: Config, model: nn.Module, module: nn.Module, loss: Loss, processes: Processes, num_frames: int
+) -> Optimizer:
+    if isinstance(config.training.optimizer, LevenbergMarquardtConfig):
+        return LevenbergMarquardt(config.training, config.seed, model, loss, processes, num_frames)
+    return FirstOrder(config.training, model, module, loss, processes)
+
+
+def _store(
+    config: Config,
+    module: nn.Module,
+    batches: dict[int, Batch],
+    needed: set[int],
+    logbook: Logbook,
+    processes: Processes,
+) -> dict[int, Batch]:
+    """Batches whose descriptors are stored, where that is possible and pays.
+
+    First order derivatives are stored only where all of them fit into memory: from a file they would be slower
+    than an evaluation.
+    """
+    second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
+    bound = config.training.cache_gb * 1e9
+    if not isinstance(module, NativeBPNN) or any(True for _ in module.model.descriptor.parameters()):
+        if second_order:
+            raise ConfigError(
+                "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
+                "parameters; take optimizer adamw."
+            )
+        return {}
+    if bound == 0 and not second_order:
+        return {}
+    native = NativeBPNN(module.model, 1)
+    numbers = sorted(needed & set(batches))
+    graphs = [batches[number].graph for number in numbers]
+    threads = config.training.threads or processes.threads
+    if second_order or all(processes.gather(_fits(native, graphs, bound))):
+        folder = logbook.folder if logbook.folder.is_dir() else None
+        stored = store_frames(native, graphs, second_order, bound, folder, threads)
+    else:
+        stored = [store_frame(native, graph, derivatives=False) for graph in graphs]
+    logbook.say(_describe_stored(stored))
+    return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
+
+
+def _fits(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
+    """Whether derivatives of all frames will fit into memory, if they are like those of the first."""
+    if not graphs:
+        return True
+    size = store_frame(native, graphs[0], derivatives=True).derivatives.values.nbytes / graphs[0].num_atoms
+    return size * sum(graph.num_atoms for graph in graphs) <= bound
+
+
+def _describe_stored(stored: list[Stored]) -> str:
+    sizes = {True: 0, False: 0}
+    for frame in stored:
+        if frame.derivatives:
+            sizes[frame.in_memory] += frame.derivatives.values.nbytes
+    places = [
+        f"{size / 1e9:.2g} GB in {'memory' if where else 'a file'}" for where, size in sizes.items() if size
+    ]
+    return f"Descriptors are stored{', their derivatives with ' if places else ''}{' and '.join(places)}."
 
 
 def _module(config: Config, model: nn.Module, processes: Processes) -> nn.Module:
