@@ -171,7 +171,8 @@ template <class T>
 void third_sides(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
   const bool compact = s.shapes[g.shapes[0]].compact;
   for (int n = 0; n < t.count; n += width<T>) {
-    const Vec<T> r = simd::sqrt(simd::max<T>(load(t.far + n), T(1e-12))), inverse = T(1) / r;
+    const Vec<T> square = simd::max<T>(load(t.far + n), T(1e-12));
+    const Vec<T> inverse = simd::inverse_sqrt(square), r = square * inverse;
     Vec<T> f = r, f_slope = r, w, slope;
     if (!compact) cutoff_function<T>(s.cutoff, r, f, f_slope);
     for (int e = 0; e < g.num_shapes; ++e) {
@@ -234,8 +235,12 @@ void angular_forward(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
 template <class T>
 void triplet_adjoints(const AngularGroup<T>& g, const Shell<T>& s, const Triplets<T>& t, const T* cotangents) {
   T coefficients[kMaxFunctions];
-  for (int i = 0; i < g.num_functions; ++i)
+  const T* terms[kMaxFunctions];
+  for (int i = 0; i < g.num_functions; ++i) {
     coefficients[i] = cotangents[g.functions[i].out] * g.functions[i].factor;
+    terms[i] = t.scratch + g.functions[i].term * t.stride;
+  }
+  const int to_derivative = g.num_terms * t.stride;
   T* const of_shapes = t.scratch + 2 * g.num_terms * t.stride;
   T* const of_cosine = of_shapes + g.num_shapes * t.stride;
   T* const of_far = of_cosine + t.stride;
@@ -244,9 +249,8 @@ void triplet_adjoints(const AngularGroup<T>& g, const Shell<T>& s, const Triplet
     for (int e = 0, i = 0; e < g.num_shapes; ++e) {
       Vec<T> p = broadcast<T>(T(0)), dp = p;
       for (; i < g.num_functions && g.functions[i].shape == e; ++i) {
-        const T* const term = t.scratch + g.functions[i].term * t.stride + n;
-        p += coefficients[i] * load(term);
-        dp += coefficients[i] * load(term + g.num_terms * t.stride);
+        p += coefficients[i] * load(terms[i] + n);
+        dp += coefficients[i] * load(terms[i] + to_derivative + n);
       }
       const Vec<T> value = load(t.value + e * t.stride + n), x = value * p;
       store<T>(of_shapes + e * t.stride + n, x);
