@@ -15,8 +15,9 @@ NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
 namespace {
 
 Activation activation_of(const std::string& name) {
-  const char* const names[] = {"linear", "tanh",     "silu", "logistic",     "reversed_logistic", "softplus",
-                               "relu",   "gaussian", "cos",  "exp_negative", "square"};
+  const char* const names[] = {"linear",   "tanh", "silu",     "logistic", "reversed_logistic",
+                               "softplus", "relu", "gaussian", "cos",      "exp_negative",
+                               "square"};
   std::string known;
   for (int k = 0; k < static_cast<int>(std::size(names)); ++k) {
     if (name == names[k]) return static_cast<Activation>(k);
