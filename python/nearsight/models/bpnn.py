@@ -177,6 +177,11 @@ class BPNN(nn.Module):
             network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
 
     @torch.jit.unused
+    def labels(self) -> dict[str, list[str]]:
+        """Return a readable name for each feature of every species."""
+        return {symbol: self.descriptor.labels(symbol) for symbol in self.species}
+
+    @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of weights.safetensors by their names in docs/file_format.md."""
         tensors = {"output_scale": self.output_scale, **self.descriptor.weights()}

@@ -139,11 +139,21 @@ void NetworksWorkspace<T>::reverse(int species, int count, const double* output_
   const auto& network = networks_.of_species_[species];
   auto& levels = levels_[species];
   const int members = networks_.members_, columns = networks_.columns_;
+  // A member of a committee may be asked for alone: from the first to the last one with cotangents.
+  const int width = members * columns;
+  int first = members, end = 0;
+  for (int n = 0; n < count * width; ++n) {
+    if (output_cotangents[n] == 0.0) continue;
+    const int m = n % width / columns;
+    first = std::min(first, m);
+    end = std::max(end, m + 1);
+  }
+  first = std::min(first, end);
   // The activations are no longer needed: their arrays take the adjoints.
   Level& last = levels.back();
   std::fill_n(last.values.data(), static_cast<std::size_t>(count) * last.width, T(0));
   for (int row = 0; row < count; ++row)
-    for (int m = 0; m < members; ++m)
+    for (int m = first; m < end; ++m)
       for (int c = 0; c < columns; ++c)
         last.values[row * last.width + m * padded(columns) + c] =
             static_cast<T>(networks_.output_scale_[c] * output_cotangents[(row * members + m) * columns + c]);
@@ -151,13 +161,16 @@ void NetworksWorkspace<T>::reverse(int species, int count, const double* output_
     const Layer<T>& layer = network.layers[l];
     Level &from = levels[l + 1], &to = levels[l];
     const int wide_in = padded(layer.inputs), wide_out = padded(layer.outputs);
-    for (std::size_t n = 0; n < static_cast<std::size_t>(count) * from.width; ++n)
-      from.values[n] *= from.derivatives[n];
+    for (int row = 0; row < count; ++row)
+      for (int n = row * from.width + first * wide_out; n < row * from.width + end * wide_out; ++n)
+        from.values[n] *= from.derivatives[n];
     if (l == 0)  // the product sums over members; of a single one the padding need not be read
-      k.multiply(count, members == 1 ? layer.outputs : from.width, wide_in, from.values.data(), from.width,
-                 layer.reverse.data(), wide_in, nullptr, to.values.data(), to.width);
+      k.multiply(count, end - first == 1 ? layer.outputs : (end - first) * wide_out, wide_in,
+                 from.values.data() + first * wide_out, from.width,
+                 layer.reverse.data() + first * wide_out * wide_in, wide_in, nullptr, to.values.data(),
+                 to.width);
     else
-      for (int m = 0; m < members; ++m)
+      for (int m = first; m < end; ++m)
         k.multiply(count, layer.outputs, wide_in, from.values.data() + m * wide_out, from.width,
                    layer.reverse.data() + m * wide_out * wide_in, wide_in, nullptr,
                    to.values.data() + m * wide_in, to.width);
