@@ -134,8 +134,8 @@ def _read(path: Path) -> _File:
     metadata = loaded.metadata
     if not metadata["native"]:
         raise ModelFileError(
-            f"{path}: its architecture '{metadata['architecture']}' has no weights outside of TorchScript, so "
-            "it cannot be merged; write a module with one column of the readout energy for each member"
+            f"{path}: its architecture '{metadata['architecture']}' has no weights outside of TorchScript, "
+            "so it cannot be merged; write a module whose readout energy has a column for each member"
         )
     if [readout["name"] for readout in metadata["readouts"]] != [READOUT_ENERGY]:
         raise ModelFileError(
@@ -188,7 +188,9 @@ def _committee(files: Sequence[_File]) -> BPNN:
         members=sum(file.members for file in files),
         architecture=first.metadata["architecture"],
     )
-    same_scale = all(torch.equal(file.tensors["output_scale"], first.tensors["output_scale"]) for file in files)
+    same_scale = all(
+        torch.equal(file.tensors["output_scale"], first.tensors["output_scale"]) for file in files
+    )
     model.output_scale.copy_(first.tensors["output_scale"] if same_scale else torch.ones(1))
     with torch.no_grad():
         for symbol, network in zip(model.species, model.networks):
@@ -213,7 +215,9 @@ def _scale(file: _File, symbol: str) -> Tensor:
 def _fold(first: _File, file: _File, symbol: str, output_scale: Tensor, num_layers: int) -> dict[str, Tensor]:
     """Return the layers of a file for the shift, scale, output scale and reference energy of the first."""
     own, common = file.tensors, first.tensors
-    layers = {f"{n}.{x}": own[f"{symbol}.{n}.{x}"].clone() for n in range(num_layers) for x in ("weight", "bias")}
+    layers = {
+        f"{n}.{x}": own[f"{symbol}.{n}.{x}"].clone() for n in range(num_layers) for x in ("weight", "bias")
+    }
     # (G - s) c = (G - s₀) c₀ · c/c₀ + (s₀ - s) c
     weight, scale = layers["0.weight"], own[f"{symbol}.scale"]
     layers["0.bias"] += weight @ ((common[f"{symbol}.shift"] - own[f"{symbol}.shift"]) * scale)
@@ -225,8 +229,8 @@ def _fold(first: _File, file: _File, symbol: str, output_scale: Tensor, num_laye
     activation = file.metadata["hyperparameters"]["networks"][symbol]["activation"][-1]
     if activation != "linear":
         raise ModelFileError(
-            f"{file.path}: its output scale or reference energies differ from those of {first.path}, and that "
-            f"cannot be folded into a last layer with activation {activation}"
+            f"{file.path}: its output scale or reference energies differ from those of {first.path}, and "
+            f"that cannot be folded into a last layer with activation {activation}"
         )
     last = num_layers - 1
     layers[f"{last}.weight"] *= ratio

@@ -166,6 +166,22 @@ class BPNN(nn.Module):
 
     @torch.jit.unused
     @torch.no_grad()
+    def fit_ranges(self, graphs: Iterable[Graph], source: nn.Module | None = None) -> None:
+        """Set the ranges of the features from all graphs of the training set; `source` as above.
+
+        A species that `graphs` lacks has none.
+        """
+        for network in self.networks:
+            network.minimum.fill_(torch.inf)
+            network.maximum.fill_(-torch.inf)
+        for graph in graphs:
+            for network, x in zip(self.networks, (source or self).features(graph)):
+                if x.size(0):
+                    network.minimum.copy_(torch.minimum(network.minimum, x.amin(0)))
+                    network.maximum.copy_(torch.maximum(network.maximum, x.amax(0)))
+
+    @torch.jit.unused
+    @torch.no_grad()
     def set_mean_energies(self, energies: Mapping[str, float]) -> None:
         """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
 

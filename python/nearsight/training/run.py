@@ -22,6 +22,7 @@ from nearsight.models import build_model, training_module
 from nearsight.training.batches import Batch, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
+from nearsight.training.coverage import survey
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.logbook import Logbook, environment, read_metrics
 from nearsight.training.loop import Interrupted, Trainer, TrainingData, split_results
@@ -113,6 +114,8 @@ def _prepare(
     if fit:
         _fit_statistics(model, module, batches["training"], loss)
         model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
+        for sentence in survey(model, (batch.graph for batch in batches["training"]), module):
+            logbook.say(sentence)
     data = TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference)
     return Trainer(config, model, module, data, loss, logbook, _facts(sets)), batches
 
