@@ -131,8 +131,8 @@ typedef struct ns_results {
   double* member_forces;   /* [M][3 * atoms] */
   double* member_virials;  /* [M][6] this rank's share */
   /* Features of owned atoms outside of their training ranges, [ns_model_num_features] each, all three or
-   * none: how often, added to, and the values met, which widen the ranges that the caller puts there. A
-   * millionth of the range's larger end is allowed for round-off. NS_ERROR_UNSUPPORTED without ranges. */
+   * none: how often, added to, and the values met, which widen the ranges that the caller puts there. 1e-5 of
+   * a feature's size and spread is allowed for round-off. NS_ERROR_UNSUPPORTED without ranges. */
   long long* extrapolations;
   double* lowest_features;
   double* highest_features;

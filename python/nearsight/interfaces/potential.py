@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,18 @@ class Extrapolation:
     highest: float
     minimum: float  # in the training set
     maximum: float
+
+    @property
+    def value(self) -> float:
+        """The value that lies farthest outside."""
+        return self.lowest if self.minimum - self.lowest > self.highest - self.maximum else self.highest
+
+    @property
+    def beyond(self) -> float:
+        """How far it lies outside, in widths of the range; infinite where the range is one value."""
+        distance = max(self.minimum - self.lowest, self.highest - self.maximum)
+        width = self.maximum - self.minimum
+        return distance / width if width else math.inf
 
 
 @dataclass(frozen=True)

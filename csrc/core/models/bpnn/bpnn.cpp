@@ -19,13 +19,15 @@ using networks::NetworksWorkspace;
 /// in double also in mixed precision.
 constexpr int kSmallNetwork = 64;  // width of the widest hidden layer
 
-/// What a feature may lie outside of its range by round-off of single precision, relative to its size.
-constexpr double kRounding = 1e-6;
+/// What a feature may lie outside of its range by round-off of single precision, relative to its size and to
+/// what the networks' scale makes one.
+constexpr double kRounding = 1e-5;
 
 /// The features of each species whose ranges in the training set are in the file, one after the other.
 struct Ranges {
   std::vector<Feature> features;
-  std::vector<int> first;  // [species] number of its first feature, -1 without ranges
+  std::vector<double> lowest, highest;  // the ranges with room for round-off
+  std::vector<int> first;               // [species] number of its first feature, -1 without ranges
 
   Ranges(const ModelFile& file, const std::vector<int>& num_features) : first(num_features.size(), -1) {
     for (std::size_t s = 0; s < num_features.size(); ++s) {
@@ -34,12 +36,18 @@ struct Ranges {
       if (!file.weights.find(symbol + ".min")) continue;
       const auto& minimum = file.weights.at(symbol + ".min", {count}).values;
       const auto& maximum = file.weights.at(symbol + ".max", {count}).values;
+      const auto& scale = file.weights.at(symbol + ".scale", {count}).values;
       const auto labels = file.labels.find(symbol);
       const bool labelled = labels != file.labels.end() && labels->second.size() == count;
       first[s] = static_cast<int>(features.size());
-      for (std::size_t n = 0; n < count; ++n)
+      for (std::size_t n = 0; n < count; ++n) {
         features.push_back({static_cast<int>(s), labelled ? labels->second[n] : std::to_string(n + 1),
                             minimum[n], maximum[n]});
+        const double size = std::max(std::abs(minimum[n]), std::abs(maximum[n]));
+        const double margin = kRounding * (size + (scale[n] != 0.0 ? 1.0 / std::abs(scale[n]) : 0.0));
+        lowest.push_back(minimum[n] - margin);
+        highest.push_back(maximum[n] + margin);
+      }
     }
   }
 };
@@ -80,9 +88,7 @@ class BpnnWorker final : public Worker {
         if (ranges_.first[s] < 0) continue;
         const double* const x = features_.data() + row * stride_;
         for (int n = 0, f = ranges_.first[s]; n < num_features_[s]; ++n, ++f) {
-          const Feature& feature = ranges_.features[f];
-          const double margin = kRounding * std::max(std::abs(feature.minimum), std::abs(feature.maximum));
-          if (x[n] >= feature.minimum - margin && x[n] <= feature.maximum + margin) continue;
+          if (x[n] >= ranges_.lowest[f] && x[n] <= ranges_.highest[f]) continue;
           ++found.counts[f];
           found.lowest[f] = std::min(found.lowest[f], x[n]);
           found.highest[f] = std::max(found.highest[f], x[n]);
