@@ -20,7 +20,8 @@ from nearsight.errors import EvaluationError, ModelFileError
 from nearsight.export import load, read_metadata
 from nearsight.export.committee import merge_models
 from nearsight.export.model_file import read_ranges
-from nearsight.models import ACSFConfig, BPNNConfig
+from nearsight.models import BPNN, ACSFConfig, BPNNConfig
+from nearsight.models.networks import NetworkShape
 
 CELL = np.array([[6.0, 0.0, 0.0], [2.0, 5.5, 0.0], [-1.0, 2.5, 7.0]])
 
@@ -115,7 +116,6 @@ def test_metadata(singles, committee):
 def test_files_that_do_not_fit_together(singles, committee, tmp_path):
     config = {"states": ({"states": 2}, "of several states"), "cutoff": ({"cutoff": 4.0}, "different cutoff")}
     config["networks"] = ({"hidden": [9, 7]}, "different networks")
-    config["activation"] = ({"activation": "silu"}, "different networks")
     config["descriptor"] = ({"descriptor": ACSFConfig(size="medium")}, "different descriptors")
     for name, (change, message) in config.items():
         other = save(tmp_path / f"{name}.pt", random_model(4, [], **change))
@@ -138,8 +138,6 @@ def test_files_that_do_not_fit_together(singles, committee, tmp_path):
 
 def test_last_layers_that_are_not_linear(tmp_path):
     """Nothing can be folded into them; equal scales and energies need no folding."""
-    from nearsight.models import BPNN
-    from nearsight.models.networks import NetworkShape
 
     def member(seed, scale, energy):
         torch.manual_seed(seed)
@@ -152,9 +150,10 @@ def test_last_layers_that_are_not_linear(tmp_path):
         )
 
     merge_models([member(1, 0.7, 0.0), member(2, 0.7, 0.0)], tmp_path / "out.pt")
+    first = tmp_path / "1-0.7-0.0.pt"
     for other in (member(2, 0.8, 0.0), member(2, 0.7, 1.0)):
         with pytest.raises(ModelFileError, match="cannot be folded into a last layer with activation tanh"):
-            merge_models([member(1, 0.7, 0.0), other], tmp_path / "out.pt")
+            merge_models([first, other], tmp_path / "out.pt")
 
 
 def test_a_member_that_differs_is_not_written(singles, tmp_path, monkeypatch):

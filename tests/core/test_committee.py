@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from committees_for_tests import ENERGIES, SPECIES, graph_of, random_model, save
+from committees_for_tests import CUTOFF, ENERGIES, SPECIES, graph_of, random_model, save
 
 from nearsight.couple import evaluate_members
 from nearsight.errors import EvaluationError
 from nearsight.lib import _core
-from nearsight.models import ACSFConfig, training_module
+from nearsight.models import BPNN, ACSFConfig, training_module
+from nearsight.models.ace import ACEConfig
+from nearsight.models.networks import NetworkShape
 
 from .core_models import random_box
 
@@ -87,14 +89,26 @@ def test_threads(path, threads):
     assert many["extrapolations"] == one["extrapolations"] != []
 
 
+@pytest.mark.parametrize(
+    "config", [ACSFConfig(size="medium"), ACEConfig(max_degree=[8, 5, 3], l_max=3)], ids=["acsf", "ace"]
+)
+def test_every_descriptor(config, tmp_path):
+    """Reverse passes with other cotangents after one forward."""
+    shape = NetworkShape.uniform([6], "tanh")
+    torch.manual_seed(6)
+    model = BPNN(SPECIES, CUTOFF, config.build(CUTOFF, SPECIES), dict.fromkeys(SPECIES, shape), members=3)
+    path = save(tmp_path / "model.pt", model)
+    expected = evaluate_members(model, graph_of(*BOX), 3).forces.numpy()
+    for precision, tolerance in (("double", 1e-11), ("mixed", 1e-4)):
+        found = _core.Evaluator(str(path), precision=precision).evaluate(*BOX, PERIODIC, members=True)
+        assert np.abs(found["member_forces"] - expected).max() < tolerance * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("hidden", [[], [70, 5]], ids=["linear", "wide"])
 def test_other_shapes(hidden, tmp_path):
     """No hidden layer; and networks that are in single precision in `mixed`."""
     model = random_model(4, [graph_of(*TRAINING)], 2, hidden=hidden or [9])
     if not hidden:
-        from nearsight.models import BPNN
-        from nearsight.models.networks import NetworkShape
-
         shape = NetworkShape((), ("linear",))
         model = BPNN(
             SPECIES, model.cutoff, model.descriptor, dict.fromkeys(SPECIES, shape), members=2,

@@ -27,6 +27,10 @@ class DescriptorWorkspace {
   /// Writes tangents = sum over edges of d(feature)/dr_ij · directions[3 * edges of the graph].
   virtual void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                        double* tangents, std::size_t stride) = 0;
+
+  /// Writes jacobian[3 * edges of the center][stride] = d(feature)/dr_ij of one center; here by one reverse()
+  /// for every feature.
+  virtual void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride);
 };
 
 /// Numbers that describe the neighborhood of a center, without trained parameters. Immutable.

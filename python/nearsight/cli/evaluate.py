@@ -61,7 +61,7 @@ def command(
     from nearsight.training.metrics import Metrics, metrics_table
 
     potential = Potential(model, backend=backend.value, threads=threads)
-    frames = read_frames(data, _label_keys(key), runner_units=_runner_units(runner_units))
+    frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
     predictions = [_predict(potential, frame) for frame in frames]
     metrics = Metrics()
     for frame, prediction in zip(frames, predictions):
@@ -80,17 +80,18 @@ def command(
         console.print(f"Parity plots, errors.json and predictions.xyz are in {plots}.")
 
 
-def _label_keys(pairs: list[str]) -> dict[str, str]:
+def label_keys(pairs: list[str]) -> dict[str, str]:
+    """Return the keys of labels from options `--key LABEL=KEY`; raises ConfigError."""
     from nearsight.errors import ConfigError
     from nearsight.keys import FILE_KEYS
 
-    label_keys = {}
+    found = {}
     for pair in pairs:
         label, equals, name = pair.partition("=")
         if label not in FILE_KEYS or not equals or not name:
             raise ConfigError(f"--key {pair!r} must be LABEL=KEY with a label of {', '.join(FILE_KEYS)}.")
-        label_keys[label] = name
-    return label_keys
+        found[label] = name
+    return found
 
 
 def _runner_units(pairs: list[str]) -> dict[str, str]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nearsight.models.acsf import ACSF
+from nearsight.models.automatic_functions import Size, automatic_functions
 from nearsight.models.cutoff_functions import CutoffFunction
-from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
+from nearsight.models.symmetry_functions import SymmetryFunction
 
 
 class ACSFConfig(BaseModel):
@@ -28,6 +29,7 @@ class ACSFConfig(BaseModel):
     kind: Literal["acsf"] = "acsf"
     size: Size = "small"
     cutoff_function: CutoffFunction = "poly2"
+    inner_fraction: float = Field(0.0, ge=0.0, lt=1.0)
     symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
 
     def check(self, cutoff: float) -> None:
@@ -60,7 +62,7 @@ class ACSFConfig(BaseModel):
                     f"{', '.join(species)}, missing are {', '.join(sorted(missing)) or 'none'}, "
                     f"unknown are {', '.join(sorted(named - set(species))) or 'none'}"
                 )
-        return ACSF(functions, species, self.cutoff_function)
+        return ACSF(functions, species, self.cutoff_function, self.inner_fraction)
 
 
 DescriptorConfig = ACSFConfig  # a union discriminated by `kind` as soon as there is a second one

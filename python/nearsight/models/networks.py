@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["linear", "tanh", "silu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"linear": nn.Identity, "tanh": nn.Tanh, "silu": nn.SiLU}
+from nearsight.models.activations import ACTIVATIONS
 
 _NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this

@@ -7,7 +7,19 @@
 namespace nearsight {
 namespace networks {
 
-enum class Activation { linear, tanh, silu };
+enum class Activation {
+  linear,
+  tanh,
+  silu,
+  logistic,
+  reversed_logistic,
+  softplus,
+  relu,
+  gaussian,
+  cos,
+  exp_negative,
+  square
+};
 
 template <class T>
 struct Kernels {
