@@ -1,0 +1,340 @@
+#include "core/models/ani/kernels.hpp"
+
+#include "core/models/shared/simd.hpp"
+#include "core/models/shared/simd_log.hpp"
+
+namespace nearsight {
+namespace ani {
+namespace {
+
+using simd::broadcast;
+using simd::exp_negative;
+using simd::load;
+using simd::store;
+using simd::Vec;
+using simd::width;
+
+/// Cutoff function of x = r / cutoff and its derivative with respect to x; zero from x = 1 on.
+template <class T>
+inline void cutoff(CutoffFunction kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
+  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
+  if (kind == CutoffFunction::cos) {
+    constexpr T pi = T(3.14159265358979323846);
+    Vec<T> s, c;
+    simd::sin_cos<T>(pi * (T(0.5) - (x < one ? x : one)), s, c);
+    f = T(0.5) * (one + s);
+    df = T(-0.5) * pi * c;
+  } else {  // exp(1 - 1 / (1 - x²))
+    const Vec<T> inverse = one / (one - (x < one ? x * x : zero));
+    f = exp_negative<T>(one - inverse);
+    df = T(-2) * x * inverse * inverse * f;
+  }
+  f = x < one ? f : zero;
+  df = x < one ? df : zero;
+}
+
+template <class T>
+void prepare(CutoffFunction kind, Shell<T>& s) {
+  const T inv_cutoff = T(1) / s.cutoff;
+  const Vec<T> zero = broadcast<T>(T(0));
+  for (int k = 0; k < s.stride; k += width<T>) {
+    const Vec<T> r = load(s.r + k);
+    Vec<T> f, df;
+    cutoff<T>(kind, r * inv_cutoff, f, df);
+    store<T>(s.inv_r + k, T(1) / r);
+    store<T>(s.fc + k, f);
+    store<T>(s.dfc + k, df * inv_cutoff);
+    store<T>(s.gx + k, zero);
+    store<T>(s.gy + k, zero);
+    store<T>(s.gz + k, zero);
+    store<T>(s.gr + k, zero);
+  }
+}
+
+template <class T>
+inline void clear(T* work, int count) {
+  for (int n = 0; n < count; ++n) store<T>(work + n * kPad, broadcast<T>(T(0)));
+}
+template <class T>
+inline void add(T* at, Vec<T> value) {
+  store<T>(at, load(at) + value);
+}
+template <class T>
+inline void add_sums(const T* work, int count, double* out) {
+  for (int n = 0; n < count; ++n) out[n] += simd::sum<T>(load(work + n * kPad));
+}
+
+// ---- radial functions
+
+/// Calls body(k, n, value, derivative) for each block of neighbors of a species and each function.
+template <class T, class Body>
+inline void for_radial(const RadialTerms<T>& t, const Shell<T>& s, int species, const Body& body) {
+  const int first = s.first[species], last = first + s.count[species];
+  for (int k = first; k < last; k += width<T>) {
+    const Vec<T> r = load(s.r + k), fc = T(0.25) * load(s.fc + k), dfc = T(0.25) * load(s.dfc + k);
+    for (int n = 0; n < t.num_shifts; ++n) {
+      const Vec<T> d = r - t.shifts[n];
+      const Vec<T> e = exp_negative<T>(-t.eta * d * d);
+      body(k, n, e * fc, e * (dfc - T(2) * t.eta * d * fc));
+    }
+  }
+}
+
+template <class T>
+void radial_features(const RadialTerms<T>& t, const Shell<T>& s, int species, T* work, double* out) {
+  clear(work, t.num_shifts);
+  for_radial(t, s, species, [&](int, int n, Vec<T> value, Vec<T>) { add<T>(work + n * kPad, value); });
+  add_sums(work, t.num_shifts, out);
+}
+
+template <class T>
+void radial_reverse(const RadialTerms<T>& t, const Shell<T>& s, int species, const T* cotangents) {
+  for_radial(t, s, species,
+             [&](int k, int n, Vec<T>, Vec<T> derivative) { add<T>(s.gr + k, cotangents[n] * derivative); });
+}
+
+template <class T>
+void radial_tangent(const RadialTerms<T>& t, const Shell<T>& s, int species, T* work, double* out) {
+  clear(work, t.num_shifts);
+  for_radial(t, s, species, [&](int k, int n, Vec<T>, Vec<T> derivative) {
+    add<T>(work + n * kPad, derivative * load(s.gr + k));
+  });
+  add_sums(work, t.num_shifts, out);
+}
+
+// ---- angular functions
+
+/// One block of pairs of neighbors: neighbor j and a vector of neighbors k.
+template <class T>
+struct Pairs {
+  int j, k;
+  Vec<T> cosine, inv_r_k;  // of the angle itself, without the factor 0.95
+  Vec<T> mean;             // (r_j + r_k) / 2
+  Vec<T> use;              // 1, or 0 for pairs that the other order counts
+};
+
+/// Calls body(pairs) for all pairs of one neighbor of each species.
+template <class T, class Body>
+inline void for_pairs(const Shell<T>& s, int species_j, int species_k, const Body& body) {
+  const bool same = species_j == species_k;
+  const Vec<T> lanes = simd::lane_numbers<T>(), one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
+  const int first_j = s.first[species_j], last_j = first_j + s.count[species_j];
+  const int first_k = s.first[species_k], last_k = first_k + s.count[species_k];
+  for (int j = first_j; j < last_j; ++j) {
+    for (int k = same ? (j + 1) / width<T> * width<T> : first_k; k < last_k; k += width<T>) {
+      Pairs<T> p;
+      p.j = j;
+      p.k = k;
+      p.inv_r_k = load(s.inv_r + k);
+      p.cosine =
+          (s.x[j] * load(s.x + k) + s.y[j] * load(s.y + k) + s.z[j] * load(s.z + k)) * p.inv_r_k * s.inv_r[j];
+      p.mean = T(0.5) * (load(s.r + k) + s.r[j]);
+      p.use = same && k <= j ? (lanes > broadcast<T>(static_cast<T>(j - k)) ? one : zero) : one;
+      body(p);
+    }
+  }
+}
+
+/// value[angles] = 2 ((1 + cos(θ - angle))/2)^zeta and derivative[angles] with respect to the cosine, kPad
+/// numbers each; cos(θ - angle) = cos θ cos(angle) + sin θ sin(angle), where sin θ is never 0.
+template <class T>
+inline void angle_terms(const AngularTerms<T>& t, Vec<T> cosine, T* value, T* derivative) {
+  constexpr T shrink = T(0.95), smallest = T(1e-30);
+  const Vec<T> c = shrink * cosine, one = broadcast<T>(T(1));
+  const Vec<T> square = one - c * c, sine = simd::sqrt(square), ratio = c / sine;
+  for (int u = 0; u < t.num_angles; ++u) {
+    const Vec<T> half = T(0.5) * (one + c * t.cos_angles[u] + sine * t.sin_angles[u]);
+    const Vec<T> base = simd::max<T>(half < one ? half : one, smallest);
+    const Vec<T> power = exp_negative<T>((t.zeta - T(1)) * simd::log<T>(base));
+    store<T>(value + u * kPad, T(2) * power * base);
+    store<T>(derivative + u * kPad, t.zeta * shrink * power * (t.cos_angles[u] - ratio * t.sin_angles[u]));
+  }
+}
+
+/// A function of the shift number n: exp(-eta (mean - shift)²) and its derivative with respect to the mean.
+template <class T>
+inline Vec<T> shell_term(const AngularTerms<T>& t, Vec<T> mean, int n, Vec<T>& derivative) {
+  const Vec<T> d = mean - t.shifts[n];
+  const Vec<T> e = exp_negative<T>(-t.eta * d * d);
+  derivative = T(-2) * t.eta * d * e;
+  return e;
+}
+
+template <class T>
+void angular_features(const AngularTerms<T>& t, const Shell<T>& s, int a, int b, T* work, double* out) {
+  const int angles = t.num_angles, functions = t.num_shifts * angles;
+  T *const value = work + functions * kPad, *const derivative = value + angles * kPad;
+  clear(work, functions);
+  for_pairs(s, a, b, [&](const Pairs<T>& p) {
+    angle_terms(t, p.cosine, value, derivative);
+    const Vec<T> fc = s.fc[p.j] * load(s.fc + p.k) * p.use;
+    for (int n = 0; n < t.num_shifts; ++n) {
+      Vec<T> slope;
+      const Vec<T> e = fc * shell_term(t, p.mean, n, slope);
+      for (int u = 0; u < angles; ++u) add<T>(work + (n * angles + u) * kPad, e * load(value + u * kPad));
+    }
+  });
+  add_sums(work, functions, out);
+}
+
+/// Adds the gradient of a pair: with respect to its cosine, and to the two distances at fixed cosine.
+template <class T>
+inline void add_gradient(const Shell<T>& s, const Pairs<T>& p, Vec<T> by_cosine, Vec<T> by_r_j,
+                         Vec<T> by_r_k) {
+  const int j = p.j, k = p.k;
+  // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|²: a part along r_j, the rest is radial.
+  const Vec<T> along = by_cosine * p.inv_r_k * s.inv_r[j];
+  by_r_j -= by_cosine * p.cosine * s.inv_r[j];
+  by_r_k -= by_cosine * p.cosine * p.inv_r_k;
+  add<T>(s.gx + k, along * s.x[j]);
+  add<T>(s.gy + k, along * s.y[j]);
+  add<T>(s.gz + k, along * s.z[j]);
+  add<T>(s.gr + k, by_r_k);
+  s.gx[j] += static_cast<T>(simd::sum<T>(along * load(s.x + k)));
+  s.gy[j] += static_cast<T>(simd::sum<T>(along * load(s.y + k)));
+  s.gz[j] += static_cast<T>(simd::sum<T>(along * load(s.z + k)));
+  s.gr[j] += static_cast<T>(simd::sum<T>(by_r_j));
+}
+
+template <class T>
+void angular_reverse(const AngularTerms<T>& t, const Shell<T>& s, int a, int b, T* work,
+                     const T* cotangents) {
+  const int angles = t.num_angles;
+  T *const value = work, *const derivative = value + angles * kPad;
+  for_pairs(s, a, b, [&](const Pairs<T>& p) {
+    angle_terms(t, p.cosine, value, derivative);
+    const Vec<T> zero = broadcast<T>(T(0));
+    Vec<T> sum = zero, by_cosine = zero, by_mean = zero;
+    for (int n = 0; n < t.num_shifts; ++n) {
+      Vec<T> slope, sum_value = zero, sum_derivative = zero;
+      const Vec<T> e = shell_term(t, p.mean, n, slope);
+      for (int u = 0; u < angles; ++u) {
+        sum_value += cotangents[n * angles + u] * load(value + u * kPad);
+        sum_derivative += cotangents[n * angles + u] * load(derivative + u * kPad);
+      }
+      sum += e * sum_value;
+      by_cosine += e * sum_derivative;
+      by_mean += slope * sum_value;
+    }
+    const T f_j = s.fc[p.j], df_j = s.dfc[p.j];
+    const Vec<T> f_k = load(s.fc + p.k) * p.use, df_k = load(s.dfc + p.k) * p.use;
+    const Vec<T> by_ends = T(0.5) * by_mean * (f_j * f_k);
+    add_gradient(s, p, by_cosine * (f_j * f_k), by_ends + sum * (df_j * f_k), by_ends + sum * (f_j * df_k));
+  });
+}
+
+template <class T>
+void angular_tangent(const AngularTerms<T>& t, const Shell<T>& s, int a, int b, T* work, double* out) {
+  const int angles = t.num_angles, functions = t.num_shifts * angles;
+  T *const value = work + functions * kPad, *const derivative = value + angles * kPad;
+  clear(work, functions);
+  for_pairs(s, a, b, [&](const Pairs<T>& p) {
+    const int j = p.j, k = p.k;
+    angle_terms(t, p.cosine, value, derivative);
+    // (gx, gy, gz) holds the direction v here, gr its radial part.
+    const T v_j = s.gr[j];
+    const Vec<T> v_k = load(s.gr + k);
+    const Vec<T> dot = s.gx[j] * load(s.x + k) + s.gy[j] * load(s.y + k) + s.gz[j] * load(s.z + k) +
+                       load(s.gx + k) * s.x[j] + load(s.gy + k) * s.y[j] + load(s.gz + k) * s.z[j];
+    const Vec<T> v_cosine = dot * p.inv_r_k * s.inv_r[j] - p.cosine * (v_j * s.inv_r[j] + v_k * p.inv_r_k);
+    const Vec<T> f_k = load(s.fc + k) * p.use, fc = s.fc[j] * f_k;
+    const Vec<T> v_fc = s.dfc[j] * v_j * f_k + s.fc[j] * p.use * load(s.dfc + k) * v_k;
+    const Vec<T> v_mean = T(0.5) * (v_j + v_k);
+    for (int n = 0; n < t.num_shifts; ++n) {
+      Vec<T> slope;
+      const Vec<T> e = shell_term(t, p.mean, n, slope);
+      const Vec<T> at_value = e * v_fc + slope * v_mean * fc, at_derivative = e * fc * v_cosine;
+      for (int u = 0; u < angles; ++u)
+        add<T>(work + (n * angles + u) * kPad,
+               at_value * load(value + u * kPad) + at_derivative * load(derivative + u * kPad));
+    }
+  });
+  add_sums(work, functions, out);
+}
+
+// ---- the vector of one center
+
+/// Adds the radial part gr to gx, gy, gz.
+template <class T>
+void add_radial_part(const Shell<T>& s) {
+  for (int k = 0; k < s.stride; k += width<T>) {
+    const Vec<T> g = load(s.gr + k) * load(s.inv_r + k);
+    add<T>(s.gx + k, g * load(s.x + k));
+    add<T>(s.gy + k, g * load(s.y + k));
+    add<T>(s.gz + k, g * load(s.z + k));
+  }
+}
+
+/// gr = radial part of gx, gy, gz.
+template <class T>
+void take_radial_part(const Shell<T>& s) {
+  for (int k = 0; k < s.stride; k += width<T>) {
+    const Vec<T> dot =
+        load(s.gx + k) * load(s.x + k) + load(s.gy + k) * load(s.y + k) + load(s.gz + k) * load(s.z + k);
+    store<T>(s.gr + k, dot * load(s.inv_r + k));
+  }
+}
+
+/// Calls body(a, b, first feature) for all pairs of species that have neighbors; the vector runs over the
+/// species of which there are more.
+template <class T, class Body>
+inline void for_species_pairs(const Terms<T>& t, const Shell<T>& s, const Body& body) {
+  const int size = t.angular.num_shifts * t.angular.num_angles;
+  int feature = t.num_species * t.radial.num_shifts;
+  for (int a = 0; a < t.num_species; ++a)
+    for (int b = a; b < t.num_species; ++b, feature += size) {
+      if (!s.count[a] || !s.count[b]) continue;
+      if (s.count[a] > s.count[b])
+        body(b, a, feature);
+      else
+        body(a, b, feature);
+    }
+}
+
+template <class T>
+void features(const Terms<T>& t, const Shells<T>& s, double* out) {
+  for (int a = 0; a < t.num_species; ++a)
+    if (s.radial.count[a]) radial_features(t.radial, s.radial, a, s.work, out + a * t.radial.num_shifts);
+  for_species_pairs(t, s.angular, [&](int a, int b, int feature) {
+    angular_features(t.angular, s.angular, a, b, s.work, out + feature);
+  });
+}
+
+template <class T>
+void reverse(const Terms<T>& t, Shells<T>& s, const T* cotangents) {
+  for (int a = 0; a < t.num_species; ++a)
+    radial_reverse(t.radial, s.radial, a, cotangents + a * t.radial.num_shifts);
+  for_species_pairs(t, s.angular, [&](int a, int b, int feature) {
+    angular_reverse(t.angular, s.angular, a, b, s.work, cotangents + feature);
+  });
+  add_radial_part(s.radial);
+  add_radial_part(s.angular);
+}
+
+template <class T>
+void tangent(const Terms<T>& t, Shells<T>& s, double* out) {
+  take_radial_part(s.radial);
+  take_radial_part(s.angular);
+  for (int a = 0; a < t.num_species; ++a)
+    radial_tangent(t.radial, s.radial, a, s.work, out + a * t.radial.num_shifts);
+  for_species_pairs(t, s.angular, [&](int a, int b, int feature) {
+    angular_tangent(t.angular, s.angular, a, b, s.work, out + feature);
+  });
+}
+
+template <class T>
+constexpr Kernels<T> table() {
+  return {prepare<T>, features<T>, reverse<T>, tangent<T>};
+}
+
+}  // namespace
+
+namespace NEARSIGHT_ISA {
+extern const Kernels<float> kernels_float;
+extern const Kernels<double> kernels_double;
+const Kernels<float> kernels_float = table<float>();
+const Kernels<double> kernels_double = table<double>();
+}  // namespace NEARSIGHT_ISA
+
+}  // namespace ani
+}  // namespace nearsight
