@@ -12,66 +12,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import ase
-import numpy as np
-import torch
+from harness import (
+    lammps_data,
+    machine,
+    seconds_per_step,
+    untrained_model,
+    versions,
+    water,
+)
 from rich.console import Console
 from rich.table import Table
 
 import nearsight
-from nearsight.demo.engines import lammps_setup, run_lammps, write_lammps_data
-from nearsight.demo.job import starting_structure
-from nearsight.export import save_model
+from nearsight.demo.engines import lammps_setup, write_lammps_data
 from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import ACSFConfig, BPNNConfig
 
 SPECIES = ["O", "H"]
 
 
-def untrained_model(path: Path, size: str) -> Path:
-    torch.manual_seed(0)
-    model = build_model(BPNNConfig(cutoff=6.0, size=size), SPECIES)
-    for network in model.networks:
-        network.scale.fill_(0.1)
-    save_model(
-        path,
-        model,
-        reference_energies=dict.fromkeys(SPECIES, 0.0),
-        reference_energies_source="none",
-        provenance={},
-    )
-    return path
-
-
-def box(copies: int) -> ase.Atoms:
-    atoms = starting_structure().repeat(copies)
-    rng = np.random.default_rng(0)
-    atoms.positions += rng.normal(0, 0.01, atoms.positions.shape)
-    return atoms
-
-
-def seconds_per_step(
+def model_seconds_per_step(
     model: Path, atoms: ase.Atoms, backend: str, ranks: int, steps: int, repeats: int
 ) -> list[float]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_lammps_data(folder / "water.data", atoms, SPECIES)
-        setup = lammps_setup(model, SPECIES, "mixed").replace(
-            "precision mixed", f"precision mixed backend {backend}"
-        )
-        runs = "".join(f"run {steps}\n" for _ in range(repeats))
-        script = setup + "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n" + runs
-        log = run_lammps(script, folder, ranks)
-    loops = [float(line.split()[3]) for line in log.splitlines() if line.startswith("Loop time of")]
-    return [loop / steps for loop in loops[1:]]
+    setup = lammps_setup(model, SPECIES, "mixed").replace(
+        "precision mixed", f"precision mixed backend {backend}"
+    )
+    return seconds_per_step(setup, {"water.data": lammps_data(atoms, SPECIES)}, ranks, steps, repeats)
 
 
 def start_up(model: Path | None, repeats: int) -> dict[str, float]:
@@ -82,7 +55,7 @@ def start_up(model: Path | None, repeats: int) -> dict[str, float]:
     times, memory = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_lammps_data(folder / "water.data", box(1), SPECIES)
+        write_lammps_data(folder / "water.data", water(1), SPECIES)
         setup = lammps_setup(model or Path("none"), SPECIES, "mixed")
         if model is None:
             setup = setup[: setup.index("pair_style")] + "pair_style zero 6.0\npair_coeff * *\n"
@@ -121,15 +94,16 @@ def main() -> None:
 
     console = Console()
     with tempfile.TemporaryDirectory() as name:
-        model = (options.model or untrained_model(Path(name) / "model.pt", options.size)).resolve()
+        config = BPNNConfig(descriptor=ACSFConfig(size=options.size))
+        model = (options.model or untrained_model(Path(name) / "model.pt", config, SPECIES)).resolve()
         rows = []
         for copies in options.copies:
-            atoms = box(copies)
+            atoms = water(copies)
             for backend in ("native", "torchscript"):
                 steps = max(2, (100_000 if backend == "native" else 2_000) // len(atoms))
                 for ranks in (1, 2):
                     with console.status(f"{len(atoms)} atoms, {backend}, {ranks} rank(s)"):
-                        seconds = seconds_per_step(model, atoms, backend, ranks, steps, options.repeats)
+                        seconds = model_seconds_per_step(model, atoms, backend, ranks, steps, options.repeats)
                     rows.append(
                         {
                             "atoms": len(atoms),
@@ -141,9 +115,8 @@ def main() -> None:
                     )
         start = {"plain": start_up(None, 5), "native": start_up(model, 5)}
     report = {
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "instruction_set": _core.instruction_set(),
-        "versions": {name: version(name) for name in ("nearsight", "lammps", "torch", "mpich")},
+        "machine": machine(),
+        "versions": versions("nearsight", "lammps", "torch", "mpich"),
         "speed": rows,
         "start_up": start,
     }

@@ -22,8 +22,17 @@ using namespace LAMMPS_NS;
 
 namespace {
 
-// CODATA 2018, exact: eV per kcal/mol is 4184 J / (N_A e).
-constexpr double kcal_per_mol_in_ev = 4184.0 / (6.02214076e23 * 1.602176634e-19);
+// What LAMMPS' units of energy and length are in eV and Å: CODATA 2018, not the constants of LAMMPS.
+struct Units {
+  const char* name;
+  double energy, length;
+};
+constexpr double joule = 1 / 1.602176634e-19, bohr = 0.529177210903, hartree = 27.211386245988;
+constexpr Units accepted_units[] = {{"metal", 1, 1},
+                                    {"real", 4184 / 6.02214076e23 * joule, 1},
+                                    {"si", joule, 1e10},
+                                    {"electron", hartree, bohr}};
+constexpr double max_skin = 10;  // in cutoffs; more is the default of units si, 1 mm
 
 double* first_element(double** array, std::size_t rows) {
   return rows > 0 ? array[0] : nullptr;
@@ -40,8 +49,8 @@ PairMLP::PairMLP(LAMMPS* lmp) : Pair(lmp) {
   restartinfo = 1;
   one_coeff = 1;
   manybody_flag = 1;
-  no_virial_fdotr_compute = 1;  // the core gives the virial
-  centroidstressflag = CENTROID_NOTAVAIL;
+  no_virial_fdotr_compute = 1;          // the core gives the virial
+  centroidstressflag = CENTROID_AVAIL;  // compute refuses it for models that have none
   ghostneigh = 1;
   if (ns_api_version() != NS_API_VERSION) {
     error->all(FLERR,
@@ -67,11 +76,18 @@ void PairMLP::init_style() {
   check_bonded_neighbors();
 
   const int layers = ns_model_num_interactions(model_.get());
+  const double cutoff = ns_model_cutoff(model_.get()) / length_unit_;
+  if (neighbor->skin > max_skin * cutoff) {
+    error->all(
+        FLERR,
+        "pair_style mlp: the neighbor skin is {:g}, and the cutoff of the model {:g}, in units {}; set "
+        "a skin of some tenths of the cutoff with the command neighbor",
+        neighbor->skin, cutoff, update->unit_style);
+  }
   neighbor->add_request(this,
                         layers > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
   if (layers > 1) {
-    comm->cutghostuser =
-        std::max(comm->cutghostuser, layers * ns_model_cutoff(model_.get()) + neighbor->skin);
+    comm->cutghostuser = std::max(comm->cutghostuser, layers * cutoff + neighbor->skin);
   }
   create_evaluator();
   if (!announced_ && comm->me == 0) announce();
@@ -79,20 +95,23 @@ void PairMLP::init_style() {
 }
 
 double PairMLP::init_one(int i, int j) {
-  const double cutoff = ns_model_cutoff(model_.get());
+  const double cutoff = ns_model_cutoff(model_.get()) / length_unit_;
   cutghost[i][j] = cutghost[j][i] = cutoff;
   return cutoff;
 }
 
 void PairMLP::check_host() {
-  const std::string units = update->unit_style;
-  if (units == "metal") {
-    energy_unit_ = 1;
-  } else if (units == "real") {
-    energy_unit_ = 1 / kcal_per_mol_in_ev;
-  } else {
-    error->all(FLERR, "pair_style mlp works in units metal and real, and found units {}", units);
+  const auto units = std::find_if(std::begin(accepted_units), std::end(accepted_units), [&](const Units& u) {
+    return std::strcmp(u.name, update->unit_style) == 0;
+  });
+  if (units == std::end(accepted_units)) {
+    error->all(FLERR,
+               "pair_style mlp works in units metal, real, si and electron, and found units {}: models have "
+               "physical units",
+               update->unit_style);
   }
+  energy_unit_ = units->energy;
+  length_unit_ = units->length;
   if (!force->newton_pair) {
     error->all(FLERR, "pair_style mlp needs 'newton on': forces on ghost atoms go back to their owners");
   }
@@ -181,27 +200,32 @@ void PairMLP::compute(int eflag, int vflag) {
 
   ns_results results{};
   results.struct_size = sizeof(results);
-  results.forces = forces_.open(first_element(atom->f, nall), 3 * nall, energy_unit_);
+  results.forces = forces_.open(first_element(atom->f, nall), 3 * nall, energy_unit_ / length_unit_);
   if (has_atom_energies_) {
     atom_energies_.assign(std::max(1, nlocal), 0.0);
     results.energies = atom_energies_.data();
   }
   if (vflag_atom) results.virials = virials_.open(first_element(vatom, nall), 6 * nall, energy_unit_);
+  if (cvflag_atom) {
+    check_centroid();
+    results.centroid_virials = centroid_virials_.open(first_element(cvatom, nall), 9 * nall, energy_unit_);
+  }
 
   const ns_domain domain = make_domain();
   check_results(ns_evaluate_domain(evaluator_.get(), &domain, &results), results);
 
-  forces_.close(energy_unit_);
+  forces_.close();
   if (has_atom_energies_) {
-    for (double& energy : atom_energies_) energy *= energy_unit_;
+    for (double& energy : atom_energies_) energy /= energy_unit_;
   }
   if (eflag_atom) {
     for (int i = 0; i < nlocal; ++i) eatom[i] += atom_energies_[i];
   }
-  if (vflag_atom) virials_.close(energy_unit_);
-  if (eflag_global) eng_vdwl += results.energy * energy_unit_;
+  if (vflag_atom) virials_.close();
+  if (cvflag_atom) centroid_virials_.close();
+  if (eflag_global) eng_vdwl += results.energy / energy_unit_;
   if (vflag_global) {
-    for (int k = 0; k < 6; ++k) virial[k] += results.virial[k] * energy_unit_;
+    for (int k = 0; k < 6; ++k) virial[k] += results.virial[k] / energy_unit_;
   }
 }
 
@@ -215,6 +239,11 @@ ns_domain PairMLP::make_domain() {
   domain.num_owned = atom->nlocal;
   domain.num_atoms = nall;
   domain.positions = first_element(atom->x, nall);
+  if (length_unit_ != 1) {
+    positions_.resize(3 * static_cast<std::size_t>(nall));
+    for (std::size_t k = 0; k < positions_.size(); ++k) positions_[k] = domain.positions[k] * length_unit_;
+    domain.positions = positions_.data();
+  }
   domain.species = species_.data();
   domain.num_centers = list->inum;
   domain.centers = list->ilist;
@@ -251,6 +280,14 @@ void PairMLP::update_centers() {
   }
 }
 
+void PairMLP::check_centroid() {
+  if (ns_model_has_centroid_virials(model_.get())) return;
+  error->all(FLERR,
+             "pair_style mlp: compute centroid/stress/atom needs a model with one interaction layer whose "
+             "energy is a sum over atoms, and {} is none; use compute stress/atom",
+             model_path_);
+}
+
 void PairMLP::check_results(ns_status status, const ns_results& results) {
   if (status != NS_OK) stop(ns_last_error());
   // Every edge enters the virial, so a force that is not finite shows there.
@@ -278,14 +315,15 @@ void PairMLP::stop(const std::string& sentence) {
 double* PairMLP::Output::open(double* target, std::size_t count, double unit) {
   target_ = target;
   count_ = count;
+  unit_ = unit;
   if (unit == 1) return target;
   work_.assign(count, 0.0);
   return work_.data();
 }
 
-void PairMLP::Output::close(double unit) {
-  if (unit == 1) return;
-  for (std::size_t k = 0; k < count_; ++k) target_[k] += work_[k] * unit;
+void PairMLP::Output::close() {
+  if (unit_ == 1) return;
+  for (std::size_t k = 0; k < count_; ++k) target_[k] += work_[k] / unit_;
 }
 
 // ---- what other commands can ask for ----
@@ -304,6 +342,7 @@ double PairMLP::memory_usage() {
   const auto bytes = [](const auto& array) {
     return static_cast<double>(array.capacity() * sizeof(array[0]));
   };
-  return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() + bytes(species_) +
-         bytes(centers_) + bytes(reached_) + bytes(atom_energies_);
+  return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() +
+         centroid_virials_.memory_usage() + bytes(species_) + bytes(positions_) + bytes(centers_) +
+         bytes(reached_) + bytes(atom_energies_);
 }

@@ -38,16 +38,17 @@ class PairMLP : public Pair {
   };
 
   // An array that the core adds to: LAMMPS' own one where the units agree, else a work array in eV and Å that
-  // is converted and added afterwards.
+  // is converted and added afterwards. `unit` is LAMMPS' unit of the array.
   class Output {
    public:
     double* open(double* target, std::size_t count, double unit);
-    void close(double unit);
+    void close();
     double memory_usage() const { return static_cast<double>(work_.capacity() * sizeof(double)); }
 
    private:
     double* target_ = nullptr;
     std::size_t count_ = 0;
+    double unit_ = 1;
     std::vector<double> work_;
   };
 
@@ -65,6 +66,7 @@ class PairMLP : public Pair {
   void announce();
   ns_domain make_domain();
   void update_centers();
+  void check_centroid();
   void check_results(ns_status status, const ns_results& results);
   [[noreturn]] void stop(const std::string& sentence);
   std::vector<std::string> read_strings(FILE* file);
@@ -81,13 +83,14 @@ class PairMLP : public Pair {
   std::string problem_;  // why there is no model, after a restart file whose model is gone
   int threads_ = 0;      // of evaluator_
   bool announced_ = false;
-  double energy_unit_ = 1;  // LAMMPS' energy per eV; lengths are Å in all units that are accepted
+  double energy_unit_ = 1, length_unit_ = 1;  // LAMMPS' units in eV and Å
 
-  std::vector<int> species_;   // [atoms]
+  std::vector<int> species_;       // [atoms]
+  std::vector<double> positions_;  // [3 * atoms] Å, where LAMMPS' lengths are others
   std::vector<int> centers_;   // with several interactions: owned atoms and the ghosts whose readouts matter
   std::vector<char> reached_;  // [atoms] work array of update_centers
   bigint centers_step_ = -1;   // the step of the neighbor list that centers_ was made from
-  Output forces_, virials_;
+  Output forces_, virials_, centroid_virials_;
 
   int want_energy_ = 0;  // set by fix pair for the steps at which it needs the energies of the atoms
   std::vector<double> atom_energies_;  // [owned] LAMMPS' units

@@ -261,7 +261,9 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
     with pytest.raises(NearsightError, match="is not a checkpoint of nearsight"):
         read_checkpoint(path)
     write_checkpoint(path, {"format_version": 99})
-    with pytest.raises(NearsightError, match="has version 99, this nearsight reads up to 1"):
+    with pytest.raises(
+        NearsightError, match="has version 99, this nearsight reads version 2; take a newer nearsight"
+    ):
         read_checkpoint(path)
 
 

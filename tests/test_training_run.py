@@ -58,7 +58,7 @@ def quick_train(monkeypatch):
 
 def weights(folder, name="last.ckpt"):
     content = read_checkpoint(folder / "checkpoints" / name)
-    return content, [*content["model"].values(), *content["average"]]
+    return content, [*content["model"].values(), *content["weights"]]
 
 
 def assert_same_bits(first, second):
@@ -70,14 +70,14 @@ def assert_same_bits(first, second):
 
 def stop_at(monkeypatch, step):
     """Send SIGINT while the given step is being done."""
-    train_batch = Trainer._train_batch
+    train_batch = Trainer.train_batch
 
-    def train_and_stop(self, batch):
+    def train_and_stop(self, numbers):
         if self.state.step == step:
             os.kill(os.getpid(), signal.SIGINT)
-        train_batch(self, batch)
+        train_batch(self, numbers)
 
-    monkeypatch.setattr(Trainer, "_train_batch", train_and_stop)
+    monkeypatch.setattr(Trainer, "train_batch", train_and_stop)
 
 
 def test_a_run_learns_and_leaves_everything(configure, tmp_path):

@@ -45,7 +45,7 @@ class PyEvaluator {
                    EvaluatorOptions{is_double(precision), threads, skin}) {}
 
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
-                    const std::array<bool, 3>& pbc) {
+                    const std::array<bool, 3>& pbc, bool centroid) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
       throw Error(ErrorKind::argument, "positions must be [n, 3], species [n] and cell [3, 3]");
@@ -57,6 +57,8 @@ class PyEvaluator {
     r.forces = Span<double>(forces.mutable_data(), 3 * n);
     r.energies = Span<double>(energies.mutable_data(), n);
     r.virials = Span<double>(virials.mutable_data(), 6 * n);
+    auto centroid_virials = zeros({centroid ? n : 0, 9});
+    if (centroid) r.centroid_virials = Span<double>(centroid_virials.mutable_data(), 9 * n);
     {
       const Span<const double> x(positions.data(), 3 * n);
       const Span<const int> s(species.data(), n);
@@ -73,6 +75,7 @@ class PyEvaluator {
     result["forces"] = forces;
     result["virial"] = virial;
     result["virials"] = virials;
+    if (centroid) result["centroid_virials"] = centroid_virials;
     return result;
   }
 
@@ -107,9 +110,9 @@ PYBIND11_MODULE(_core, m) {
            py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
            py::arg("threads") = 1, py::arg("skin") = 0.0)
       .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
-           py::arg("pbc"),
+           py::arg("pbc"), py::arg("centroid") = false,
            "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], virials [n, 6] in xx yy zz xy "
-           "xz yz")
+           "xz yz, and if asked for centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy")
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
       .def_property_readonly("num_interactions",

@@ -60,6 +60,7 @@ Results wrap(const ns_results& r, std::size_t num_owned, std::size_t num_atoms) 
   if (r.forces) results.forces = Span<double>(r.forces, 3 * num_atoms);
   if (r.energies) results.energies = Span<double>(r.energies, num_owned);
   if (r.virials) results.virials = Span<double>(r.virials, 6 * num_atoms);
+  if (r.centroid_virials) results.centroid_virials = Span<double>(r.centroid_virials, 9 * num_atoms);
   return results;
 }
 
@@ -120,6 +121,9 @@ double ns_model_cutoff(const ns_model* m) {
 }
 int ns_model_num_interactions(const ns_model* m) {
   return m->model->file().num_interactions;
+}
+int ns_model_has_centroid_virials(const ns_model* m) {
+  return m->model->has_centroid_virials();
 }
 const char* ns_model_architecture(const ns_model* m) {
   return m->model->file().architecture.c_str();

@@ -62,6 +62,9 @@ NS_EXPORT int ns_model_find_species(const ns_model* model, const char* symbol);
 NS_EXPORT double ns_model_cutoff(const ns_model* model);
 /* Interaction layers. A domain needs num_interactions cutoffs of ghosts (see ns_evaluate_domain). */
 NS_EXPORT int ns_model_num_interactions(const ns_model* model);
+/* Whether ns_results.centroid_virials can be had: one interaction layer, and an energy that is a sum over
+ * atoms. */
+NS_EXPORT int ns_model_has_centroid_virials(const ns_model* model);
 /* Architecture as named in the file, for instance "bpnn". */
 NS_EXPORT const char* ns_model_architecture(const ns_model* model);
 /* "native" or "torchscript": what ns_model_load chose. */
@@ -100,6 +103,13 @@ typedef struct ns_results {
   double* forces;   /* [3 * atoms] added to, or NULL */
   double* energies; /* [owned atoms] energy per atom, added to, or NULL */
   double* virials;  /* [6 * atoms] virial per atom, half of each edge to each end, added to, or NULL */
+  /* [9 * atoms] virial per atom in centroid form, added to, or NULL: W_j = - sum_i r_ij (x) dE_i/dr_ij, all
+   * of an edge to its neighbor j, in the order xx, yy, zz, xy, xz, yz, yx, zx, zy; the first index is that of
+   * r_ij. It adds up to the virial, and sum_i (e_i v_i + W_i v_i), with e_i potential and kinetic energy of
+   * atom i, is the exact heat flux d/dt sum_i r_i e_i of a cluster (Fan et al., Phys. Rev. B 92, 094301
+   * (2015); Surblys et al., Phys. Rev. E 99, 051301 (2019)). NS_ERROR_UNSUPPORTED where
+   * ns_model_has_centroid_virials is 0. */
+  double* centroid_virials;
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */

@@ -10,3 +10,6 @@ KJ_PER_MOL = 1000.0 / (AVOGADRO * ELEMENTARY_CHARGE)  # eV per kJ/mol
 KCAL_PER_MOL = 4.184 * KJ_PER_MOL  # eV per kcal/mol
 NM = 10.0  # Å per nm
 GPA = 1e9 * 1e-30 / ELEMENTARY_CHARGE  # eV/Å³ per GPa
+
+LENGTH_UNITS = {"angstrom": 1.0, "bohr": BOHR, "nm": NM}  # names that users give → Å
+ENERGY_UNITS = {"eV": 1.0, "hartree": HARTREE, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL}  # → eV

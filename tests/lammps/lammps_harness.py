@@ -14,9 +14,15 @@ import numpy as np
 from ase import Atoms
 
 from nearsight.interfaces.lammps import command_line, environment
+from nearsight.units import BOHR, ELEMENTARY_CHARGE, HARTREE, KCAL_PER_MOL
 
 # LAMMPS' own factor between pressure and energy / volume, to undo it exactly (Force::nktv2p).
-PRESSURE_FACTOR = {"metal": 1.6021765e6, "real": 68568.415}
+PRESSURE_FACTOR = {"metal": 1.6021765e6, "real": 68568.415, "si": 1.0, "electron": 2.94210108e13}
+# LAMMPS' units in eV, Å, amu and ps.
+ENERGY = {"metal": 1.0, "real": KCAL_PER_MOL, "si": 1 / ELEMENTARY_CHARGE, "electron": HARTREE}
+LENGTH = {"metal": 1.0, "real": 1.0, "si": 1e10, "electron": BOHR}
+MASS = {"metal": 1.0, "real": 1.0, "si": 1 / 1.66053906660e-27, "electron": 1.0}
+TIME = {"metal": 1.0, "real": 1e-3, "si": 1e12, "electron": 1e-3}
 VOIGT = ("xx", "yy", "zz", "xy", "xz", "yz")  # LAMMPS' order
 
 
@@ -58,9 +64,9 @@ class Run:
     results: list[Result] = field(default_factory=list)
 
 
-def write_data(path: Path, atoms: Atoms, elements: Sequence[str]) -> None:
+def write_data(path: Path, atoms: Atoms, elements: Sequence[str], units: str = "metal") -> None:
     """Write a data file; the rows of the cell must already be lower triangular, as LAMMPS wants them."""
-    (ax, _, _), (bx, by, _), (cx, cy, cz) = atoms.cell.array.tolist()
+    (ax, _, _), (bx, by, _), (cx, cy, cz) = (atoms.cell.array / LENGTH[units]).tolist()
     assert np.allclose(atoms.cell.array, np.tril(atoms.cell.array))
     lines = ["test system", "", f"{len(atoms)} atoms", f"{len(elements)} atom types", ""]
     lines += [f"0 {ax!r} xlo xhi", f"0 {by!r} ylo yhi", f"0 {cz!r} zlo zhi"]
@@ -68,12 +74,12 @@ def write_data(path: Path, atoms: Atoms, elements: Sequence[str]) -> None:
         lines.append(f"{bx!r} {cx!r} {cy!r} xy xz yz")
     lines += ["", "Masses", ""]
     masses = {"H": 1.008, "O": 15.999, "Ar": 39.95}
-    lines += [f"{t} {masses[e]}" for t, e in enumerate(elements, 1)]
+    lines += [f"{t} {masses[e] / MASS[units]!r}" for t, e in enumerate(elements, 1)]
     lines += ["", "Atoms # atomic", ""]
     types = [list(elements).index(s) + 1 for s in atoms.get_chemical_symbols()]
     lines += [
         f"{k} {t} " + " ".join(map(repr, map(float, r)))
-        for k, (t, r) in enumerate(zip(types, atoms.positions), 1)
+        for k, (t, r) in enumerate(zip(types, atoms.positions / LENGTH[units]), 1)
     ]
     path.write_text("\n".join(lines) + "\n")
 
@@ -88,7 +94,7 @@ def case_input(case: Case, index: int) -> list[str]:
         f"boundary {boundary}",
         *case.before_box,
         f"read_data data.{index}",
-        "neighbor 0.5 bin",
+        f"neighbor {0.5 / LENGTH[case.units]!r} bin",
         *case.after_read,
         *case.pair,
         "compute energy all pe/atom pair",
@@ -121,7 +127,7 @@ def run_cases(folder: Path, cases: Sequence[Case], ranks: int = 1) -> list[Resul
     """Run all cases in one start of LAMMPS."""
     lines: list[str] = []
     for k, case in enumerate(cases):
-        write_data(folder / f"data.{k}", case.atoms, case.elements)
+        write_data(folder / f"data.{k}", case.atoms, case.elements, case.units)
         lines += case_input(case, k)
     run = run_script(folder, lines, ranks)
     assert run.code == 0, run.output[-3000:]

@@ -24,7 +24,7 @@ LEGAL = (
 
 
 def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
-    write_data(folder / "data.0", case.atoms, case.elements)
+    write_data(folder / "data.0", case.atoms, case.elements, case.units)
     run = run_script(folder, case_input(case, 0), ranks)
     text = " ".join(run.output.split())
     assert run.code != 0, run.output
@@ -102,11 +102,26 @@ def test_native_backend_without_native_engine(models: dict[str, Path], tmp_path:
     fails(tmp_path, "use backend torchscript or auto", Case(WATER, pair))
 
 
-@pytest.mark.parametrize("units", ["lj", "si", "electron"])
+@pytest.mark.parametrize("units", ["lj", "cgs", "micro", "nano"])
 def test_other_units(models: dict[str, Path], tmp_path: Path, units: str) -> None:
-    pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
-    message = f"pair_style mlp works in units metal and real, and found units {units}"
-    fails(tmp_path, message, Case(WATER, pair, units=units))
+    script = [
+        "dimension 3",
+        f"units {units}",
+        "region box block 0 1 0 1 0 1",
+        "create_box 2 box",
+        "mass * 1.0",
+    ]
+    script += ["pair_style mlp", f"pair_coeff * * {models['bpnn']} O H", "run 0"]
+    run = run_script(tmp_path, script)
+    message = f"pair_style mlp works in units metal, real, si and electron, and found units {units}"
+    assert run.code != 0 and message in " ".join(run.output.split()), run.output[-2000:]
+
+
+def test_default_skin_of_units_si(models: dict[str, Path], tmp_path: Path) -> None:
+    """It is 1 mm: LAMMPS would ask for more ghost atoms than any memory holds."""
+    pair = ("neighbor 0.001 bin", "pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
+    message = "the neighbor skin is 0.001, and the cutoff of the model 4e-10, in units si; set a skin of"
+    fails(tmp_path, message, Case(WATER, pair, units="si"))
 
 
 def test_newton_off(models: dict[str, Path], tmp_path: Path) -> None:
@@ -156,17 +171,6 @@ def test_excluded_bonded_neighbors(
     assert (
         "pair_style mlp must see bonded neighbors, and special_bonds leaves them out" in run.output
     ) != works
-
-
-def test_centroid_stress(models: dict[str, Path], tmp_path: Path) -> None:
-    pair = ("pair_style mlp", f"pair_coeff * * {models['bpnn']} O H")
-    run = (
-        "compute c all centroid/stress/atom NULL pair",
-        "compute s all reduce sum c_c[1]",
-        "thermo_style custom c_s",
-        "run 0",
-    )
-    fails(tmp_path, "does not support compute centroid/stress/atom", Case(WATER, pair, run=run))
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

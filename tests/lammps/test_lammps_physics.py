@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from lammps_harness import Case, Result, run_cases, run_script, write_data
+from lammps_harness import ENERGY, LENGTH, TIME, Case, Result, run_cases, run_script, write_data
 from lammps_systems import grid, orthogonal
-
-from nearsight.units import KCAL_PER_MOL
 
 
 def mlp(model: Path, words: str = "precision double") -> tuple[str, str]:
@@ -48,13 +46,43 @@ def test_fix_numdiff(models: dict[str, Path], tmp_path: Path, model: str, ranks:
     np.testing.assert_allclose(analytic, numeric, rtol=0, atol=1e-6 * np.abs(analytic).max())
 
 
-def test_units_real_and_metal(models: dict[str, Path], tmp_path: Path) -> None:
-    atoms = grid((4, 3, 3))
-    cases = [Case(atoms, mlp(models[m]), units=u) for m in ("bpnn", "messages") for u in ("metal", "real")]
-    for metal, real in zip(*[iter(run_cases(tmp_path, cases, 2))] * 2):
-        for name in ("energy", "forces", "energies", "virial", "stresses"):
-            expected, found = getattr(metal, name), getattr(real, name) * KCAL_PER_MOL
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+@pytest.fixture(scope="module")
+def in_units(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple, Result]:
+    """The same system in all units: at the start, and after 10 fs of NVE from rest."""
+    atoms, cases = grid((4, 3, 3)), {}
+    for units in ENERGY:
+        for model in ("bpnn", "messages"):
+            cases[units, model, "start"] = Case(atoms, mlp(models[model]), units=units)
+        step = 0.00025 / TIME[units]
+        nve = ("fix 1 all nve", f"timestep {step!r}", "run 40")
+        cases[units, "bpnn", "end"] = Case(atoms, mlp(models["bpnn"]), units=units, run=nve)
+    return dict(zip(cases, run_cases(tmp_path_factory.mktemp("units"), list(cases.values()), 2)))
+
+
+@pytest.mark.parametrize("model", ["bpnn", "messages"])
+@pytest.mark.parametrize("units", ["real", "si", "electron"])
+def test_units(in_units: dict, units: str, model: str) -> None:
+    """LAMMPS' own constants take no part, so what is left is round-off, of positions first of all."""
+    metal, other = in_units["metal", model, "start"], in_units[units, model, "start"]
+    for name in ("energy", "forces", "energies", "virial", "stresses"):
+        unit = ENERGY[units] / LENGTH[units] if name == "forces" else ENERGY[units]
+        expected, found = getattr(metal, name), getattr(other, name) * unit
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("units", ["real", "si", "electron"])
+def test_units_in_motion(in_units: dict, units: str) -> None:
+    """The accelerations differ as LAMMPS' factors from force / mass do (ftm2v, 7e-8 between metal and si)."""
+    start, metal, other = (
+        in_units[key]
+        for key in (("metal", "bpnn", "start"), ("metal", "bpnn", "end"), (units, "bpnn", "end"))
+    )
+    moved = np.abs(metal.positions - start.positions).max()
+    assert moved > 0.01
+    np.testing.assert_allclose(other.positions * LENGTH[units], metal.positions, rtol=0, atol=5e-7 * moved)
+    fallen = start.energy - metal.energy
+    assert fallen > 0.01
+    np.testing.assert_allclose(other.energy * ENERGY[units], metal.energy, rtol=0, atol=5e-7 * fallen)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,20 @@
 #include "core/engine/error.hpp"
 
 namespace nearsight {
+namespace {
+
+// Order of the nine components: xx, yy, zz, xy, xz, yz, yx, zx, zy.
+constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
+constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
+
+}  // namespace
 
 struct Evaluator::Lane {
   std::unique_ptr<Worker> worker;
   EdgeBuffer edges;
   std::vector<double> edge_gradients;
-  std::vector<double> forces, virials;  // of threads other than the first
-  Span<double> force_target, virial_target;
+  std::vector<double> forces, virials, centroid_virials;  // of threads other than the first
+  Span<double> force_target, virial_target, centroid_target;
   double energy = 0.0, virial[6] = {};
 };
 
@@ -80,6 +87,11 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
 
 void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
                     Results& results) {
+  if (results.centroid_virials && !model_->has_centroid_virials())
+    throw Error(
+        ErrorKind::unsupported,
+        "virials in centroid form (heat flux) need a model with one interaction layer whose energy is "
+        "a sum over atoms, and this model is none: use virials with half of each edge to each end");
   const Couple& couple = model_->couple();
   const std::size_t columns = couple.columns(), rows = owned.size();
   const std::size_t tile =
@@ -95,11 +107,14 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     std::fill(std::begin(lane.virial), std::end(lane.virial), 0.0);
     lane.force_target = results.forces;
     lane.virial_target = results.virials;
+    lane.centroid_target = results.centroid_virials;
     if (t == 0) continue;
     lane.forces.assign(results.forces.size(), 0.0);
     lane.virials.assign(results.virials.size(), 0.0);
+    lane.centroid_virials.assign(results.centroid_virials.size(), 0.0);
     lane.force_target = lane.forces;
     lane.virial_target = lane.virials;
+    lane.centroid_target = lane.centroid_virials;
   }
 
   // The same three steps on any range of rows.
@@ -156,6 +171,8 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     if (t == 0) continue;
     for (std::size_t k = 0; k < lane.forces.size(); ++k) results.forces[k] += lane.forces[k];
     for (std::size_t k = 0; k < lane.virials.size(); ++k) results.virials[k] += lane.virials[k];
+    for (std::size_t k = 0; k < lane.centroid_virials.size(); ++k)
+      results.centroid_virials[k] += lane.centroid_virials[k];
   }
   double energy = 0.0;
   for (std::size_t row = 0; row < rows; ++row) {
@@ -173,6 +190,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
 void Evaluator::scatter(Lane& lane, const Graph& graph, const Results& results) const {
   double* const forces = lane.force_target.data();
   double* const virials = results.virials ? lane.virial_target.data() : nullptr;
+  double* const centroid = results.centroid_virials ? lane.centroid_target.data() : nullptr;
   double total[6] = {};
   for (std::size_t c = 0; c < graph.centers.size(); ++c) {
     const int i = graph.centers[c];
@@ -194,6 +212,8 @@ void Evaluator::scatter(Lane& lane, const Graph& graph, const Results& results) 
       for (int a = 0; a < 6; ++a) total[a] += w[a];
       if (virials)
         for (int a = 0; a < 6; ++a) virials[6 * i + a] += 0.5 * w[a], virials[6 * j + a] += 0.5 * w[a];
+      if (centroid)
+        for (int k = 0; k < 9; ++k) centroid[9 * j + k] -= r[kCentroidRow[k]] * g[kCentroidColumn[k]];
     }
     if (forces)
       for (int a = 0; a < 3; ++a) forces[3 * i + a] += own[a];

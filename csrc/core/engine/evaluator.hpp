@@ -11,11 +11,12 @@ namespace nearsight {
 
 /// Results of one evaluation; the arrays are the host's and are added to. Signs and orders as in nearsight.h.
 struct Results {
-  double energy = 0.0;    // eV, with reference energies
-  double virial[6] = {};  // eV
-  Span<double> forces;    // [3 * atoms]
-  Span<double> energies;  // [owned]
-  Span<double> virials;   // [6 * atoms]
+  double energy = 0.0;            // eV, with reference energies
+  double virial[6] = {};          // eV
+  Span<double> forces;            // [3 * atoms]
+  Span<double> energies;          // [owned]
+  Span<double> virials;           // [6 * atoms]
+  Span<double> centroid_virials;  // [9 * atoms]
 };
 
 struct EvaluatorOptions {

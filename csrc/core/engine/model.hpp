@@ -20,6 +20,8 @@ class Model {
   const Potential& potential() const { return *potential_; }
   const Couple& couple() const { return *couple_; }
   const char* backend() const { return backend_ == Backend::native ? "native" : "torchscript"; }
+  /// Whether dE_i/dt is a sum over the edges of atom i alone: no messages, no couple that mixes the atoms.
+  bool has_centroid_virials() const { return file_.num_interactions == 1 && couple_->is_local(); }
   /// Index of a chemical symbol in the species list, or -1.
   int find_species(const std::string& symbol) const;
 

@@ -33,6 +33,10 @@ class DescriptorWorkspace {
   /// at all centers of the last forward(). Features outside need not enter the networks, and reverse() does
   /// not read their cotangents. By default all features.
   virtual Span<const Range> active() const;
+
+  /// Writes jacobian[3 * edges of the center][stride] = d(feature)/dr_ij of one center; here by one reverse()
+  /// for every feature.
+  virtual void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride);
 };
 
 /// Numbers that describe the neighborhood of a center, without trained parameters. Immutable.

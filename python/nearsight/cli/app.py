@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for _name in COMMANDS:
     app.command(_name)(importlib.import_module(f"nearsight.cli.{_name}").command)
+app.add_typer(importlib.import_module("nearsight.cli.import_").app, name="import")
 
 
 def _show_version(wanted: bool) -> None:

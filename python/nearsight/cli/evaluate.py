@@ -33,6 +33,14 @@ def command(
         list[str],
         typer.Option("--key", metavar="LABEL=KEY", help="name of a label, e.g. energy=dft_energy"),
     ] = [],  # noqa: B006 typer copies it
+    runner_units: Annotated[
+        list[str],
+        typer.Option(
+            "--runner-units",
+            metavar="QUANTITY=UNIT",
+            help="of input.data files, e.g. length=angstrom, energy=eV",
+        ),
+    ] = [],  # noqa: B006
     backend: Annotated[
         Backend, typer.Option("--backend", help="native: the C++ engine; torchscript: the scripted module")
     ] = Backend.auto,
@@ -42,6 +50,7 @@ def command(
 
         nearsight evaluate model.pt test.xyz --plots out
         nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
+        nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
 
     Energies and virials are compared per atom, everything in double precision.
     """
@@ -52,7 +61,7 @@ def command(
     from nearsight.training.metrics import Metrics, metrics_table
 
     potential = Potential(model, backend=backend.value, threads=threads)
-    frames = read_frames(data, _label_keys(key))
+    frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
     predictions = [_predict(potential, frame) for frame in frames]
     metrics = Metrics()
     for frame, prediction in zip(frames, predictions):
@@ -71,17 +80,33 @@ def command(
         console.print(f"Parity plots, errors.json and predictions.xyz are in {plots}.")
 
 
-def _label_keys(pairs: list[str]) -> dict[str, str]:
+def label_keys(pairs: list[str]) -> dict[str, str]:
+    """Return the keys of labels from options `--key LABEL=KEY`; raises ConfigError."""
     from nearsight.errors import ConfigError
     from nearsight.keys import FILE_KEYS
 
-    label_keys = {}
+    found = {}
     for pair in pairs:
         label, equals, name = pair.partition("=")
         if label not in FILE_KEYS or not equals or not name:
             raise ConfigError(f"--key {pair!r} must be LABEL=KEY with a label of {', '.join(FILE_KEYS)}.")
-        label_keys[label] = name
-    return label_keys
+        found[label] = name
+    return found
+
+
+def _runner_units(pairs: list[str]) -> dict[str, str]:
+    from nearsight.errors import ConfigError
+    from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
+
+    legal = {"length": LENGTH_UNITS, "energy": ENERGY_UNITS}
+    units = {}
+    for pair in pairs:
+        quantity, _, unit = pair.partition("=")
+        if unit not in legal.get(quantity, ()):
+            choices = " or ".join(f"{name}={'|'.join(names)}" for name, names in legal.items())
+            raise ConfigError(f"--runner-units {pair!r} must be {choices}.")
+        units[quantity] = unit
+    return units
 
 
 def _predict(potential: Potential, frame: Frame) -> dict[str, Any]:

@@ -42,12 +42,23 @@ def command(
         nearsight train train.yaml --output runs/first --restart auto
 
     Ctrl-C finishes the batch at hand and writes a checkpoint to continue from.
+
+    Several processes divide every batch among them, with the same results up to round-off:
+
+        torchrun --nproc-per-node 2 -m nearsight train train.yaml --output runs/first
     """
-    from nearsight.training import Interrupted, load_config, train
+    from nearsight.training import Interrupted, join_processes, load_config, train
 
     folder = output or Path("runs") / config.stem
     try:
-        train(load_config(config, override), folder, restart=restart is Restart.auto, dry_run=dry_run)
+        with join_processes() as processes:
+            train(
+                load_config(config, override),
+                folder,
+                restart=restart is Restart.auto,
+                dry_run=dry_run,
+                processes=processes,
+            )
     except Interrupted as interrupted:
         options = "".join(f" -o '{value}'" for value in override)
         raise Interrupted(

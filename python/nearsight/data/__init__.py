@@ -10,10 +10,12 @@ from nearsight.data.reference_energies import (
     reference_energies,
 )
 from nearsight.data.report import Summary, plausibility_warnings, report_table, summarize
+from nearsight.data.runner import RUNNER_UNITS
 from nearsight.data.split import Split, split_frames, write_split
 from nearsight.data.writer import write_extxyz
 
 __all__ = [
+    "RUNNER_UNITS",
     "Frame",
     "ReferenceEnergies",
     "Split",

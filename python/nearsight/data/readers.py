@@ -1,4 +1,5 @@
-"""Reading reference data: extended XYZ, everything ASE reads, ASE databases, and nearsight's own HDF5.
+"""Reading reference data: extended XYZ, everything ASE reads, ASE databases, nearsight's own HDF5, folders of
+DeePMD-kit and input.data files of n2p2 and RuNNer.
 
 Labels are looked up under explicit keys (`keys.FILE_KEYS` unless others are given), first among the
 file's own fields, then among the results that ASE moves into a calculator. Compressed files are
@@ -19,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from nearsight import keys
+from nearsight.data.deepmd import read_deepmd
 from nearsight.data.frame import MAX_FORCE, Frame, check_frame
+from nearsight.data.runner import RUNNER_UNITS, is_runner, read_runner
 from nearsight.errors import DataError
 
-_DECOMPRESS = {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+_OPEN = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}  # by suffix; others are not compressed
 _EXTENDED_XYZ = {".xyz", ".extxyz"}
 _DATABASES = {".db", ".json"}
 _HDF5 = {".h5", ".hdf5"}
@@ -33,13 +36,19 @@ def read_frames(
     paths: str | Path | Sequence[str | Path],
     label_keys: Mapping[str, str] | None = None,
     max_force: float = MAX_FORCE,
+    runner_units: Mapping[str, str] | None = None,
 ) -> list[Frame]:
     """Read and check all frames of one or several files, in the order of the files.
 
     Args:
-        paths: files; the format follows from the suffix, after .xz, .gz or .bz2 is taken off.
-        label_keys: label (or "stress") → key in the file, where it differs from `keys.FILE_KEYS`.
+        paths: files, or folders of DeePMD-kit's systems. A file that starts with the word `begin` is an
+            input.data of n2p2 or RuNNer; else the format follows from the suffix, after .xz, .gz or .bz2 is
+            taken off.
+        label_keys: label (or "stress") → key in the file, where it differs from `keys.FILE_KEYS`; of
+            DeePMD-kit's systems the stem of a file, where it differs from energy, force and virial.
         max_force: eV/Å; a larger force on an atom is refused.
+        runner_units: "length" and "energy" of input.data files, names of `units.LENGTH_UNITS` and
+            `units.ENERGY_UNITS`; bohr and hartree where they are left out.
 
     Raises:
         DataError: file missing or unreadable, absurd labels, atoms on top of each other.
@@ -47,13 +56,15 @@ def read_frames(
     file_keys = {**keys.FILE_KEYS, **(label_keys or {})}
     frames = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        frames += _read_file(Path(path), file_keys)
+        frames += _read_path(Path(path), file_keys, {**RUNNER_UNITS, **(runner_units or {})})
     for frame in frames:
         check_frame(frame, max_force)
     return frames
 
 
-def _read_file(path: Path, file_keys: Mapping[str, str]) -> list[Frame]:
+def _read_path(path: Path, file_keys: Mapping[str, str], runner_units: Mapping[str, str]) -> list[Frame]:
+    if path.is_dir():
+        return read_deepmd(path, file_keys)
     if not path.is_file():
         raise DataError(f"Data file {str(path)!r} does not exist.")
     if path.suffix in _HDF5:
@@ -61,15 +72,24 @@ def _read_file(path: Path, file_keys: Mapping[str, str]) -> list[Frame]:
 
         return read_hdf5(path)
     try:
-        structures = list(_ase_structures(path))
+        frames = _read_file(path, file_keys, runner_units)
     except DataError:
         raise
     except Exception as error:  # ASE's readers raise anything, from KeyError to StopIteration
         raise DataError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from error
-    if not structures:
+    if not frames:
         raise DataError(f"{str(path)!r} holds no frames.")
+    return frames
+
+
+def _read_file(path: Path, file_keys: Mapping[str, str], runner_units: Mapping[str, str]) -> list[Frame]:
+    with _OPEN.get(path.suffix, open)(path, "rb") as file:
+        if is_runner(file.read(1024)):
+            file.seek(0)
+            return read_runner(file.read().decode(), path.name, runner_units)
     return [
-        _to_frame(atoms, file_keys, f"{path.name}, frame {number}") for number, atoms in enumerate(structures)
+        _to_frame(atoms, file_keys, f"{path.name}, frame {number}")
+        for number, atoms in enumerate(_ase_structures(path))
     ]
 
 
@@ -80,12 +100,13 @@ def _ase_structures(path: Path) -> Iterable[Any]:
     if path.suffix in _DATABASES:
         yield from _database_structures(path)
         return
-    compressed = path.suffix in _DECOMPRESS
+    compressed = path.suffix in _OPEN
     inner = path.with_suffix("") if compressed else path
     file_format, is_binary = _ase_format(inner, look_inside=not compressed)
     source: Any = path
     if compressed:
-        content = _DECOMPRESS[path.suffix](path.read_bytes())
+        with _OPEN[path.suffix](path) as file:
+            content = file.read()
         source = io.BytesIO(content) if is_binary else io.StringIO(content.decode())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # chatter of readers about fields that are not used here
@@ -104,7 +125,8 @@ def _ase_format(path: Path, look_inside: bool) -> tuple[str, bool]:
     except (UnknownFileTypeError, KeyError):
         raise DataError(
             f"The format of {path.name!r} is not known; expected extended XYZ (.xyz, .extxyz), HDF5 (.h5), "
-            "an ASE database (.db), or another format that ASE reads."
+            "an ASE database (.db), input.data of n2p2 or RuNNer, a folder of DeePMD-kit, or another format "
+            "that ASE reads."
         ) from None
 
 

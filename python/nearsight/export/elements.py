@@ -24,3 +24,14 @@ def element_symbol(element: str | int) -> str:
     if not 1 <= element <= len(_SYMBOLS):
         raise ConfigError(f"atomic numbers are 1 to {len(_SYMBOLS)}, found {element}")
     return _SYMBOLS[element - 1]
+
+
+def atomic_number(symbol: str) -> int:
+    """Return the atomic number of a chemical symbol.
+
+    Raises:
+        ConfigError: there is no such element.
+    """
+    if symbol not in _SYMBOLS:
+        raise ConfigError(f"{symbol!r} is not a chemical symbol, expected one such as H or Cu")
+    return _SYMBOLS.index(symbol) + 1

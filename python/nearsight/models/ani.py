@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from nearsight.models.acsf import pair_index, triplets
+from nearsight.models.acsf_terms import pair_index, triplets
 from nearsight.models.cutoff_functions import cutoff_function
 
 ANICutoffFunction = Literal["cos", "exp"]
@@ -171,7 +171,7 @@ class ANI(nn.Module):
 
     def cutoff_values(self, distances: Tensor, cutoff: float) -> Tensor:
         """Return f(r), zero at and beyond the cutoff."""
-        return cutoff_function(self.cutoff_kind, distances, torch.full_like(distances, cutoff))
+        return cutoff_function(self.cutoff_kind, 0.0, distances, torch.full_like(distances, cutoff))
 
 
 class ANIConfig(BaseModel):

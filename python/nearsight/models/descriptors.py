@@ -17,8 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nearsight.models.acsf import ACSF
 from nearsight.models.ani import ANIConfig
+from nearsight.models.automatic_functions import Size, automatic_functions
 from nearsight.models.cutoff_functions import CutoffFunction
-from nearsight.models.symmetry_functions import Size, SymmetryFunction, automatic_functions
+from nearsight.models.symmetry_functions import SymmetryFunction
 
 
 class ACSFConfig(BaseModel):
@@ -29,6 +30,7 @@ class ACSFConfig(BaseModel):
     kind: Literal["acsf"] = "acsf"
     size: Size = "small"
     cutoff_function: CutoffFunction = "poly2"
+    inner_fraction: float = Field(0.0, ge=0.0, lt=1.0)
     symmetry_functions: dict[str, list[SymmetryFunction]] | None = None
 
     def check(self, cutoff: float) -> None:
@@ -61,7 +63,7 @@ class ACSFConfig(BaseModel):
                     f"{', '.join(species)}, missing are {', '.join(sorted(missing)) or 'none'}, "
                     f"unknown are {', '.join(sorted(named - set(species))) or 'none'}"
                 )
-        return ACSF(functions, species, self.cutoff_function)
+        return ACSF(functions, species, self.cutoff_function, self.inner_fraction)
 
 
 def _default_kind(section: Any) -> Any:

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-
-class CELU(nn.Module):
-    """x above 0, α (exp(x/α) - 1) below, with α = 0.1 as in ANI.
-
-    nn.CELU rounds α to single precision in its derivative.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation."""
-        return torch.relu(x) + 0.1 * torch.expm1(10.0 * torch.clamp(x, max=0.0))
-
-
-Activation = Literal["linear", "tanh", "silu", "celu", "gelu"]
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "linear": nn.Identity,
-    "tanh": nn.Tanh,
-    "silu": nn.SiLU,
-    "celu": CELU,
-    "gelu": nn.GELU,
-}
+from nearsight.models.activations import ACTIVATIONS
 
 _NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this

@@ -1,127 +1,157 @@
-"""Parameters of atom-centered symmetry functions: validated records, and automatic sets by cutoff and size.
+"""Parameters of atom-centered symmetry functions: validated records in the form of docs/file_format.md.
 
-The records have the form of docs/file_format.md: radial G2, angular_narrow G4 (with r_jk) and angular_wide
-G5, the types 2, 3 and 9 of n2p2. η is in Å⁻², distances in Å.
+η is in Å⁻², distances in Å, angles in degrees. The kinds are the types 2, 3, 9, 20, 21 and 22 of n2p2, with
+`weights` 12, 13 and 23 to 25.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Size = Literal["small", "medium", "large"]
+from nearsight.models.cutoff_functions import CoreFunction
 
 
 class _Function(BaseModel):
+    """With `weights`, neighbors of every species named count, times the weight of theirs (Gastegger 2018)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    num_neighbors: ClassVar[int]  # 1 for a sum over neighbors, 2 for a sum over pairs of them
+
     kind: str
     neighbors: tuple[str, ...]
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    eta: float = Field(ge=0.0)
-    r_shift: float = Field(0.0, ge=0.0)
+    weights: tuple[float, ...] | None = None
     cutoff: float = Field(gt=0.0)
+
+    @model_validator(mode="after")
+    def _neighbors_fit(self) -> _Function:
+        count = self.num_neighbors
+        if self.weights is None and len(self.neighbors) != count:
+            raise ValueError(f"neighbors must name {count} species, found {len(self.neighbors)}")
+        if self.weights is not None and len(self.weights) != len(self.neighbors):
+            raise ValueError(f"weights must be one for each of the {len(self.neighbors)} neighbors")
+        if self.weights is not None and len(set(self.neighbors)) != len(self.neighbors):
+            raise ValueError("neighbors with weights must be different species")
+        return self
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the distance between two neighbors counts."""
+        return self.kind.endswith("_narrow")
+
+    def anywhere(self) -> _Function:
+        """Return the function without its species, to find those that share their terms."""
+        return self.model_copy(update={"neighbors": (), "weights": None})
+
+    def factor(self, *species: str) -> float:
+        """Return what a neighbor of this species, or a pair of these, counts."""
+        if self.weights is None:
+            return float(sorted(species) == sorted(self.neighbors))
+        weight = dict(zip(self.neighbors, self.weights))
+        product = 1.0
+        for symbol in species:
+            product *= weight.get(symbol, 0.0)
+        return product
 
     def record(self) -> dict[str, Any]:
         """Return the JSON object of the model file."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def label(self) -> str:
-        """Return a readable name: the kind, the neighbors and the parameters."""
-        values = self.model_dump(by_alias=True, exclude={"kind", "neighbors"})
-        parameters = " ".join(f"{name}={value:g}" for name, value in values.items())
-        return f"{self.kind} {'-'.join(self.neighbors)} {parameters}"
+        """Return a readable name."""
+        record = {name: value for name, value in self.record().items() if name not in ("kind", "neighbors")}
+        fields = " ".join(f"{name}={_text(value)}" for name, value in record.items())
+        return f"{self.kind}({','.join(self.neighbors)}) {fields}"
 
 
-class RadialFunction(_Function):
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(_text(v) for v in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+class _Gaussian(_Function):
+    eta: float = Field(ge=0.0)
+    r_shift: float = 0.0
+
+
+class _Compact(_Function):
+    """C(r) = core function of the distance of r from the middle of [inner, cutoff], 0 outside.
+
+    `inner` may be negative. `asymmetric` pulls the maximum of the slope to the middle.
+    """
+
+    inner: float
+    core: CoreFunction = "poly2"
+    asymmetric: bool = False
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> _Compact:
+        if self.inner >= self.cutoff:
+            raise ValueError(f"inner must be smaller than the cutoff {self.cutoff}, found {self.inner}")
+        if self.asymmetric and self.core == "exp":
+            raise ValueError("asymmetric goes with a polynomial core")
+        return self
+
+
+class RadialFunction(_Gaussian):
     """G2 = Σ_j exp(-η (r_ij - r_shift)²) f(r_ij) over the neighbors j of one species."""
 
+    num_neighbors = 1
+
     kind: Literal["radial"] = "radial"
-    neighbors: tuple[str]
 
 
-class AngularFunction(_Function):
+class CompactRadialFunction(_Compact):
+    """Σ_j C(r_ij) over the neighbors j of one species (Bircher, Singraber, Dellago 2021)."""
+
+    num_neighbors = 1
+
+    kind: Literal["compact_radial"] = "compact_radial"
+
+
+class AngularFunction(_Gaussian):
     """2^(1-ζ) Σ_{j<k} (1 + λ cos θ)^ζ exp(-η Σ(r - r_shift)²) Π f(r) over a pair of neighbors j, k.
 
     The two species are an unordered pair. Sum and product run over r_ij and r_ik, for `angular_narrow` also
     over r_jk.
     """
 
+    num_neighbors = 2
+
     kind: Literal["angular_narrow", "angular_wide"]
-    neighbors: tuple[str, str]
     lambda_: float = Field(alias="lambda", ge=-1.0, le=1.0)
-    zeta: float = Field(ge=1.0)
-
-    @field_validator("zeta")
-    @classmethod
-    def _whole(cls, zeta: float) -> float:
-        if zeta != round(zeta):  # (1 + λ cos θ) may round to -1e-17, whose real powers are NaN
-            raise ValueError(f"zeta must be a whole number, found {zeta}")
-        return zeta
+    zeta: float = Field(ge=1.0)  # below, the derivative at straight angles is not finite
 
 
-SymmetryFunction = Annotated[RadialFunction | AngularFunction, Field(discriminator="kind")]
+class CompactAngularFunction(_Compact):
+    """Σ_{j<k} C(θ) Π C(r) over a pair of neighbors j, k (Bircher, Singraber, Dellago 2021).
 
-
-@dataclass(frozen=True)
-class _Preset:
-    radial: int  # shells of radial functions
-    angular_cutoff: float  # Å; triplets dominate the cost
-    narrow_etas: tuple[float, ...]
-    narrow_zetas: tuple[float, ...]
-    wide_etas: tuple[float, ...]
-    wide_zetas: tuple[float, ...]
-
-
-_PRESETS: dict[str, _Preset] = {
-    "small": _Preset(10, 4.0, (0.05, 0.7), (1.0, 4.0), (), ()),
-    "medium": _Preset(12, 5.0, (0.05, 0.7), (1.0, 4.0, 16.0), (0.1,), (1.0, 4.0)),
-    "large": _Preset(16, 5.0, (0.02, 0.15, 0.7), (1.0, 2.0, 4.0, 16.0), (0.02, 0.2), (1.0, 4.0, 16.0)),
-}
-_FIRST_SHELL = 0.75  # Å; the shortest bond
-
-
-def _radial_grid(shells: int, cutoff: float) -> list[tuple[float, float]]:
-    """Return (η, r_shift): one broad Gaussian at the center, then shells that widen with distance.
-
-    The shells form a geometric series, each as wide as the step to the next one: short bonds are stiff and
-    need a fine grid, and an evenly spaced one of the same length leaves them unresolved.
+    C(θ) is the core function on the window `angle` in degrees; a window that reaches beyond 0 or 180 has its
+    middle there. The product runs over r_ij and r_ik, for `compact_narrow` also over r_jk.
     """
-    first = min(_FIRST_SHELL, 0.25 * cutoff)
-    ratio = (cutoff / first) ** (1 / shells)
-    centers = [first * ratio**k for k in range(shells)]
-    return [(4.5 / cutoff**2, 0.0)] + [(0.5 / (center * (ratio - 1)) ** 2, center) for center in centers]
+
+    num_neighbors = 2
+
+    kind: Literal["compact_narrow", "compact_wide"]
+    angle: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _window(self) -> CompactAngularFunction:
+        left, right = self.angle
+        middle = 0.5 * (left + right)
+        if left >= right or right - left > 360.0:
+            raise ValueError(f"angle must be a window [left, right] of at most 360, found {list(self.angle)}")
+        if (left < 0.0 and middle != 0.0) or (right > 180.0 and middle != 180.0):
+            raise ValueError(
+                f"a window of angles beyond 0 or 180 must have its middle there, found {list(self.angle)}"
+            )
+        return self
 
 
-def automatic_functions(species: list[str], cutoff: float, size: Size) -> dict[str, list[SymmetryFunction]]:
-    """Return the same set for every center: radial for each neighbor species, angular for each pair of them.
-
-    The angular functions end at min(cutoff, 4 Å) for `small` and min(cutoff, 5 Å) for the others.
-    """
-    preset = _PRESETS[size]
-    functions: list[SymmetryFunction] = [
-        RadialFunction(neighbors=(symbol,), eta=round(eta, 6), r_shift=round(shift, 6), cutoff=cutoff)
-        for symbol in species
-        for eta, shift in _radial_grid(preset.radial, cutoff)
-    ]
-    angular = [
-        *product(["angular_narrow"], preset.narrow_etas, (1.0, -1.0), preset.narrow_zetas),
-        *product(["angular_wide"], preset.wide_etas, (1.0, -1.0), preset.wide_zetas),
-    ]
-    functions += [
-        AngularFunction.model_validate(
-            {
-                "kind": kind,
-                "neighbors": pair,
-                "eta": eta,
-                "cutoff": min(cutoff, preset.angular_cutoff),
-                "lambda": sign,
-                "zeta": zeta,
-            }
-        )
-        for pair in combinations_with_replacement(species, 2)
-        for kind, eta, sign, zeta in angular
-    ]
-    return {symbol: list(functions) for symbol in species}
+SymmetryFunction = Annotated[
+    RadialFunction | AngularFunction | CompactRadialFunction | CompactAngularFunction,
+    Field(discriminator="kind"),
+]

@@ -10,6 +10,7 @@ _LAZY = {
     "Interrupted": "loop",
     "export_checkpoint": "run",
     "find_checkpoint": "run",
+    "join_processes": "processes",
     "load_config": "config",
     "read_checkpoint": "checkpoint",
     "train": "run",

@@ -74,8 +74,16 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
+def hands(num_frames: int, batch_size: int, seed: int) -> list[np.ndarray]:
+    """Frame numbers dealt into `batch_size` hands. A batch takes one frame of each, so that a process which
+    owns some of the hands has the same part of every batch, and needs no other frames."""
+    order = np.random.default_rng(seed).permutation(num_frames)
+    return [order[hand::batch_size] for hand in range(min(batch_size, num_frames))]
+
+
 def batch_order(num_frames: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Frame numbers of every batch of an epoch: a function of the seed and the epoch alone, so that a restart
-    needs no state of a random generator."""
-    order = np.random.default_rng([seed, epoch]).permutation(num_frames)
-    return [order[start : start + batch_size].tolist() for start in range(0, num_frames, batch_size)]
+    """Frame numbers of every batch of an epoch, by hands: a function of the seed and the epoch alone, so that
+    a restart needs no state of a random generator."""
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = [rng.permutation(hand).tolist() for hand in hands(num_frames, batch_size, seed)]
+    return [[hand[k] for hand in shuffled if k < len(hand)] for k in range(len(shuffled[0]))]

@@ -13,7 +13,7 @@ from nearsight.errors import ConfigError, NearsightError
 from nearsight.training.config import FREE_AT_RESTART, Config, changed_keys
 
 FORMAT = "nearsight-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDER = "checkpoints"
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -43,7 +43,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; raises NearsightError if it is missing, foreign, damaged or newer."""
+    """Read a checkpoint; raises NearsightError if it is missing, foreign, damaged or of another version."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -52,10 +52,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise NearsightError(f"{str(path)!r} is not a checkpoint, or it is damaged.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise NearsightError(f"{str(path)!r} is not a checkpoint of nearsight.")
-    if content["format_version"] > FORMAT_VERSION:
+    if content["format_version"] != FORMAT_VERSION:
+        other = "a newer" if content["format_version"] > FORMAT_VERSION else "the older"
         raise NearsightError(
-            f"Checkpoint {str(path)!r} has version {content['format_version']}, this nearsight reads up to "
-            f"{FORMAT_VERSION}; install a newer nearsight."
+            f"Checkpoint {str(path)!r} has version {content['format_version']}, this nearsight reads version "
+            f"{FORMAT_VERSION}; take {other} nearsight for it."
         )
     return content
 

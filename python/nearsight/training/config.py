@@ -15,9 +15,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearsight import keys
+from nearsight.data import RUNNER_UNITS
 from nearsight.data.frame import MAX_FORCE
 from nearsight.errors import ConfigError
 from nearsight.models import ModelConfig
+from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
 
 class _Section(BaseModel):
@@ -27,6 +29,8 @@ class _Section(BaseModel):
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+LengthUnit = Literal[tuple(LENGTH_UNITS)]
+EnergyUnit = Literal[tuple(ENERGY_UNITS)]
 
 
 class KeysConfig(_Section):
@@ -38,6 +42,13 @@ class KeysConfig(_Section):
     stress: str = keys.FILE_KEYS["stress"]
     charges: str = keys.FILE_KEYS[keys.CHARGES]
     dipole: str = keys.FILE_KEYS[keys.DIPOLE]
+
+
+class RunnerUnitsConfig(_Section):
+    """Units of input.data files of n2p2 and RuNNer, which do not state them."""
+
+    length: LengthUnit = RUNNER_UNITS["length"]
+    energy: EnergyUnit = RUNNER_UNITS["energy"]
 
 
 class IndexFile(_Section):
@@ -59,6 +70,7 @@ class DataConfig(_Section):
     training_size: Part | None = None
     split_seed: int = 0
     keys: KeysConfig = KeysConfig()
+    runner_units: RunnerUnitsConfig = RunnerUnitsConfig()
     reference_energies: Literal["auto", "isolated_atoms", "least_squares", "none"] | dict[str, float] = "auto"
     max_force: Positive = MAX_FORCE
 

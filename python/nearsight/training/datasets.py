@@ -57,7 +57,7 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
     label_keys = config.keys.model_dump()
 
     def read(files: str | list[str]) -> list[Frame]:
-        return read_frames(files, label_keys, config.max_force)
+        return read_frames(files, label_keys, config.max_force, config.runner_units.model_dump())
 
     pool = read(config.training)
     isolated = _isolated_atoms(pool, config.reference_energies)
@@ -115,11 +115,18 @@ def _atomic_number(symbol: str) -> int:
     return atomic_numbers[symbol]
 
 
-def _sha256(file: str) -> str:
+def _sha256(path: str) -> str:
+    """Of a file's content, or of the names and contents of a folder's files."""
     digest = hashlib.sha256()
-    with Path(file).open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    folder = Path(path) if Path(path).is_dir() else None
+    for file in sorted(folder.rglob("*")) if folder else [Path(path)]:
+        if not file.is_file():
+            continue
+        if folder:
+            digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -102,6 +102,25 @@ class Logbook:
             yield lambda title, done: progress.update(task, description=title, completed=done)
 
 
+class SilentLogbook(Logbook):
+    """Of the processes that leave talking and writing to the first one."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.console = folder, Console(quiet=True)
+
+    def say(self, *content: RenderableType) -> None:
+        """Nothing."""
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Nothing."""
+
+    def begin_epochs(self, last_epoch: int) -> None:
+        """Nothing."""
+
+    def epoch(self, row: dict[str, float], is_best: bool) -> None:
+        """Nothing."""
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)  # not the 80 columns of a file

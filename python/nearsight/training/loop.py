@@ -1,8 +1,11 @@
-"""The training loop: AdamW, schedule, moving average of the weights, validation, checkpoints.
+"""The training loop: epochs of batches, validation, checkpoints, around an optimizer.
 
 Determinism: the order of the batches is a function of the seed and the epoch, the checkpoint holds everything
 else, so that on CPU a run that was interrupted and continued gives the same bits as one that was not. Only a
 time limit (`max_minutes`) that is reached before the last epoch makes a run depend on the clock.
+
+Several processes do the same steps: each works on its frames of every batch, the clock is that of the first,
+and a signal to any of them stops all after the same batch.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +32,43 @@ from nearsight.training.config import Config
 from nearsight.training.logbook import Logbook
 from nearsight.training.loss import Loss
 from nearsight.training.metrics import Metrics
-from nearsight.training.schedule import LearningRate
+from nearsight.training.processes import Processes
+
+
+class Optimizer(Protocol):
+    """What the loop needs of an optimizer; it trains the parameters of the model in place.
+
+    Attributes:
+        batch_size: frames of a batch, over all processes.
+        weights: values of the parameters that are validated and exported.
+        advice: what to do when the loss is not finite.
+    """
+
+    batch_size: int
+    weights: Sequence[Tensor]
+    advice: str
+
+    def step(self, batches: Sequence[Batch], num_frames: int, step: int, fraction: float) -> float:
+        """Do a step and return the sum of the losses of the batch's frames before it.
+
+        Args:
+            batches: this process's frames of the batch.
+            num_frames: of the batch over all processes.
+            step: steps done before, from 0.
+            fraction: how much of the run is over, 0 to 1.
+        """
+
+    def epoch_ended(self, validation_loss: float) -> None:
+        """Hear of the end of an epoch."""
+
+    def report(self) -> dict[str, float]:
+        """Columns of metrics.csv."""
+
+    def state(self) -> dict[str, Any]:
+        """What a restart needs beside the weights."""
+
+    def load(self, state: dict[str, Any], weights: Sequence[Tensor]) -> None:
+        """Continue from a state and its `weights`; the model has its parameters already."""
 
 
 class Interrupted(NearsightError):
@@ -56,24 +95,27 @@ class State:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Batches of one frame each, ready to be joined, with the frames that they were made of."""
+    """What this process works on: batches of one frame each, ready to be joined, by the frames' numbers."""
 
-    training: list[Batch]
-    validation: list[Batch]
-    validation_frames: list[Frame]
+    training: dict[int, Batch]
+    validation: dict[int, Batch]
+    num_training: int
+    validation_frames: Sequence[Frame]
     reference: ReferenceEnergies
 
 
 class Trainer:
-    """Trains a model in place; afterwards its weights are the averaged ones of the best epoch.
+    """Trains a model in place; the best weights are in the checkpoint.
 
     Args:
         config: of the run.
         model: from `build_model`, with fitted statistics.
         module: its `training_module`.
+        optimizer: of the model's parameters.
         data: training and validation sets.
         loss: what is minimized.
         logbook: of the run directory.
+        processes: that train together.
         facts: what else goes into every checkpoint (species, reference energies, hashes of the data, …).
     """
 
@@ -82,53 +124,51 @@ class Trainer:
         config: Config,
         model: nn.Module,
         module: nn.Module,
+        optimizer: Optimizer,
         data: TrainingData,
         loss: Loss,
         logbook: Logbook,
+        processes: Processes,
         facts: dict[str, Any],
     ):
         self.config, self.options = config, config.training
         self.model, self.module, self.data = model, module, data
-        self.loss, self.logbook, self.facts = loss, logbook, facts
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
-        )
-        self.learning_rate = LearningRate(self.options.schedule)
+        self.optimizer, self.loss, self.logbook, self.facts = optimizer, loss, logbook, facts
+        self.processes = processes
         self.parameters = list(model.parameters())
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.state = State()
         self.started = time.perf_counter()
+        self.received: Sequence[int] = ()
+        self.stopping = False
 
     # ---- state ----------------------------------------------------------------------------------
 
     def load(self, content: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.learning_rate.load(content["learning_rate"])
-        self.average = [tensor.clone() for tensor in content["average"]]
+        self.optimizer.load(content["optimizer"], content["weights"])
         self.state = State(**content["state"])
         self.started = time.perf_counter() - self.state.elapsed
 
     def save(self, name: str) -> None:
         """Write a checkpoint of the present state."""
-        self.state.elapsed = time.perf_counter() - self.started
+        if not self.processes.first:
+            return
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True),
             "state": asdict(self.state),
             "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "learning_rate": self.learning_rate.state(),
+            "weights": list(self.optimizer.weights),
+            "optimizer": self.optimizer.state(),
             **self.facts,
         }
         write_checkpoint(self.logbook.folder / FOLDER / name, content)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights."""
+    def final_weights(self) -> Iterator[None]:
+        """Inside, the model has the weights that would be exported."""
         trained = [parameter.detach().clone() for parameter in self.parameters]
-        _assign(self.parameters, self.average)
+        _assign(self.parameters, self.optimizer.weights)
         try:
             yield
         finally:
@@ -136,10 +176,10 @@ class Trainer:
 
     def fraction(self) -> float:
         """How much of the run is over: of its epochs or of its minutes, whichever is further."""
-        steps = self.options.epochs * math.ceil(len(self.data.training) / self.options.batch_size)
+        steps = self.options.epochs * math.ceil(self.data.num_training / self.optimizer.batch_size)
         done = self.state.step / steps
         if self.options.max_minutes is not None:
-            done = max(done, (time.perf_counter() - self.started) / (60 * self.options.max_minutes))
+            done = max(done, self.state.elapsed / (60 * self.options.max_minutes))
         return done
 
     def why_finished(self) -> str | None:
@@ -163,74 +203,68 @@ class Trainer:
             NearsightError: the loss is not finite, or the disk is full.
         """
         self.logbook.begin_epochs(self.state.epoch - 1)
-        with _signals() as received, self.logbook.progress() as show:
+        with _signals() as self.received, self.logbook.progress() as show:
             if self.state.step == 0:
                 self.save(LAST)
             while not (reason := self.why_finished()):
-                self._train_epoch(received, show)
-                if received:
+                self._train_epoch(show)
+                if self.stopping:
                     self.save(LAST)
-                    raise Interrupted(f"Interrupted in epoch {self.state.epoch}.", received[0])
+                    everywhere = self.processes.gather(list(self.received))
+                    number = next(number for numbers in everywhere for number in numbers)
+                    raise Interrupted(f"Interrupted in epoch {self.state.epoch}.", number)
                 self._end_epoch()
         return reason
 
-    def _train_epoch(self, received: Sequence[int], show: Callable[[str, float], None]) -> None:
-        order = batch_order(
-            len(self.data.training), self.options.batch_size, self.config.seed, self.state.epoch
-        )
+    def _train_epoch(self, show: Callable[[str, float], None]) -> None:
+        size = self.optimizer.batch_size
+        order = batch_order(self.data.num_training, size, self.config.seed, self.state.epoch)
         for numbers in order[self.state.batches :]:
-            self._train_batch(join([self.data.training[number] for number in numbers]))
+            self.train_batch(numbers)
             show(f"epoch {self.state.epoch}", self.fraction())
-            if received or self.fraction() >= 1:
+            if self.stopping or self.fraction() >= 1:
                 return
 
-    def _train_batch(self, batch: Batch) -> None:
-        rate = self.options.learning_rate * self.learning_rate.factor(self.state.step, self.fraction())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        results = evaluate(self.module, batch.graph, self.model.couple, create_graph=True)
-        losses = self.loss(results, batch)
-        losses.mean().backward(inputs=self.parameters)  # not of the edge vectors: a third of the time
-        total = float(losses.detach().sum())
+    def train_batch(self, numbers: Sequence[int]) -> None:
+        """One step on the frames with these numbers, of which this process does its share."""
+        mine = [self.data.training[numbers[k]] for k in self.processes.share(len(numbers))]
+        total = self.optimizer.step(mine, len(numbers), self.state.step, self.fraction())
         self._check_finite(total)
-        if self.options.gradient_clipping is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_clipping)
-        self.optimizer.step()
-        self._average()
         self.state.step += 1
         self.state.batches += 1
         self.state.loss_sum += total
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """See the clock and the signals, the same in all processes."""
+        clock = time.perf_counter() - self.started if self.processes.first else 0.0
+        news = self.processes.sum(torch.tensor([clock, float(bool(self.received))], dtype=torch.float64))
+        self.state.elapsed, self.stopping = float(news[0]), bool(news[1])
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise NearsightError(
-                f"The loss is not finite in epoch {self.state.epoch}; lower training.learning_rate, and look "
+                f"The loss is not finite in epoch {self.state.epoch}; {self.optimizer.advice}, and look "
                 "for outliers in the data. The checkpoints are of earlier epochs."
             )
 
-    def _average(self) -> None:
-        """Exponential moving average, faster in the first steps so that it forgets the random start."""
-        decay = min(self.options.ema_decay, self.state.step / (self.state.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
-
     def _end_epoch(self) -> None:
-        with self.averaged():
+        with self.final_weights():
             validation_loss, metrics = self.validate()
+        self._look_up()
         self._check_finite(validation_loss)
-        self.learning_rate.epoch_ended(validation_loss)
+        self.optimizer.epoch_ended(validation_loss)
         is_best = validation_loss < self.state.best_loss
         if is_best:
             self.state.best_loss, self.state.best_epoch = validation_loss, self.state.epoch
-        frames = min(self.state.batches * self.options.batch_size, len(self.data.training))
+        frames = min(self.state.batches * self.optimizer.batch_size, self.data.num_training)
         row = {
             "epoch": self.state.epoch,
             "step": self.state.step,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **self.optimizer.report(),
             "training_loss": self.state.loss_sum / frames,
             "validation_loss": validation_loss,
-            "elapsed": time.perf_counter() - self.started,
+            "elapsed": self.state.elapsed,
         }
         for name, errors in metrics.targets.items():
             row |= {f"{name}_rmse": errors.rmse, f"{name}_mae": errors.mae}
@@ -243,15 +277,24 @@ class Trainer:
     def validate(self) -> tuple[float, Metrics]:
         """Mean loss and errors on the validation set with the weights that the model has now."""
         metrics, total = Metrics(), 0.0
-        size = self.options.batch_size
-        for start in range(0, len(self.data.validation), size):
-            batch = join(self.data.validation[start : start + size])
+        for numbers in in_parts(self.data.validation, self.options.batch_size):
+            batch = join([self.data.validation[number] for number in numbers])
             results = evaluate(self.module, batch.graph, self.model.couple)
             total += float(self.loss(results, batch).sum())
-            frames = self.data.validation_frames[start : start + size]
+            frames = [self.data.validation_frames[number] for number in numbers]
             for frame, prediction in zip(frames, split_results(results, frames, self.data.reference)):
                 metrics.add(frame, prediction)
-        return total / len(self.data.validation), metrics
+        everything = Metrics()
+        parts = self.processes.gather((total, metrics))
+        for _, part in parts:
+            everything.merge(part)
+        return sum(part for part, _ in parts) / len(self.data.validation_frames), everything
+
+
+def in_parts(numbers: Iterable[int], size: int) -> list[list[int]]:
+    """The numbers in lists of at most `size`."""
+    everything = list(numbers)
+    return [everything[start : start + size] for start in range(0, len(everything), size)]
 
 
 def split_results(

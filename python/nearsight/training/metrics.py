@@ -33,6 +33,13 @@ class Errors:
         self.square += float((values**2).sum())
         self.largest = max(self.largest, float(values.max(initial=0.0)))
 
+    def merge(self, other: Errors) -> None:
+        """Add the values of another one."""
+        self.count += other.count
+        self.absolute += other.absolute
+        self.square += other.square
+        self.largest = max(self.largest, other.largest)
+
     @property
     def rmse(self) -> float:
         """Root mean square error; NaN without data."""
@@ -64,6 +71,12 @@ class Metrics:
                 self.targets.setdefault(name, Errors()).add(difference)
                 if name == keys.FORCES:
                     self._add_species(frame.symbols, difference)
+
+    def merge(self, other: Metrics) -> None:
+        """Add the errors of another set of frames."""
+        for mine, others in ((self.targets, other.targets), (self.species, other.species)):
+            for name, errors in others.items():
+                mine.setdefault(name, Errors()).merge(errors)
 
     def _add_species(self, symbols: Sequence[str], difference: np.ndarray) -> None:
         names = np.array(symbols)

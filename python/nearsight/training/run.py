@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +19,16 @@ from nearsight.data import Frame, fit_energies, plausibility_warnings, report_ta
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
 from nearsight.models import build_model, training_module
-from nearsight.training.batches import Batch, join, make_batch
+from nearsight.training.batches import Batch, batch_order, hands, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
-from nearsight.training.logbook import Logbook, environment, read_metrics
-from nearsight.training.loop import Interrupted, Trainer, TrainingData, split_results
+from nearsight.training.first_order import FirstOrder
+from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
+from nearsight.training.loop import Interrupted, Trainer, TrainingData, in_parts, split_results
 from nearsight.training.loss import Loss, make_loss
 from nearsight.training.metrics import UNITS, Metrics, metrics_table
+from nearsight.training.processes import ALONE, Processes
 
 MODEL_FILE = "model.pt"
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
@@ -35,7 +37,12 @@ _SMALLEST_FORCE = 1e-3  # eV/Å; frames of isolated atoms have none
 
 
 def train(
-    config: Config, folder: Path, restart: bool = False, dry_run: bool = False, console: Any = None
+    config: Config,
+    folder: Path,
+    restart: bool = False,
+    dry_run: bool = False,
+    console: Any = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train a model in the run directory `folder` (see `logbook`), or continue there.
 
@@ -45,26 +52,26 @@ def train(
         restart: continue from its last checkpoint, or begin if there is none.
         dry_run: read everything, evaluate one batch, and write nothing.
         console: rich console, or None for standard output.
+        processes: that train together (see `processes.join_processes`); the first one writes.
 
     Raises:
         NearsightError: with a sentence for the user; the traceback is in error.log.
     """
     if dry_run:
         with TemporaryDirectory() as scratch, _deterministic(config.training):
-            _train(config, Logbook(Path(scratch), console), None, dry_run)
+            logbook = Logbook(Path(scratch), console) if processes.first else SilentLogbook(folder)
+            _train(config, logbook, processes, None, dry_run)
         return
-    last = folder / FOLDER / LAST
-    if last.exists() and not restart:
-        raise ConfigError(
-            f"{str(folder)!r} already holds a run; continue with --restart auto, or choose another --output."
-        )
-    logbook = Logbook(folder, console)
+    content = processes.from_first(lambda: _present_run(folder, restart))
+    logbook = Logbook(folder, console) if processes.first else SilentLogbook(folder)
     try:
         with _deterministic(config.training):
-            _train(config, logbook, read_checkpoint(last) if last.exists() else None)
+            _train(config, logbook, processes, content)
     except Interrupted:
         raise
     except Exception as error:
+        if not processes.speaks():
+            raise
         log = folder / "error.log"
         log.write_text(traceback.format_exc())
         if isinstance(error, NearsightError):
@@ -74,7 +81,25 @@ def train(
         ) from error
 
 
-def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry_run: bool = False) -> None:
+def _present_run(folder: Path, restart: bool) -> dict[str, Any] | None:
+    """The last checkpoint of the run in a folder, None where there is no run."""
+    last = folder / FOLDER / LAST
+    if not last.exists():
+        return None
+    if not restart:
+        raise ConfigError(
+            f"{str(folder)!r} already holds a run; continue with --restart auto, or choose another --output."
+        )
+    return read_checkpoint(last)
+
+
+def _train(
+    config: Config,
+    logbook: Logbook,
+    processes: Processes,
+    content: dict[str, Any] | None,
+    dry_run: bool = False,
+) -> None:
     sets = read_sets(config.data, config.training.loss)
     if content:
         check_unchanged(content, config, sets.hashes)
@@ -83,38 +108,66 @@ def _train(config: Config, logbook: Logbook, content: dict[str, Any] | None, dry
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    trainer, batches = _prepare(config, sets, logbook, fit=content is None)
+    trainer, batches = _prepare(config, sets, logbook, processes, fit=content is None)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
     if content:
         trainer.load(content)
         logbook.say(f"Continuing at epoch {trainer.state.epoch}, step {trainer.state.step}.")
-    else:
+    elif processes.first:
         _write_records(config, sets, logbook)
     logbook.write_json("environment.json", environment())
     logbook.say(f"Training ended: {trainer.run()}.")
-    _finish(config, logbook, sets, batches)
+    _finish(config, logbook, sets, batches, trainer)
 
 
 def _prepare(
-    config: Config, sets: Sets, logbook: Logbook, fit: bool
-) -> tuple[Trainer, dict[str, list[Batch]]]:
-    """The trainer, its model fitted to the statistics of the training set if asked for, and all batches."""
+    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool
+) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
+    """The trainer, its model fitted to the statistics of the training set if asked for, and the batches that
+    are this process's, by set and frame."""
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
+    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    _describe(logbook, model, loss, processes)
+    module = _module(config, model, processes)
     batches = {
-        name: [make_batch(frame, sets.species, model.cutoff, sets.reference) for frame in frames]
+        name: {
+            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
+            for number in _mine(config, name, len(frames), processes)
+        }
         for name, frames in named(sets).items()
     }
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
-    _describe(logbook, model, loss)
-    module = training_module(model, config.training.backend, config.training.threads)
     if fit:
-        _fit_statistics(model, module, batches["training"], loss)
-        model.set_mean_energies(fit_energies(sets.frames["training"], sets.species, sets.reference))
-    data = TrainingData(batches["training"], batches["validation"], sets.frames["validation"], sets.reference)
-    return Trainer(config, model, module, data, loss, logbook, _facts(sets)), batches
+        model.load_state_dict(processes.from_first(lambda: _fit(model, module, sets, loss).state_dict()))
+    optimizer = FirstOrder(config.training, model, module, loss, processes)
+    data = TrainingData(
+        batches["training"],
+        batches["validation"],
+        len(sets.frames["training"]),
+        sets.frames["validation"],
+        sets.reference,
+    )
+    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    return trainer, batches
+
+
+def _mine(config: Config, name: str, num_frames: int, processes: Processes) -> list[int]:
+    """The frames of a set that this process works on."""
+    if name != "training":
+        return list(processes.share(num_frames))
+    dealt = hands(num_frames, config.training.batch_size, config.seed)
+    if len(dealt) < processes.size:
+        raise ConfigError(
+            f"a batch has {len(dealt)} frame(s) for {processes.size} processes; start at most as many "
+            "processes as training.batch_size, or raise it."
+        )
+    return sorted(int(number) for k in processes.share(len(dealt)) for number in dealt[k])
+
+
+def _module(config: Config, model: nn.Module, processes: Processes) -> nn.Module:
+    return training_module(model, config.training.backend, config.training.threads or processes.threads)
 
 
 def _build(config: Config, species: list[str]) -> nn.Module:
@@ -124,18 +177,22 @@ def _build(config: Config, species: list[str]) -> nn.Module:
         raise ConfigError(f"model: {error}.") from error
 
 
-def _fit_statistics(model: nn.Module, module: nn.Module, batches: list[Batch], loss: Loss) -> None:
-    """Fit descriptor statistics, and an output scale (eV) that gives random networks forces like the data's.
+def _fit(model: nn.Module, module: nn.Module, sets: Sets, loss: Loss) -> nn.Module:
+    """Fit descriptor statistics, mean energies, and an output scale (eV) that gives random networks forces
+    like the data's, and return the model.
 
-    It is measured on a few frames: the outputs are proportional to it.
+    The scale is measured on a few frames: the outputs are proportional to it.
     """
-    step = max(1, len(batches) // _STATISTICS_FRAMES)
-    graphs = [batch.graph for batch in batches[::step]]
+    frames = sets.frames["training"]
+    step = max(1, len(frames) // _STATISTICS_FRAMES)
+    graphs = [make_batch(f, sets.species, model.cutoff, sets.reference).graph for f in frames[::step]]
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
     model.fit_statistics(few, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
     model.fit_statistics(graphs, scale, source=module)
+    model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
+    return model
 
 
 def _facts(sets: Sets) -> dict[str, Any]:
@@ -157,7 +214,7 @@ def _write_records(config: Config, sets: Sets, logbook: Logbook) -> None:
     )
 
 
-def _describe(logbook: Logbook, model: nn.Module, loss: Loss) -> None:
+def _describe(logbook: Logbook, model: nn.Module, loss: Loss, processes: Processes) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     logbook.say(
         f"Model: {model.architecture}, {parameters:,} parameters, cutoff {model.cutoff:g} Å, "
@@ -168,36 +225,47 @@ def _describe(logbook: Logbook, model: nn.Module, loss: Loss) -> None:
         f"{name} {loss.weights[name]:g} (σ {loss.sigmas[name]:.4g} {units[name]})" for name in loss.weights
     )
     logbook.say(f"Loss: {', '.join(terms)}.")
+    if processes.size > 1:
+        logbook.say(f"Every batch is divided over {processes.size} processes.")
 
 
 def _try_one_batch(trainer: Trainer, logbook: Logbook) -> None:
-    batch = join(trainer.data.training[: trainer.options.batch_size])
+    data, size = trainer.data, trainer.optimizer.batch_size
+    numbers = batch_order(data.num_training, size, trainer.config.seed, epoch=1)[0]
     started = time.perf_counter()
-    results = evaluate(trainer.module, batch.graph, trainer.model.couple, create_graph=True)
-    value = trainer.loss(results, batch).mean()
-    value.backward()
-    seconds = time.perf_counter() - started
-    epoch = seconds * len(trainer.data.training) / len(batch.num_atoms)
+    trainer.train_batch(numbers)
+    epoch = (time.perf_counter() - started) * data.num_training / len(numbers)
     logbook.say(
-        f"Dry run: the loss of one batch before training is {float(value.detach()):.4g}; "
+        f"Dry run: the loss of one batch before training is {trainer.state.loss_sum / len(numbers):.4g}; "
         f"an epoch will take about {epoch:.1f} s. Nothing was trained."
     )
 
 
-def _finish(config: Config, logbook: Logbook, sets: Sets, batches: dict[str, list[Batch]]) -> None:
+def _finish(
+    config: Config, logbook: Logbook, sets: Sets, batches: dict[str, dict[int, Batch]], trainer: Trainer
+) -> None:
     """Errors of the best weights on every set, plots, and the exported model."""
+    processes = trainer.processes
+    content = processes.from_first(lambda: read_checkpoint(logbook.folder / FOLDER / BEST))
+    model = restore_model(content)
+    module = _module(config, model, processes)
+    parity = {
+        name: (frames, _predict(module, model, frames, batches[name], config.training.batch_size, trainer))
+        for name, frames in named(sets).items()
+    }
+    if processes.first:
+        _report(logbook, sets, content, parity)
+
+
+def _report(
+    logbook: Logbook, sets: Sets, content: dict[str, Any], parity: dict[str, tuple[Sequence[Frame], list]]
+) -> None:
     from nearsight.training import plots
 
-    content = read_checkpoint(logbook.folder / FOLDER / BEST)
-    model = restore_model(content)
-    module = training_module(model, config.training.backend, config.training.threads)
-    metrics, parity = {}, {}
-    for name, frames in named(sets).items():
-        predictions = _predict(module, model, frames, batches[name], config.training.batch_size, sets)
-        metrics[name] = Metrics()
-        for frame, prediction in zip(frames, predictions):
+    metrics = {name: Metrics() for name in parity}
+    for name, pairs in parity.items():
+        for frame, prediction in zip(*pairs):
             metrics[name].add(frame, prediction)
-        parity[name] = (frames, predictions)
     logbook.say(metrics_table(f"Errors of the best epoch, {content['state']['best_epoch']}", metrics))
     logbook.write_json("results.json", {name: errors.as_dict() for name, errors in metrics.items()})
     shown = "test" if "test" in parity else "validation"
@@ -209,23 +277,31 @@ def _finish(config: Config, logbook: Logbook, sets: Sets, batches: dict[str, lis
 
 
 def _predict(
-    module: nn.Module, model: nn.Module, frames: list[Frame], batches: list[Batch], size: int, sets: Sets
+    module: nn.Module,
+    model: nn.Module,
+    frames: Sequence[Frame],
+    batches: dict[int, Batch],
+    size: int,
+    trainer: Trainer,
 ) -> list[dict[str, Any]]:
-    predictions = []
-    for start in range(0, len(frames), size):
-        results = evaluate(module, join(batches[start : start + size]).graph, model.couple)
-        predictions += split_results(results, frames[start : start + size], sets.reference)
-    return predictions
+    """Predictions for all frames, each made by the process that has its batch."""
+    mine: dict[int, dict[str, Any]] = {}
+    for numbers in in_parts(batches, size):
+        results = evaluate(module, join([batches[number] for number in numbers]).graph, model.couple)
+        some = [frames[number] for number in numbers]
+        mine |= zip(numbers, split_results(results, some, trainer.data.reference))
+    everything = {number: found for part in trainer.processes.gather(mine) for number, found in part.items()}
+    return [everything[number] for number in range(len(frames))]
 
 
 def restore_model(content: dict[str, Any]) -> nn.Module:
-    """The model of a checkpoint with its averaged weights."""
+    """The model of a checkpoint with the weights that are exported."""
     config = parse_config(content["config"])
     model = build_model(config.model, content["species"])
     model.load_state_dict(content["model"])
     with torch.no_grad():
-        for parameter, average in zip(model.parameters(), content["average"]):
-            parameter.copy_(average)
+        for parameter, weight in zip(model.parameters(), content["weights"]):
+            parameter.copy_(weight)
     return model
 
 

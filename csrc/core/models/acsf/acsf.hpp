@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/models/acsf/kernels.hpp"
@@ -10,14 +11,26 @@
 namespace nearsight {
 namespace acsf {
 
-/// One atom-centered symmetry function (Behler 2011), of center species `center`; see docs/file_format.md.
+/// One atom-centered symmetry function of center species `center`; see docs/file_format.md.
 struct SymmetryFunction {
-  enum Kind { radial = 0, angular_narrow = 1, angular_wide = 2 };
-  Kind kind;
-  int center, neighbor1, neighbor2;  // species; neighbor2 is -1 for radial ones
-  double eta, shift;                 // Å⁻², Å
-  double lambda, zeta;               // angular
-  double cutoff;                     // Å
+  /// What neighbors of a species, or pairs of two, count.
+  struct Neighbors {
+    int species1, species2;  // species1 <= species2; of radial functions both are the same
+    double factor;
+  };
+  int center;
+  bool radial, narrow;
+  std::vector<Neighbors> neighbors;
+  double cutoff;  // Å; of compact functions the outer end
+  Shape<double> shape;
+  Term<double> term;
+  double prefactor;
+};
+
+/// The cutoff function of all Gaussians; `inner_fraction` of the cutoff is where it begins to fall.
+struct CutoffFunction {
+  Falling kind;
+  double inner_fraction;
 };
 
 /// The symmetry functions of all species, sorted into the groups that the kernels work on. Immutable.
@@ -31,11 +44,52 @@ class Functions {
   int num_features(int species) const;
   int num_species() const { return static_cast<int>(centers_.size()); }
 
- private:
-  template <class U>
-  friend class Workspace;
   struct Center;
+  const Center& center(int species) const { return *centers_[species]; }
+
+ private:
   std::vector<std::unique_ptr<Center>> centers_;
+};
+
+/// Everything of one center species; the kernels' structs point into the vectors here.
+template <class T>
+struct Functions<T>::Center {
+  struct ShellSpec {
+    double radius;
+    Cutoff<T> cutoff;
+    std::vector<Shape<T>> shapes;
+  };
+  struct Angular {
+    std::vector<int> shapes;
+    std::vector<Term<T>> terms;
+    std::vector<AngularFunction<T>> functions;
+  };
+  std::vector<ShellSpec> shells;
+  std::vector<std::unique_ptr<std::vector<RadialFunction<T>>>> radial;
+  std::vector<std::unique_ptr<Angular>> angular;
+  std::vector<RadialGroup<T>> radial_groups;
+  std::vector<AngularGroup<T>> angular_groups;
+  CenterFunctions<T> functions{};
+};
+
+/// A center after forward(): its neighbors, shell by shell, and its triplets, group by group.
+template <class T>
+struct Neighborhood {
+  struct ShellArrays {
+    AlignedBuffer<T> values;
+    std::vector<int> first, count, fill, edge;  // edge: number of each entry among the center's, -1: padding
+  };
+  struct TripletArrays {
+    AlignedBuffer<T> values;
+    std::vector<unsigned short> masks;
+  };
+  const typename Functions<T>::Center* center = nullptr;
+  std::size_t num_edges = 0;
+  std::vector<std::unique_ptr<ShellArrays>> shell_arrays;
+  std::vector<std::unique_ptr<TripletArrays>> triplet_arrays;
+  std::vector<Shell<T>> shells;
+  std::vector<Triplets<T>> triplets;
+  AlignedBuffer<T> radial_slopes;
 };
 
 template <class T>
@@ -52,17 +106,13 @@ class Workspace final : public DescriptorWorkspace {
                double* tangents, std::size_t stride) override;
 
  private:
-  struct ShellArrays;
-  /// Sorts the edges of center number c of the graph; everything below is about that center.
-  void load(const Graph& graph, std::size_t c);
-  void gather(const double* directions);
-  void scatter(double* edge_gradients) const;
+  void load(const Graph& graph, std::size_t c, Neighborhood<T>& neighborhood);
+  void make_shell(const Graph& graph, std::size_t c, std::size_t number, Neighborhood<T>& neighborhood);
+  void make_triplets(std::size_t number, Neighborhood<T>& neighborhood);
 
   const Functions<T>& functions_;
-  const typename Functions<T>::Center* center_ = nullptr;
-  std::size_t num_edges_ = 0;
-  std::vector<std::unique_ptr<ShellArrays>> arrays_;
-  std::vector<Shell<T>> shells_;
+  std::vector<std::unique_ptr<Neighborhood<T>>> neighborhoods_;
+  AlignedBuffer<T> scratch_;
   std::vector<double> distances_;
   std::vector<T> cotangents_;
 };

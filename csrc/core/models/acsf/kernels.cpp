@@ -1,79 +1,35 @@
 #include "core/models/acsf/kernels.hpp"
 
-#include "core/models/shared/simd.hpp"
+#include "core/models/acsf/shapes.hpp"
+#include "core/models/shared/simd_lanes.hpp"
 
 namespace nearsight {
 namespace acsf {
 namespace {
 
-using simd::broadcast;
-using simd::exp_negative;
 using simd::load;
+using simd::Mask;
 using simd::store;
-using simd::Vec;
-using simd::width;
-
-/// Cutoff function of x = r / cutoff and its derivative with respect to x; zero from x = 1 on.
-template <class T>
-inline void cutoff(CutoffFunction kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
-  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
-  x = x < one ? x : one;
-  const Vec<T> x2 = x * x, y = x - one;
-  switch (kind) {
-    case CutoffFunction::cos: {
-      Vec<T> s, c;
-      simd::sin_cos<T>(T(3.14159265358979323846) * (T(0.5) - x), s, c);
-      f = T(0.5) * (one + s);
-      df = T(-0.5 * 3.14159265358979323846) * c;
-      break;
-    }
-    case CutoffFunction::tanh3: {
-      const Vec<T> e = exp_negative<T>(T(2) * y);
-      const Vec<T> t = (one - e) / (one + e);
-      f = t * t * t;
-      df = T(-3) * t * t * (one - t * t);
-      break;
-    }
-    case CutoffFunction::poly1:
-      f = (T(2) * x - T(3)) * x2 + one;
-      df = T(6) * x * y;
-      break;
-    case CutoffFunction::poly2:
-      f = ((T(15) - T(6) * x) * x - T(10)) * x2 * x + one;
-      df = T(-30) * x2 * y * y;
-      break;
-    case CutoffFunction::poly3:
-      f = (x * (x * (T(20) * x - T(70)) + T(84)) - T(35)) * x2 * x2 + one;
-      df = T(140) * x2 * x * y * y * y;
-      break;
-    case CutoffFunction::poly4:
-    default:
-      f = (x * (x * ((T(315) - T(70) * x) * x - T(540)) + T(420)) - T(126)) * x2 * x2 * x + one;
-      df = T(-630) * x2 * x2 * y * y * y * y;
-      break;
-  }
-  f = x < one ? f : zero;
-  df = x < one ? df : zero;
-}
 
 template <class T>
-void prepare(CutoffFunction kind, Shell<T>& s) {
-  const T inv_cutoff = T(1) / s.cutoff;
+void prepare(Shell<T>& s) {
+  const Vec<T> zero = broadcast<T>(T(0));
   for (int k = 0; k < s.stride; k += width<T>) {
-    const Vec<T> r = load(s.r + k);
-    Vec<T> f, df;
-    cutoff<T>(kind, r * inv_cutoff, f, df);
-    df *= inv_cutoff;
-    store<T>(s.inv_r + k, T(1) / r);
-    store<T>(s.fc + k, f);
-    store<T>(s.dfc + k, df);
-    for (int e = 0; e < s.num_exponents; ++e) {
-      const Vec<T> d = r - s.shift[e];
-      const Vec<T> g = exp_negative<T>(-s.eta[e] * d * d);
-      store<T>(s.weight + e * s.stride + k, g * f);
-      store<T>(s.dweight + e * s.stride + k, g * (df - T(2) * s.eta[e] * d * f));
+    const Vec<T> r = load(s.r + k), inverse = T(1) / r;
+    store<T>(s.inverse_r + k, inverse);
+    store<T>(s.ux + k, load(s.x + k) * inverse);
+    store<T>(s.uy + k, load(s.y + k) * inverse);
+    store<T>(s.uz + k, load(s.z + k) * inverse);
+    Vec<T> f, f_slope;
+    cutoff_function<T>(s.cutoff, r, f, f_slope);
+    store<T>(s.cut + k, f);
+    store<T>(s.cut_slope + k, f_slope);
+    for (int e = 0; e < s.num_shapes; ++e) {
+      Vec<T> w, slope;
+      shape<T>(s.shapes[e], r, f, f_slope, w, slope);
+      store<T>(s.value + e * s.stride + k, w);
+      store<T>(s.slope + e * s.stride + k, slope * inverse);
     }
-    const Vec<T> zero = broadcast<T>(T(0));
     store<T>(s.gx + k, zero);
     store<T>(s.gy + k, zero);
     store<T>(s.gz + k, zero);
@@ -82,248 +38,328 @@ void prepare(CutoffFunction kind, Shell<T>& s) {
 }
 
 // ---- radial functions
-// ----------------------------------------------------------------------------------------------
 
-/// Calls body(k, n, value, derivative) for each block of neighbors and each function of the group.
+/// Calls body(k, w, w'/w) for each block of neighbors.
 template <class T, class Body>
-inline void for_radial(const RadialGroup<T>& g, const Shell<T>& s, const Body& body) {
-  const int first = s.first[g.species], last = first + s.count[g.species];
+inline void for_neighbors(const RadialFunction<T>& f, int species, const Shell<T>& s, const Body& body) {
+  const int first = s.first[species], last = first + s.count[species];
   for (int k = first; k < last; k += width<T>) {
-    const Vec<T> r = load(s.r + k), fc = load(s.fc + k), dfc = load(s.dfc + k);
-    for (int n = 0; n < g.num_functions; ++n) {
-      const Vec<T> d = r - g.shift[n];
-      const Vec<T> e = exp_negative<T>(-g.eta[n] * d * d);
-      body(k, n, e * fc, e * (dfc - T(2) * g.eta[n] * d * fc));
-    }
+    Vec<T> w, slope;
+    shape<T>(f.shape, load(s.r + k), load(s.cut + k), load(s.cut_slope + k), w, slope);
+    body(k, w, slope);
   }
 }
 
 template <class T>
-void radial_features(const RadialGroup<T>& g, const Shell<T>& s, double* features) {
-  Vec<T> sums[kMaxRadial];
-  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
-  for_radial(g, s, [&](int, int n, Vec<T> value, Vec<T>) { sums[n] += value; });
-  for (int n = 0; n < g.num_functions; ++n) features[g.out[n]] += simd::sum<T>(sums[n]);
+void radial_forward(const RadialGroup<T>& g, const Shell<T>& s, T* slopes, double* features) {
+  for (int n = 0; n < g.num_functions; ++n, slopes += s.stride) {
+    Vec<T> sum = broadcast<T>(T(0));
+    for_neighbors<T>(g.functions[n], g.species, s, [&](int k, Vec<T> w, Vec<T> slope) {
+      sum += w;
+      store<T>(slopes + k, w * slope * load(s.inverse_r + k));
+    });
+    features[g.functions[n].out] += g.functions[n].factor * simd::sum<T>(sum);
+  }
 }
 
 template <class T>
-void radial_reverse(const RadialGroup<T>& g, Shell<T>& s, const T* cotangents) {
-  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) {
-    store<T>(s.gr + k, load(s.gr + k) + cotangents[g.out[n]] * derivative);
-  });
+void radial_reverse(const RadialGroup<T>& g, Shell<T>& s, const T* slopes, const T* cotangents) {
+  const int first = s.first[g.species], last = first + s.count[g.species];
+  for (int k = first; k < last; k += width<T>) {
+    Vec<T> sum = load(s.gr + k);
+    for (int n = 0; n < g.num_functions; ++n)
+      sum += cotangents[g.functions[n].out] * g.functions[n].factor * load(slopes + n * s.stride + k);
+    store<T>(s.gr + k, sum);
+  }
 }
 
 template <class T>
 void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, double* tangents) {
-  Vec<T> sums[kMaxRadial];
-  for (int n = 0; n < g.num_functions; ++n) sums[n] = broadcast<T>(T(0));
-  for_radial(g, s, [&](int k, int n, Vec<T>, Vec<T> derivative) { sums[n] += derivative * load(s.gr + k); });
-  for (int n = 0; n < g.num_functions; ++n) tangents[g.out[n]] += simd::sum<T>(sums[n]);
+  for (int n = 0; n < g.num_functions; ++n) {
+    Vec<T> sum = broadcast<T>(T(0));
+    for_neighbors<T>(g.functions[n], g.species, s,
+                     [&](int k, Vec<T> w, Vec<T> slope) { sum += w * slope * load(s.gr + k); });
+    tangents[g.functions[n].out] += g.functions[n].factor * simd::sum<T>(sum);
+  }
+}
+
+// ---- triplets
+
+/// The loops of a group: j one by one, blocks of k behind it.
+template <class T>
+struct Loops {
+  int first_j, last_j, first_k, last_k;
+  bool same;
+
+  Loops(const AngularGroup<T>& g, const Shell<T>& s, bool swapped)
+      : first_j(s.first[swapped ? g.species2 : g.species1]),
+        last_j(first_j + s.count[swapped ? g.species2 : g.species1]),
+        first_k(s.first[swapped ? g.species1 : g.species2]),
+        last_k(first_k + s.count[swapped ? g.species1 : g.species2]),
+        same(g.species1 == g.species2) {}
+
+  long blocks() const {
+    return static_cast<long>(last_j - first_j) * ((last_k - first_k + width<T> - 1) / width<T>);
+  }
+  int first_block(int j) const { return same ? (j + 1) / width<T> * width<T> : first_k; }
+  /// Lanes of the block at k that hold a neighbor, and of two equal species one behind j.
+  Mask lanes(int j, int k) const {
+    Mask mask = simd::all_lanes<T>;
+    if (k + width<T> > last_k) mask >>= k + width<T> - last_k;
+    if (same && k <= j) mask &= mask << (j + 1 - k);
+    return mask;
+  }
+};
+
+/// Packs cosines, squared distances (into `far`) and products of shapes; with a direction also what tangent()
+/// says.
+template <class T, bool kDirection>
+void find_triplets(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
+  t.swapped = Loops<T>(g, s, true).blocks() < Loops<T>(g, s, false).blocks();
+  const Loops<T> loops(g, s, t.swapped);
+  const Vec<T> radius2 = broadcast<T>(s.cutoff.radius * s.cutoff.radius);
+  T* const rates = t.scratch + 2 * g.num_terms * t.stride;
+  T* const cosine_rate = rates + g.num_shapes * t.stride;
+  T* const far_rate = cosine_rate + t.stride;
+  unsigned short* masks = t.masks;
+  int count = 0;
+  for (int j = loops.first_j; j < loops.last_j; ++j)
+    for (int k = loops.first_block(j); k < loops.last_k; k += width<T>) {
+      Mask mask = loops.lanes(j, k);
+      const Vec<T> dx = load(s.x + k) - s.x[j], dy = load(s.y + k) - s.y[j], dz = load(s.z + k) - s.z[j];
+      const Vec<T> distance2 = dx * dx + dy * dy + dz * dz;
+      if (g.narrow) mask &= simd::less(distance2, radius2);
+      *masks++ = static_cast<unsigned short>(mask);
+      if (!mask) continue;
+      const Vec<T> ux = load(s.ux + k), uy = load(s.uy + k), uz = load(s.uz + k);
+      const Vec<T> cosine = ux * s.ux[j] + uy * s.uy[j] + uz * s.uz[j];
+      simd::pack(t.cosine + count, mask, cosine);
+      if (g.narrow) simd::pack(t.far + count, mask, distance2);
+      for (int e = 0; e < g.num_shapes; ++e) {
+        const T* const value = s.value + g.shapes[e] * s.stride;
+        simd::pack(t.value + e * t.stride + count, mask, value[j] * load(value + k));
+      }
+      if (kDirection) {
+        const Vec<T> vx = load(s.gx + k), vy = load(s.gy + k), vz = load(s.gz + k), vr = load(s.gr + k);
+        const Vec<T> from_k = vx * s.ux[j] + vy * s.uy[j] + vz * s.uz[j] - cosine * vr;
+        const Vec<T> from_j = ux * s.gx[j] + uy * s.gy[j] + uz * s.gz[j] - cosine * s.gr[j];
+        simd::pack(cosine_rate + count, mask, from_k * load(s.inverse_r + k) + from_j * s.inverse_r[j]);
+        simd::pack(far_rate + count, mask,
+                   dx * (vx - s.gx[j]) + dy * (vy - s.gy[j]) + dz * (vz - s.gz[j]));
+        for (int e = 0; e < g.num_shapes; ++e) {
+          const T* const slope = s.slope + g.shapes[e] * s.stride;
+          simd::pack(rates + e * t.stride + count, mask,
+                     slope[j] * s.r[j] * s.gr[j] + load(slope + k) * load(s.r + k) * vr);
+        }
+      }
+      count += simd::count_lanes(mask);
+    }
+  const int end = (count + width<T> - 1) / width<T> * width<T>;
+  for (; count < end; ++count) {
+    t.cosine[count] = T(0);
+    if (g.narrow) t.far[count] = T(0.25) * s.cutoff.radius * s.cutoff.radius;
+    for (int e = 0; e < g.num_shapes; ++e) t.value[e * t.stride + count] = T(0);
+    if (kDirection)
+      for (int e = 0; e < g.num_shapes + 2; ++e) rates[e * t.stride + count] = T(0);
+  }
+  t.count = end;
+}
+
+/// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and leaves
+/// its slopes there.
+template <class T>
+void third_sides(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
+  const bool compact = s.shapes[g.shapes[0]].compact;
+  for (int n = 0; n < t.count; n += width<T>) {
+    const Vec<T> r = simd::sqrt(simd::max<T>(load(t.far + n), T(1e-12))), inverse = T(1) / r;
+    Vec<T> f = r, f_slope = r, w, slope;
+    if (!compact) cutoff_function<T>(s.cutoff, r, f, f_slope);
+    for (int e = 0; e < g.num_shapes; ++e) {
+      shape<T>(s.shapes[g.shapes[e]], r, f, f_slope, w, slope);
+      T* const value = t.value + e * t.stride + n;
+      store<T>(value, load(value) * w);
+      if (!g.common_slope) store<T>(t.far + e * t.stride + n, slope * inverse);
+    }
+    if (g.common_slope) store<T>(t.far + n, f_slope * inverse);
+  }
+}
+
+/// w'/(w r) at r_jk of a shape; zero for wide functions.
+template <class T>
+inline Vec<T> far_slope(const AngularGroup<T>& g, const Shell<T>& s, const Triplets<T>& t, int e, int n) {
+  if (!g.narrow) return broadcast<T>(T(0));
+  if (!g.common_slope) return load(t.far + e * t.stride + n);
+  return load(t.far + n) - T(2) * s.shapes[g.shapes[e]].eta;
+}
+
+/// P and dP/dc of all terms into the scratch arrays.
+template <class T, bool kDerivative>
+void angular_terms(const AngularGroup<T>& g, const Triplets<T>& t) {
+  for (int u = 0; u < g.num_terms; ++u) {
+    T* const p = t.scratch + u * t.stride;
+    T* const dp = t.scratch + (g.num_terms + u) * t.stride;
+    for (int n = 0; n < t.count; n += width<T>) {
+      Vec<T> value, derivative;
+      angular_term<T>(g.terms[u], load(t.cosine + n), value, derivative);
+      store<T>(p + n, value);
+      if (kDerivative) store<T>(dp + n, derivative);
+    }
+  }
 }
 
 // ---- angular functions
-// ---------------------------------------------------------------------------------------------
 
-/// base^n for n >= 0 from the table of base^(2^k).
 template <class T>
-inline Vec<T> power(const Vec<T>* squares, int n) {
-  Vec<T> p = broadcast<T>(T(1));
-  for (int k = 0; n; ++k, n >>= 1)
-    if (n & 1) p = p * squares[k];
-  return p;
-}
-
-/// p = (1 + lambda cos)^zeta and dp = dp/dcos for all terms of the group.
-template <class T>
-inline void angular_terms(const AngularGroup<T>& g, Vec<T> cosine, Vec<T>* p, Vec<T>* dp) {
-  constexpr int kSquares = 8;  // integer_zeta is at most 2^8
-  Vec<T> squares[kSquares];
-  int known = 0;
-  for (int u = 0; u < g.num_terms; ++u) {
-    const AngularTerm<T>& t = g.terms[u];
-    if (t.new_base) {
-      squares[0] = simd::max<T>(T(1) + t.lambda * cosine, T(0));
-      known = 1;
+void angular_forward(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t, double* features) {
+  find_triplets<T, false>(g, s, t);
+  if (g.narrow) third_sides(g, s, t);
+  angular_terms<T, false>(g, t);
+  for (int i = 0; i < g.num_functions; ++i) {
+    const AngularFunction<T>& f = g.functions[i];
+    const T* const value = t.value + f.shape * t.stride;
+    const T* const p = t.scratch + f.term * t.stride;
+    Vec<T> sum = broadcast<T>(T(0)), other = sum;
+    int n = 0;
+    for (; n + 2 * width<T> <= t.count; n += 2 * width<T>) {
+      sum += load(value + n) * load(p + n);
+      other += load(value + n + width<T>) * load(p + n + width<T>);
     }
-    Vec<T> q;
-    if (t.integer_zeta) {
-      for (; (t.integer_zeta - 1) >> known; ++known) squares[known] = squares[known - 1] * squares[known - 1];
-      q = power<T>(squares, t.integer_zeta - 1);
-    } else {
-      for (int l = 0; l < width<T>; ++l) q[l] = static_cast<T>(__builtin_pow(squares[0][l], t.zeta - T(1)));
-    }
-    p[u] = q * squares[0];
-    dp[u] = t.zeta * t.lambda * q;
+    if (n < t.count) sum += load(value + n) * load(p + n);
+    features[f.out] += f.factor * (simd::sum<T>(sum) + simd::sum<T>(other));
   }
 }
 
-/// One block of triplets j, center, k.
+/// dE/dw of each shape, dE/dcos θ and (dE/dr_jk)/r_jk of every triplet into the scratch arrays behind the
+/// terms.
 template <class T>
-struct Triplets {
-  Vec<T> cosine, inv_r_k, dot;
-  Vec<T> r_jk, inv_r_jk, fc_jk, dfc_jk;  // narrow only
-  Vec<T> use;                            // 1, or 0 for pairs that the other order counts
-};
-
-/// Calls body(j, k, triplets) for each neighbor j and each block of neighbors k of the group.
-template <class T, class Body>
-inline void for_triplets(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, const Body& body) {
-  const int first_j = s.first[g.species1], last_j = first_j + s.count[g.species1];
-  const int first_k = s.first[g.species2], last_k = first_k + s.count[g.species2];
-  const bool same = g.species1 == g.species2;
-  const T inv_cutoff = T(1) / s.cutoff;
-  const Vec<T> lanes = simd::lane_numbers<T>(), one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
-  for (int j = first_j; j < last_j; ++j) {
-    const T x = s.x[j], y = s.y[j], z = s.z[j], r = s.r[j], inv_r = s.inv_r[j];
-    for (int k = same ? (j + 1) / width<T> * width<T> : first_k; k < last_k; k += width<T>) {
-      Triplets<T> t;
-      t.dot = x * load(s.x + k) + y * load(s.y + k) + z * load(s.z + k);
-      t.inv_r_k = load(s.inv_r + k);
-      t.cosine = t.dot * t.inv_r_k * inv_r;
-      t.use = same && k <= j ? (lanes > broadcast<T>(static_cast<T>(j - k)) ? one : zero) : one;
-      if (g.narrow) {
-        const Vec<T> r_k = load(s.r + k);
-        const Vec<T> squared = simd::max<T>(r * r + r_k * r_k - T(2) * t.dot, T(1e-12));
-        t.r_jk = simd::sqrt(squared);
-        t.inv_r_jk = T(1) / t.r_jk;
-        cutoff<T>(kind, t.r_jk * inv_cutoff, t.fc_jk, t.dfc_jk);
-        t.dfc_jk *= inv_cutoff;
+void triplet_adjoints(const AngularGroup<T>& g, const Shell<T>& s, const Triplets<T>& t, const T* cotangents) {
+  T coefficients[kMaxFunctions];
+  for (int i = 0; i < g.num_functions; ++i)
+    coefficients[i] = cotangents[g.functions[i].out] * g.functions[i].factor;
+  T* const of_shapes = t.scratch + 2 * g.num_terms * t.stride;
+  T* const of_cosine = of_shapes + g.num_shapes * t.stride;
+  T* const of_far = of_cosine + t.stride;
+  for (int n = 0; n < t.count; n += width<T>) {
+    Vec<T> cosine = broadcast<T>(T(0)), far = cosine;
+    for (int e = 0, i = 0; e < g.num_shapes; ++e) {
+      Vec<T> p = broadcast<T>(T(0)), dp = p;
+      for (; i < g.num_functions && g.functions[i].shape == e; ++i) {
+        const T* const term = t.scratch + g.functions[i].term * t.stride + n;
+        p += coefficients[i] * load(term);
+        dp += coefficients[i] * load(term + g.num_terms * t.stride);
       }
-      body(j, k, t);
+      const Vec<T> value = load(t.value + e * t.stride + n), x = value * p;
+      store<T>(of_shapes + e * t.stride + n, x);
+      cosine += value * dp;
+      far += x * far_slope(g, s, t, e, n);
     }
+    store<T>(of_cosine + n, cosine);
+    store<T>(of_far + n, far);
   }
 }
 
-/// The factor of the edge j-k and its derivative with respect to r_jk; 1 and 0 for the wide functions.
 template <class T>
-inline void third_side(const AngularGroup<T>& g, const Shell<T>& s, int exponent, const Triplets<T>& t,
-                       Vec<T>& b, Vec<T>& db) {
-  b = broadcast<T>(T(1));
-  db = broadcast<T>(T(0));
-  if (!g.narrow) return;
-  const Vec<T> d = t.r_jk - s.shift[exponent];
-  const Vec<T> e = exp_negative<T>(-s.eta[exponent] * d * d);
-  b = e * t.fc_jk;
-  db = e * (t.dfc_jk - T(2) * s.eta[exponent] * d * t.fc_jk);
-}
-
-template <class T>
-void angular_features(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* features) {
-  Vec<T> sums[kMaxExponents * kMaxTerms];
-  for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
-  for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
-    Vec<T> p[kMaxTerms], dp[kMaxTerms], b, db;
-    angular_terms(g, t.cosine, p, dp);
-    for (int e = 0; e < g.num_exponents; ++e) {
-      const T* const weight = s.weight + g.exponent[e] * s.stride;
-      third_side(g, s, g.exponent[e], t, b, db);
-      const Vec<T> a = weight[j] * load(weight + k) * b * t.use;
-      for (int u = 0; u < g.num_terms; ++u) sums[e * g.num_terms + u] += p[u] * a;
-    }
-  });
-  for (int n = 0; n < g.num_exponents * g.num_terms; ++n)
-    if (g.out[n] >= 0) features[g.out[n]] += g.prefactor[n % g.num_terms] * simd::sum<T>(sums[n]);
-}
-
-template <class T>
-void angular_reverse(CutoffFunction kind, const AngularGroup<T>& g, Shell<T>& s, const T* cotangents) {
-  T c[kMaxExponents * kMaxTerms];
-  for (int n = 0; n < g.num_exponents * g.num_terms; ++n)
-    c[n] = g.out[n] < 0 ? T(0) : cotangents[g.out[n]] * g.prefactor[n % g.num_terms];
-  for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
-    Vec<T> p[kMaxTerms], dp[kMaxTerms], b, db;
-    angular_terms(g, t.cosine, p, dp);
-    const Vec<T> zero = broadcast<T>(T(0));
-    Vec<T> f_cos = zero, f_j = zero, f_k = zero, f_jk = zero;
-    for (int e = 0; e < g.num_exponents; ++e) {
-      Vec<T> sum_p = zero, sum_dp = zero;
-      for (int u = 0; u < g.num_terms; ++u) {
-        sum_p += c[e * g.num_terms + u] * p[u];
-        sum_dp += c[e * g.num_terms + u] * dp[u];
+void angular_reverse(const AngularGroup<T>& g, Shell<T>& s, const Triplets<T>& t, const T* cotangents) {
+  angular_terms<T, true>(g, t);
+  triplet_adjoints(g, s, t, cotangents);
+  const Loops<T> loops(g, s, t.swapped);
+  const T* of_shapes = t.scratch + 2 * g.num_terms * t.stride;
+  const T* of_cosine = of_shapes + g.num_shapes * t.stride;
+  const T* of_far = of_cosine + t.stride;
+  const unsigned short* masks = t.masks;
+  for (int j = loops.first_j; j < loops.last_j; ++j) {
+    Vec<T> sum_x = broadcast<T>(T(0)), sum_y = sum_x, sum_z = sum_x, sum_r = sum_x;
+    const T inverse_j = s.inverse_r[j];
+    for (int k = loops.first_block(j); k < loops.last_k; k += width<T>) {
+      const Mask mask = *masks++;
+      if (!mask) continue;
+      const Vec<T> d_cosine = simd::spread(of_cosine, mask), d_far = simd::spread(of_far, mask);
+      const Vec<T> inverse_k = load(s.inverse_r + k);
+      const Vec<T> cosine =
+          load(s.ux + k) * s.ux[j] + load(s.uy + k) * s.uy[j] + load(s.uz + k) * s.uz[j];
+      // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|², and dr_jk/dr_k likewise: a part along r_j, the
+      // rest along r_k.
+      const Vec<T> along = d_cosine * inverse_k * inverse_j - d_far, turn = d_cosine * cosine;
+      Vec<T> radial_k = d_far - turn * inverse_k * inverse_k, radial_j = d_far - turn * (inverse_j * inverse_j);
+      for (int e = 0; e < g.num_shapes; ++e) {
+        const Vec<T> x = simd::spread(of_shapes + e * t.stride, mask);
+        const T* const slope = s.slope + g.shapes[e] * s.stride;
+        radial_k += x * load(slope + k);
+        radial_j += x * slope[j];
       }
-      const T* const weight = s.weight + g.exponent[e] * s.stride;
-      const T* const dweight = s.dweight + g.exponent[e] * s.stride;
-      third_side(g, s, g.exponent[e], t, b, db);
-      const Vec<T> w_k = load(weight + k) * t.use;
-      f_cos += sum_dp * (weight[j] * w_k * b);
-      f_j += sum_p * (dweight[j] * w_k * b);
-      f_k += sum_p * (weight[j] * load(dweight + k) * t.use * b);
-      f_jk += sum_p * (weight[j] * w_k * db);
+      store<T>(s.gx + k, load(s.gx + k) + along * s.x[j]);
+      store<T>(s.gy + k, load(s.gy + k) + along * s.y[j]);
+      store<T>(s.gz + k, load(s.gz + k) + along * s.z[j]);
+      store<T>(s.gr + k, load(s.gr + k) + radial_k);
+      sum_x += along * load(s.x + k);
+      sum_y += along * load(s.y + k);
+      sum_z += along * load(s.z + k);
+      sum_r += radial_j;
+      const int count = simd::count_lanes(mask);
+      of_shapes += count;
+      of_cosine += count;
+      of_far += count;
     }
-    // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|^2: a part along r_j, the rest is radial. dr_jk/dr_k
-    // likewise.
-    const T inv_r_j = s.inv_r[j];
-    Vec<T> along = f_cos * t.inv_r_k * inv_r_j;
-    f_j -= f_cos * t.cosine * inv_r_j;
-    f_k -= f_cos * t.cosine * t.inv_r_k;
-    if (g.narrow) {
-      const Vec<T> pull = f_jk * t.inv_r_jk;
-      along -= pull;
-      f_j += pull * s.r[j];
-      f_k += pull * load(s.r + k);
-    }
-    store<T>(s.gx + k, load(s.gx + k) + along * s.x[j]);
-    store<T>(s.gy + k, load(s.gy + k) + along * s.y[j]);
-    store<T>(s.gz + k, load(s.gz + k) + along * s.z[j]);
-    store<T>(s.gr + k, load(s.gr + k) + f_k);
-    s.gx[j] += static_cast<T>(simd::sum<T>(along * load(s.x + k)));
-    s.gy[j] += static_cast<T>(simd::sum<T>(along * load(s.y + k)));
-    s.gz[j] += static_cast<T>(simd::sum<T>(along * load(s.z + k)));
-    s.gr[j] += static_cast<T>(simd::sum<T>(f_j));
-  });
+    T sums[4];
+    simd::sum_four(sum_x, sum_y, sum_z, sum_r, sums);
+    s.gx[j] += sums[0];
+    s.gy[j] += sums[1];
+    s.gz[j] += sums[2];
+    s.gr[j] += sums[3];
+  }
 }
 
 template <class T>
-void angular_tangent(CutoffFunction kind, const AngularGroup<T>& g, const Shell<T>& s, double* tangents) {
-  Vec<T> sums[kMaxExponents * kMaxTerms];
-  for (int n = 0; n < g.num_exponents * g.num_terms; ++n) sums[n] = broadcast<T>(T(0));
-  for_triplets(kind, g, s, [&](int j, int k, const Triplets<T>& t) {
-    Vec<T> p[kMaxTerms], dp[kMaxTerms], b, db;
-    angular_terms(g, t.cosine, p, dp);
-    // (gx, gy, gz) holds the direction v here, gr its radial part.
-    const T r_j = s.r[j], inv_r_j = s.inv_r[j], v_j = s.gr[j];
-    const Vec<T> v_k = load(s.gr + k);
-    const Vec<T> ddot = s.gx[j] * load(s.x + k) + s.gy[j] * load(s.y + k) + s.gz[j] * load(s.z + k) +
-                        load(s.gx + k) * s.x[j] + load(s.gy + k) * s.y[j] + load(s.gz + k) * s.z[j];
-    const Vec<T> dcosine = ddot * t.inv_r_k * inv_r_j - t.cosine * (v_j * inv_r_j + v_k * t.inv_r_k);
-    Vec<T> v_jk = broadcast<T>(T(0));
-    if (g.narrow) v_jk = (r_j * v_j + load(s.r + k) * v_k - ddot) * t.inv_r_jk;
-    for (int e = 0; e < g.num_exponents; ++e) {
-      const T* const weight = s.weight + g.exponent[e] * s.stride;
-      const T* const dweight = s.dweight + g.exponent[e] * s.stride;
-      third_side(g, s, g.exponent[e], t, b, db);
-      const Vec<T> w_k = load(weight + k);
-      const Vec<T> a = weight[j] * w_k * b * t.use * dcosine;
-      const Vec<T> da =
-          ((dweight[j] * v_j * w_k + weight[j] * load(dweight + k) * v_k) * b + weight[j] * w_k * db * v_jk) *
-          t.use;
-      for (int u = 0; u < g.num_terms; ++u) sums[e * g.num_terms + u] += dp[u] * a + p[u] * da;
+void angular_tangent(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t, double* tangents) {
+  find_triplets<T, true>(g, s, t);
+  if (g.narrow) third_sides(g, s, t);
+  angular_terms<T, true>(g, t);
+  const T* const rates = t.scratch + 2 * g.num_terms * t.stride;
+  const T* const cosine_rate = rates + g.num_shapes * t.stride;
+  const T* const far_rate = cosine_rate + t.stride;
+  for (int i = 0; i < g.num_functions; ++i) {
+    const AngularFunction<T>& f = g.functions[i];
+    const T* const p = t.scratch + f.term * t.stride;
+    const T* const dp = p + g.num_terms * t.stride;
+    Vec<T> sum = broadcast<T>(T(0));
+    for (int n = 0; n < t.count; n += width<T>) {
+      const Vec<T> rate =
+          load(rates + f.shape * t.stride + n) + far_slope(g, s, t, f.shape, n) * load(far_rate + n);
+      sum += load(t.value + f.shape * t.stride + n) * (load(dp + n) * load(cosine_rate + n) + load(p + n) * rate);
     }
-  });
-  for (int n = 0; n < g.num_exponents * g.num_terms; ++n)
-    if (g.out[n] >= 0) tangents[g.out[n]] += g.prefactor[n % g.num_terms] * simd::sum<T>(sums[n]);
+    tangents[f.out] += f.factor * simd::sum<T>(sum);
+  }
 }
 
 // ---- the descriptor of one center
-// ----------------------------------------------------------------------------------
 
 template <class T>
-void features(const CenterFunctions<T>& f, const Shell<T>* shells, double* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
-  for (int n = 0; n < f.num_radial; ++n) radial_features(f.radial[n], shells[f.radial[n].shell], out);
+void forward(const CenterFunctions<T>& f, const Shell<T>* shells, T* radial_slopes, Triplets<T>* triplets,
+             double* features) {
+  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
+  for (int n = 0; n < f.num_radial; ++n) {
+    const Shell<T>& s = shells[f.radial[n].shell];
+    radial_forward(f.radial[n], s, radial_slopes, features);
+    radial_slopes += f.radial[n].num_functions * s.stride;
+  }
   for (int n = 0; n < f.num_angular; ++n)
-    angular_features(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
+    angular_forward(f.angular[n], shells[f.angular[n].shell], triplets[n], features);
 }
 
 template <class T>
-void reverse(const CenterFunctions<T>& f, Shell<T>* shells, const T* cotangents) {
-  for (int n = 0; n < f.num_radial; ++n) radial_reverse(f.radial[n], shells[f.radial[n].shell], cotangents);
+void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const T* radial_slopes,
+             const Triplets<T>* triplets, const T* cotangents) {
+  for (int n = 0; n < f.num_radial; ++n) {
+    Shell<T>& s = shells[f.radial[n].shell];
+    radial_reverse(f.radial[n], s, radial_slopes, cotangents);
+    radial_slopes += f.radial[n].num_functions * s.stride;
+  }
   for (int n = 0; n < f.num_angular; ++n)
-    angular_reverse(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], cotangents);
-  for (int n = 0; n < f.num_shells; ++n) {
+    angular_reverse(f.angular[n], shells[f.angular[n].shell], triplets[n], cotangents);
+  for (int n = 0; n < num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>) {
-      const Vec<T> g = load(s.gr + k) * load(s.inv_r + k);
+      const Vec<T> g = load(s.gr + k);
       store<T>(s.gx + k, load(s.gx + k) + g * load(s.x + k));
       store<T>(s.gy + k, load(s.gy + k) + g * load(s.y + k));
       store<T>(s.gz + k, load(s.gz + k) + g * load(s.z + k));
@@ -332,23 +368,23 @@ void reverse(const CenterFunctions<T>& f, Shell<T>* shells, const T* cotangents)
 }
 
 template <class T>
-void tangent(const CenterFunctions<T>& f, Shell<T>* shells, double* out) {
-  for (int n = 0; n < f.num_features; ++n) out[n] = 0;
-  for (int n = 0; n < f.num_shells; ++n) {
+void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, Triplets<T>* triplets,
+             double* tangents) {
+  for (int n = 0; n < f.num_features; ++n) tangents[n] = 0;
+  for (int n = 0; n < num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>)
-      store<T>(s.gr + k, (load(s.gx + k) * load(s.x + k) + load(s.gy + k) * load(s.y + k) +
-                          load(s.gz + k) * load(s.z + k)) *
-                             load(s.inv_r + k));
+      store<T>(s.gr + k, load(s.gx + k) * load(s.ux + k) + load(s.gy + k) * load(s.uy + k) +
+                             load(s.gz + k) * load(s.uz + k));
   }
-  for (int n = 0; n < f.num_radial; ++n) radial_tangent(f.radial[n], shells[f.radial[n].shell], out);
+  for (int n = 0; n < f.num_radial; ++n) radial_tangent(f.radial[n], shells[f.radial[n].shell], tangents);
   for (int n = 0; n < f.num_angular; ++n)
-    angular_tangent(f.cutoff_function, f.angular[n], shells[f.angular[n].shell], out);
+    angular_tangent(f.angular[n], shells[f.angular[n].shell], triplets[n], tangents);
 }
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {prepare<T>, features<T>, reverse<T>, tangent<T>};
+  return {prepare<T>, forward<T>, reverse<T>, tangent<T>};
 }
 
 }  // namespace

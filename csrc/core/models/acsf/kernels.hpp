@@ -2,81 +2,133 @@
 // The hot loops of symmetry functions, compiled once per instruction set (see core/models/shared/isa.hpp).
 // Only plain structs and pointers cross this line, so that no template of the standard library is
 // instantiated there.
+//
+// Every function is a sum over neighbors j of w(r_ij), or over pairs of them of P(cos θ) w(r_ij) w(r_ik), of
+// the narrow ones times w(r_jk). The kernels know radial shapes w and angular terms P, and functions that
+// pair one of these with one of those.
 #include "core/models/shared/isa.hpp"
 
 namespace nearsight {
 namespace acsf {
 
-enum class CutoffFunction { cos, tanh3, poly1, poly2, poly3, poly4 };
+constexpr int kMaxFunctions = 64;  // angular functions per group
 
-constexpr int kMaxRadial = 32;    // radial functions per group
-constexpr int kMaxTerms = 16;     // angular terms per group
-constexpr int kMaxExponents = 8;  // radial exponents per group
+/// Falls from 1 at the inner radius to 0 at the radius; `poly1` to `exp` are core functions too.
+enum class Falling { poly1, poly2, poly3, poly4, exp, hard, cos, tanh3, tanh3_normalized };
 
-/// Neighbors within one cutoff, sorted by species, one array per quantity. Padding entries have zero weight.
 template <class T>
-struct Shell {
-  T cutoff;
-  int num_species;
-  int stride;        // padded number of neighbors
-  const int* first;  // [num_species] start of a species, a multiple of kPad
-  const int* count;  // [num_species]
-  int num_exponents;
-  const T *eta, *shift;  // [num_exponents]
-  T *x, *y, *z, *r;      // [stride] given
-  T *inv_r, *fc, *dfc;   // [stride] by prepare()
-  T *weight, *dweight;   // [num_exponents][stride] exp(-eta (r - shift)^2) fc and its derivative
-  T *gx, *gy, *gz, *gr;  // [stride] adjoints of the vector and of r; tangents of x, y, z and r
+struct Cutoff {
+  Falling kind;
+  T radius, inverse_width;  // 1 / (radius - inner radius)
 };
 
-/// G2 functions of one neighbor species.
+/// w(r): a Gaussian times the shell's cutoff function, or a core function of |r - middle| / half width.
+template <class T>
+struct Shape {
+  bool compact;
+  T eta, shift;                  // Gaussian
+  T middle, inverse_half_width;  // compact
+  Falling core;
+  bool asymmetric;
+};
+
+/// P(c): (1 + lambda c)^zeta, or a core function of |θ - middle| / half width.
+template <class T>
+struct Term {
+  bool compact;
+  T lambda, zeta;
+  int integer_zeta;              // 0: zeta is not a whole number up to 256
+  T middle, inverse_half_width;  // compact, radians
+  Falling core;
+};
+
+/// Neighbors within one cutoff, sorted by species, one array per quantity. Padding entries lie beyond the
+/// cutoff, far from each other; all their shapes are zero.
+template <class T>
+struct Shell {
+  Cutoff<T> cutoff;
+  int stride;        // padded number of neighbors
+  const int* first;  // [species] start of a species, a multiple of kPad
+  const int* count;  // [species]
+  int num_shapes;    // of the angular functions
+  const Shape<T>* shapes;
+  T *x, *y, *z, *r;              // [stride] given
+  T *inverse_r, *ux, *uy, *uz;   // [stride] by prepare(): 1 / r, the unit vector
+  T *value, *slope;              // [num_shapes][stride] w and w' / (w r), also by prepare()
+  T *cut, *cut_slope;            // [stride] the cutoff function f and f' / f
+  T *gx, *gy, *gz, *gr;          // [stride] adjoints: dE/dr_ij without its part gr along r_ij. Tangents: a
+                                 // direction, and its part along the unit vector
+};
+
+/// Functions of one neighbor species: features[out] += factor * sum over neighbors of the shape.
+template <class T>
+struct RadialFunction {
+  Shape<T> shape;
+  T factor;
+  int out;
+};
 template <class T>
 struct RadialGroup {
   int shell, species, num_functions;
-  const T *eta, *shift;
-  const int* out;  // [num_functions] feature number
+  const RadialFunction<T>* functions;
 };
 
-/// (1 + lambda cos)^zeta
+/// features[out] += factor * sum over pairs of neighbors of one shape (number within the group) and one term.
 template <class T>
-struct AngularTerm {
-  T lambda, zeta;
-  int integer_zeta;  // 0: zeta is not an integer up to 256
-  bool new_base;     // lambda differs from the term before
+struct AngularFunction {
+  int shape, term;
+  T factor;
+  int out;
 };
 
-/// G4 (narrow) or G5 functions of one pair of neighbor species: all terms times all exponents.
+/// Functions of one pair of neighbor species, which share their triplets; sorted by shape.
 template <class T>
 struct AngularGroup {
   int shell, species1, species2;
   bool narrow;
-  int num_exponents, num_terms;
-  const int* exponent;  // [num_exponents] index into the shell's
-  const AngularTerm<T>* terms;
-  const T* prefactor;  // [num_terms] 2^(1 - zeta)
-  const int* out;      // [num_exponents][num_terms] feature number, -1: not wanted
+  bool common_slope;  // w'/(w r) at r_jk differs between shapes by constants only: Gaussians without a shift
+  int num_shapes, num_terms, num_functions;
+  const int* shapes;  // [num_shapes] numbers of the shell's
+  const Term<T>* terms;
+  const AngularFunction<T>* functions;
 };
 
 /// All functions of one center species.
 template <class T>
 struct CenterFunctions {
-  CutoffFunction cutoff_function;
-  int num_features, num_shells, num_radial, num_angular;
+  int num_features, num_radial, num_angular;
   const RadialGroup<T>* radial;
   const AngularGroup<T>* angular;
 };
 
+/// The triplets of one group at one center, in the order of a loop over j and blocks of k: those with
+/// r_jk below the cutoff, packed. forward() fills what reverse() reads.
+template <class T>
+struct Triplets {
+  bool swapped;           // j runs over species2
+  int count;              // padded with entries of zero value
+  int stride;             // of the arrays
+  unsigned short* masks;  // [blocks] which lanes of a block count
+  T* cosine;              // [stride]
+  T* far;                 // narrow: [stride] if common_slope, else [num_shapes][stride]: w'/(w r) at r_jk
+  T* value;               // [num_shapes][stride] product of the shapes
+  T* scratch;             // [2 * num_terms + num_shapes + 2][stride], shared by all groups
+};
+
 template <class T>
 struct Kernels {
-  /// Fills inv_r, fc, dfc, weight, dweight; clears the adjoints.
-  void (*prepare)(CutoffFunction, Shell<T>&);
+  /// Fills what Shell says, and clears the adjoints.
+  void (*prepare)(Shell<T>&);
   /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences
-  /// of them.
-  void (*features)(const CenterFunctions<T>&, const Shell<T>* shells, double* features);
-  /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for cotangents[num_features].
-  void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, const T* cotangents);
-  /// tangents[num_features] = directional derivative along the vectors that stand in gx, gy, gz.
-  void (*tangent)(const CenterFunctions<T>&, Shell<T>* shells, double* tangents);
+  /// of them. radial_slopes[function][stride of its shell] = w'/r, one group after another.
+  void (*forward)(const CenterFunctions<T>&, const Shell<T>* shells, T* radial_slopes, Triplets<T>* triplets,
+                  double* features);
+  /// Adds dE/dr_ij to gx, gy, gz for cotangents[num_features], after forward().
+  void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, const T* radial_slopes,
+                  const Triplets<T>* triplets, const T* cotangents);
+  /// tangents[num_features] = derivative of the features along the direction in gx, gy, gz.
+  void (*tangent)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, Triplets<T>* triplets,
+                  double* tangents);
 };
 
 /// The table of this machine.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/models/shared/denormals.hpp"
+
 namespace nearsight {
 namespace ani {
 
@@ -119,6 +121,7 @@ void Workspace<T>::collect_active(const std::vector<char>& seen) {
 template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
+  const FlushDenormals flush;
   seen_.assign(constants_.num_species + constants_.num_pairs(), 0);
   for (std::size_t k = 0; k < centers.size(); ++k) {
     load(graph, centers[k]);
@@ -132,6 +135,7 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
 template <class T>
 void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                            std::size_t stride, Span<double> edge_gradients) {
+  const FlushDenormals flush;
   cotangents_.resize(constants_.num_features());
   for (std::size_t k = 0; k < centers.size(); ++k) {
     load(graph, centers[k]);
@@ -157,6 +161,7 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
 template <class T>
 void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                            double* tangents, std::size_t stride) {
+  const FlushDenormals flush;
   for (std::size_t k = 0; k < centers.size(); ++k) {
     load(graph, centers[k]);
     const double* const v = directions.data() + 3 * graph.offsets[centers[k]];

@@ -1,6 +1,6 @@
 #include "core/models/ani/kernels.hpp"
 
-#include "core/models/shared/simd.hpp"
+#include "core/models/shared/simd_lanes.hpp"
 #include "core/models/shared/simd_log.hpp"
 
 namespace nearsight {
@@ -61,7 +61,12 @@ inline void add(T* at, Vec<T> value) {
 }
 template <class T>
 inline void add_sums(const T* work, int count, double* out) {
-  for (int n = 0; n < count; ++n) out[n] += simd::sum<T>(load(work + n * kPad));
+  T sums[4];
+  for (int n = 0; n < count; n += 4) {
+    const auto at = [&](int k) { return load(work + (n + k < count ? n + k : n) * kPad); };
+    simd::sum_four(at(0), at(1), at(2), at(3), sums);
+    for (int k = 0; k < 4 && n + k < count; ++k) out[n + k] += sums[k];
+  }
 }
 
 // ---- radial functions
@@ -117,7 +122,9 @@ struct Pairs {
 template <class T, class Body>
 inline void for_pairs(const Shell<T>& s, int species_j, int species_k, const Body& body) {
   const bool same = species_j == species_k;
-  const Vec<T> lanes = simd::lane_numbers<T>(), one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
+  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
+  Vec<T> lanes{};
+  for (int l = 0; l < width<T>; ++l) lanes[l] = static_cast<T>(l);
   const int first_j = s.first[species_j], last_j = first_j + s.count[species_j];
   const int first_k = s.first[species_k], last_k = first_k + s.count[species_k];
   for (int j = first_j; j < last_j; ++j) {
@@ -190,10 +197,12 @@ inline void add_gradient(const Shell<T>& s, const Pairs<T>& p, Vec<T> by_cosine,
   add<T>(s.gy + k, along * s.y[j]);
   add<T>(s.gz + k, along * s.z[j]);
   add<T>(s.gr + k, by_r_k);
-  s.gx[j] += static_cast<T>(simd::sum<T>(along * load(s.x + k)));
-  s.gy[j] += static_cast<T>(simd::sum<T>(along * load(s.y + k)));
-  s.gz[j] += static_cast<T>(simd::sum<T>(along * load(s.z + k)));
-  s.gr[j] += static_cast<T>(simd::sum<T>(by_r_j));
+  T sums[4];
+  simd::sum_four(along * load(s.x + k), along * load(s.y + k), along * load(s.z + k), by_r_j, sums);
+  s.gx[j] += sums[0];
+  s.gy[j] += sums[1];
+  s.gz[j] += sums[2];
+  s.gr[j] += sums[3];
 }
 
 template <class T>

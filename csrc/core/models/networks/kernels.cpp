@@ -77,33 +77,100 @@ void multiply(const Product<T>& p) {
     }
 }
 
+/// exp(x) for any x.
 template <class T>
-void activate(Activation kind, int count, T* z, T* derivative) {
-  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
-  for (int k = 0; k < count; k += width<T>) {
-    const Vec<T> x = load(z + k), magnitude = x < zero ? -x : x;
-    if (kind == Activation::tanh) {
-      const Vec<T> e = exp_negative<T>(T(-2) * magnitude);
-      const Vec<T> t = (one - e) / (one + e);
-      store<T>(z + k, x < zero ? -t : t);
-      store<T>(derivative + k, one - t * t);
-    } else if (kind == Activation::silu) {
-      const Vec<T> e = exp_negative<T>(-magnitude);
-      const Vec<T> s = (x < zero ? e : one) / (one + e);
-      store<T>(z + k, x * s);
-      store<T>(derivative + k, s * (one + x * (one - s)));
-    } else if (kind == Activation::celu) {  // with α = 0.1
+inline Vec<T> exp_any(Vec<T> x) {
+  const Vec<T> zero = broadcast<T>(T(0)), e = exp_negative<T>(x < zero ? x : -x);
+  return x < zero ? e : T(1) / e;
+}
+
+/// Lane by lane, for functions that are rare.
+template <class T, class Function>
+inline Vec<T> map(Vec<T> x, const Function& function) {
+  for (int l = 0; l < width<T>; ++l) x[l] = static_cast<T>(function(x[l]));
+  return x;
+}
+
+/// f and df/dx of one activation function.
+template <class T>
+inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
+  const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0)), magnitude = x < zero ? -x : x;
+  switch (kind) {
+    case Activation::linear:
+      f = x;
+      df = one;
+      break;
+    case Activation::tanh: {
+      const Vec<T> e = exp_negative<T>(T(-2) * magnitude), t = (one - e) / (one + e);
+      f = x < zero ? -t : t;
+      df = one - t * t;
+      break;
+    }
+    case Activation::silu:
+    case Activation::logistic:
+    case Activation::reversed_logistic:
+    case Activation::softplus: {
+      const Vec<T> e = exp_negative<T>(-magnitude), denominator = one / (one + e);
+      const Vec<T> s = (x < zero ? e : one) * denominator, ds = e * denominator * denominator;
+      if (kind == Activation::silu) {
+        f = x * s;
+        df = s + x * ds;
+      } else if (kind == Activation::logistic) {
+        f = s;
+        df = ds;
+      } else if (kind == Activation::reversed_logistic) {
+        f = (x < zero ? one : e) * denominator;
+        df = -ds;
+      } else {
+        f = (x < zero ? zero : x) + map<T>(e, [](T y) { return __builtin_log1p(y); });
+        df = s;
+      }
+      break;
+    }
+    case Activation::relu:
+      f = x < zero ? zero : x;
+      df = x > zero ? one : zero;
+      break;
+    case Activation::gaussian:
+      f = exp_negative<T>(T(-0.5) * x * x);
+      df = -x * f;
+      break;
+    case Activation::cos:
+      f = map<T>(x, [](T y) { return __builtin_cos(y); });
+      df = map<T>(x, [](T y) { return -__builtin_sin(y); });
+      break;
+    case Activation::exp_negative:
+      f = exp_any<T>(-x);
+      df = -f;
+      break;
+    case Activation::square:
+      f = x * x;
+      df = T(2) * x;
+      break;
+    case Activation::celu: {  // with α = 0.1
       const Vec<T> e = exp_negative<T>(T(10) * (x < zero ? x : zero));
-      store<T>(z + k, x > zero ? x : T(0.1) * (e - one));
-      store<T>(derivative + k, x > zero ? one : e);
-    } else if (kind == Activation::gelu) {  // x Φ(x) with the normal distribution Φ
+      f = x > zero ? x : T(0.1) * (e - one);
+      df = x > zero ? one : e;
+      break;
+    }
+    case Activation::gelu:  // x Φ(x) with the normal distribution Φ
+    default: {
       const Vec<T> tail = T(0.5) * simd::erfc<T>(magnitude * T(0.70710678118654752440));
       const Vec<T> phi = x < zero ? tail : one - tail;
-      store<T>(z + k, x * phi);
-      store<T>(derivative + k, phi + x * T(0.39894228040143267794) * exp_negative<T>(T(-0.5) * x * x));
-    } else {
-      store<T>(derivative + k, one);
+      f = x * phi;
+      df = phi + x * T(0.39894228040143267794) * exp_negative<T>(T(-0.5) * x * x);
+      break;
     }
+  }
+}
+
+template <class T>
+void activate(Activation kind, int count, T* z, T* derivative) {
+  for (int k = 0; k < count; k += width<T>) {
+    Vec<T> f, df;
+    activation<T>(kind, load(z + k), f, df);
+    store<T>(z + k, f);
+    store<T>(derivative + k, df);
   }
 }
 

@@ -8,7 +8,21 @@
 namespace nearsight {
 namespace networks {
 
-enum class Activation { linear, tanh, silu, celu, gelu };
+enum class Activation {
+  linear,
+  tanh,
+  silu,
+  logistic,
+  reversed_logistic,
+  softplus,
+  relu,
+  gaussian,
+  cos,
+  exp_negative,
+  square,
+  celu,
+  gelu
+};
 
 /// c = a b + bias, or c += a b, then c *= factor; see the members. b is stored in panels of kPad columns:
 /// [panels][inner][kPad]. It may have more rows and panels than take part.

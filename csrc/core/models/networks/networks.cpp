@@ -1,6 +1,7 @@
 #include "core/models/networks/networks.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
@@ -14,11 +15,15 @@ NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
 namespace {
 
 Activation activation_of(const std::string& name) {
-  const char* const names[] = {"linear", "tanh", "silu", "celu", "gelu"};
-  for (int k = 0; k < 5; ++k)
+  const char* const names[] = {"linear",   "tanh", "silu",     "logistic", "reversed_logistic",
+                               "softplus", "relu", "gaussian", "cos",      "exp_negative",
+                               "square",   "celu", "gelu"};
+  std::string known;
+  for (int k = 0; k < static_cast<int>(std::size(names)); ++k) {
     if (name == names[k]) return static_cast<Activation>(k);
-  throw Error(ErrorKind::file,
-              "activation '" + name + "' is not known, expected linear, tanh, silu, celu or gelu");
+    known += (k ? ", " : "") + std::string(names[k]);
+  }
+  throw Error(ErrorKind::file, "activation '" + name + "' is not known, expected one of " + known);
 }
 
 template <class T>

@@ -1,0 +1,102 @@
+"""What the LAMMPS benchmarks share: timed runs, untrained models, structures, facts about the machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import resource
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import torch
+from ase.build import bulk
+
+from nearsight.demo.engines import run_lammps
+from nearsight.demo.job import starting_structure
+from nearsight.export import save_model
+from nearsight.lib import _core
+from nearsight.models import BPNNConfig, build_model
+
+# Atoms hardly move (time step 1e-6 ps), so that an untrained model does for timing.
+_RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
+
+
+def untrained_model(path: Path, config: BPNNConfig, species: Sequence[str]) -> Path:
+    """Write a model with random weights, scaled so that forces stay moderate."""
+    torch.manual_seed(0)
+    model = build_model(config, list(species))
+    for network in model.networks:
+        network.scale.fill_(0.1)
+    save_model(
+        path,
+        model,
+        reference_energies=dict.fromkeys(species, 0.0),
+        reference_energies_source="none",
+        provenance={},
+    )
+    return path
+
+
+def water(copies: int) -> ase.Atoms:
+    """Return liquid water, 192 * copies^3 atoms, away from perfect periodicity."""
+    return _rattled(starting_structure().repeat(copies), 0.01)
+
+
+def crystal(symbol: str, structure: str, a: float, copies: int) -> ase.Atoms:
+    """Return a crystal of cubic cells (lattice constant a in Å) with 0.05 Å noise."""
+    return _rattled(bulk(symbol, structure, a=a, cubic=True).repeat(copies), 0.05)
+
+
+def _rattled(atoms: ase.Atoms, spread: float) -> ase.Atoms:
+    atoms.positions += np.random.default_rng(0).normal(0, spread, atoms.positions.shape)
+    return atoms
+
+
+def lammps_data(atoms: ase.Atoms, species: Sequence[str]) -> str:
+    """Return the text of a LAMMPS data file (units metal, atom_style atomic); types follow `species`."""
+    file = io.StringIO()
+    ase.io.write(file, atoms, format="lammps-data", specorder=species, masses=True, atom_style="atomic")
+    return file.getvalue()
+
+
+def seconds_per_step(setup: str, files: dict[str, str], ranks: int, steps: int, repeats: int) -> list[float]:
+    """Run a LAMMPS set-up in a new folder holding `files`; the first steps are left out."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        runs = "".join(f"run {steps}\n" for _ in range(repeats))
+        log = run_lammps(setup + _RUN + runs, folder, ranks)
+    loops = [float(line.split()[3]) for line in log.splitlines() if line.startswith("Loop time of")]
+    return [loop / steps for loop in loops[1:]]
+
+
+def peak_megabytes() -> float:
+    """Return the largest memory of any program that was waited for so far."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def machine() -> dict[str, object]:
+    """Return the processor, its cores and the instruction set of the native kernels."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "instruction_set": _core.instruction_set(),
+    }
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of the installed ones of these packages."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

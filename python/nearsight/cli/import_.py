@@ -1,0 +1,81 @@
+"""``nearsight import``: models of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearsight.cli.evaluate import label_keys
+
+if TYPE_CHECKING:
+    from nearsight.importers import Imported
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Import models of other programs.")
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="model file to write")]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--reference", help="structures with energies (eV) and forces (eV/Å) of the other program"),
+]
+Key = Annotated[
+    list[str],
+    typer.Option("--key", metavar="LABEL=KEY", help="name of a label in the reference, energy=its_energy"),
+]
+
+
+@app.command("n2p2")
+def n2p2(
+    folder: Annotated[Path, typer.Argument(help="has input.nn, scaling.data and weights.NNN.data")],
+    output: Output,
+    length_unit: Annotated[str, typer.Option("--length-unit", help="bohr or angstrom")] = "bohr",
+    energy_unit: Annotated[
+        str, typer.Option("--energy-unit", help="hartree, eV, rydberg, kcal/mol or kJ/mol")
+    ] = "hartree",
+    cflength: Annotated[
+        float | None,
+        typer.Option("--cflength", help="length unit per Å, as given to LAMMPS, instead of --length-unit"),
+    ] = None,
+    cfenergy: Annotated[
+        float | None,
+        typer.Option("--cfenergy", help="energy unit per eV, as given to LAMMPS, instead of --energy-unit"),
+    ] = None,
+    reference: Reference = None,
+    key: Key = [],  # noqa: B006 typer copies it
+) -> None:
+    """Import a potential of n2p2 or RuNNer (2G: one short-range network per element).
+
+        nearsight import n2p2 H2O_RPBE-D3 -o water.pt
+        nearsight import n2p2 Cu2S_PBE -o cu2s.pt --length-unit angstrom --energy-unit eV
+
+    All symmetry function types, cutoff and activation functions of n2p2 are known. Training keywords are
+    ignored; keywords that would change the energy and are not known are an error. At the end the file is
+    compared with the scripted module and, with --reference, with what the other program gave.
+    """
+    from nearsight.errors import ConfigError
+    from nearsight.importers.n2p2 import ENERGY_UNITS, LENGTH_UNITS, import_n2p2
+
+    if length_unit not in LENGTH_UNITS:
+        raise ConfigError(f"--length-unit is {length_unit!r}, expected {' or '.join(LENGTH_UNITS)}")
+    if energy_unit not in ENERGY_UNITS:
+        raise ConfigError(f"--energy-unit is {energy_unit!r}, expected one of {', '.join(ENERGY_UNITS)}")
+    imported = import_n2p2(
+        folder, cflength or LENGTH_UNITS[length_unit], cfenergy or ENERGY_UNITS[energy_unit]
+    )
+    write(imported, output, reference, key)
+
+
+def write(imported: Imported, output: Path, reference: Path | None, key: list[str]) -> None:
+    """Write the model file and print notes and the largest deviations."""
+    from nearsight.data import read_frames
+    from nearsight.importers.imported import reference_check, self_check
+
+    imported.save(output)
+    for note in imported.notes:
+        print(f"Note: {note}")
+    print(f"{output} written.")
+    print(f"Largest deviation of the native core from the scripted module: {self_check(output)}")
+    if reference:
+        frames = read_frames(reference, label_keys(key))
+        print(f"Largest deviation from {reference} ({len(frames)} frames): {reference_check(output, frames)}")
