@@ -40,19 +40,18 @@ class Workspace final : public DescriptorWorkspace {
   Span<const Range> active() const override { return active_; }
 
  private:
-  struct ShellArrays;
+  struct Neighborhood;
   /// Sorts the edges of center number c of the graph.
-  void load(const Graph& graph, std::size_t c);
-  void fill(Shell<T>& shell, ShellArrays& arrays, double cutoff, const Graph& graph, std::size_t begin);
-  void mark_active(std::vector<char>& seen) const;
-  void collect_active(const std::vector<char>& seen);
+  void load(const Graph& graph, std::size_t c, Neighborhood& n);
+  void fill(const Graph& graph, std::size_t c, int which, Neighborhood& n) const;
+  void set_room(Neighborhood& n);
+  void mark_active(const Neighborhood& n);
+  void collect_active();
 
   const Constants& constants_;
   std::vector<T> radial_shifts_, angular_shifts_, cos_angles_, sin_angles_;
   Terms<T> terms_;
-  Shells<T> shells_;
-  std::unique_ptr<ShellArrays> arrays_[2];  // radial, angular
-  std::size_t num_edges_ = 0;
+  std::vector<std::unique_ptr<Neighborhood>> neighborhoods_;  // of the last forward()
   std::vector<double> distances_;
   AlignedBuffer<T> work_;
   std::vector<T> cotangents_;

@@ -48,22 +48,26 @@ struct Shell {
   T *gx, *gy, *gz, *gr;  // [stride] adjoints of the vector and of r; tangents of x, y, z and r
 };
 
+/// The neighborhood of one center, and room to work in.
 template <class T>
 struct Shells {
   Shell<T> radial, angular;
-  T* work;  // room for every function of a group and for three times the angles, kPad numbers each
+  T* sums;          // [functions of a group][kPad]
+  T* angles;        // [2 * angles][kPad]
+  T* pairs;         // [6][pair_stride]
+  int pair_stride;  // pairs of angular neighbors, and kPad more
 };
 
 template <class T>
 struct Kernels {
-  /// Fills inv_r, fc and dfc; clears the adjoints.
+  /// Fills inv_r, fc and dfc.
   void (*prepare)(CutoffFunction, Shell<T>&);
   /// Adds to features. Sums over neighbors end in double: networks see small differences of them.
   void (*features)(const Terms<T>&, const Shells<T>&, double* features);
-  /// Adds dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for the cotangents.
-  void (*reverse)(const Terms<T>&, Shells<T>&, const T* cotangents);
+  /// Writes dE/d(neighbor vector) to gx, gy, gz (the radial part gr included) for the cotangents.
+  void (*reverse)(const Terms<T>&, const Shells<T>&, const T* cotangents);
   /// Adds to tangents the directional derivative along the vectors that stand in gx, gy, gz.
-  void (*tangent)(const Terms<T>&, Shells<T>&, double* tangents);
+  void (*tangent)(const Terms<T>&, const Shells<T>&, double* tangents);
 };
 
 /// The table of this machine.
