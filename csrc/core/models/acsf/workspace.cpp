@@ -172,6 +172,7 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
         g[1] += s.gy[i];
         g[2] += s.gz[i];
       }
+      std::fill_n(s.gx, 4 * s.stride, T(0));  // gx, gy, gz, gr: for other cotangents of the same center
     }
   }
 }
