@@ -246,3 +246,13 @@ def test_too_many_extrapolations(models: dict[str, Path], tmp_path: Path, ranks:
 def test_the_log_names_the_committee(models: dict[str, Path], tmp_path: Path) -> None:
     output = run(tmp_path, script(models["committee"], "run 0", words="deviation 1")).output
     assert output.count("committee of 3 members: their mean drives") == 1
+
+
+def test_the_example_of_the_documentation(models: dict[str, Path], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text()
+    example = text[text.index("    pair_style mlp deviation") : text.index("- `deviation N`")]
+    example = example.replace("committee.pt", str(models["committee"])).replace("> 0.5", "> 1e6")
+    lines = script(models["committee"], words="")[:5] + [line.strip() for line in example.splitlines()]
+    run(tmp_path, [*lines, *NVE, "run 100"], 2)
+    assert len((tmp_path / "model_devi.out").read_text().splitlines()) == 12
+    assert (tmp_path / "dump.lammpstrj").read_text().count("ITEM: TIMESTEP") == 2
