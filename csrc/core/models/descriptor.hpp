@@ -5,6 +5,7 @@
 
 #include "core/engine/graph.hpp"
 #include "core/io/tensors.hpp"
+#include "core/models/shared/range.hpp"
 
 namespace nearsight {
 
@@ -27,6 +28,11 @@ class DescriptorWorkspace {
   /// Writes tangents = sum over edges of d(feature)/dr_ij · directions[3 * edges of the graph].
   virtual void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                        double* tangents, std::size_t stride) = 0;
+
+  /// Ascending ranges that hold every feature which was not zero, with zero derivatives, by the species alone
+  /// at all centers of the last forward(). Features outside need not enter the networks, and reverse() does
+  /// not read their cotangents. By default all features.
+  virtual Span<const Range> active() const;
 
   /// Writes jacobian[3 * edges of the center][stride] = d(feature)/dr_ij of one center; here by one reverse()
   /// for every feature.

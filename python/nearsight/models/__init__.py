@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from torch import nn
 
+from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
 from nearsight.models.native import training_module
 
-__all__ = ["BPNN", "ACSFConfig", "BPNNConfig", "ModelConfig", "build_model", "training_module"]
+__all__ = [
+    "ANI",
+    "BPNN",
+    "ACSFConfig",
+    "ANIConfig",
+    "BPNNConfig",
+    "ModelConfig",
+    "build_model",
+    "training_module",
+]
 
 ModelConfig = BPNNConfig  # a union discriminated by `architecture` as soon as there is a second one
 

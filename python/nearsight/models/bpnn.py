@@ -29,7 +29,7 @@ class BPNNConfig(BaseModel):
     cutoff: float = Field(6.0, gt=0.0)
     descriptor: DescriptorConfig = ACSFConfig()
     hidden: list[int] = Field([25, 25], min_length=1)
-    activation: Literal["tanh", "silu"] = "tanh"
+    activation: Literal["tanh", "silu", "celu", "gelu"] = "tanh"
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
 
@@ -74,6 +74,7 @@ class BPNN(nn.Module):
         states: with two or more the readout is a `hamiltonian`.
         state: the eigenvalue that is the energy.
         architecture: name in the model file.
+        whiten: give the networks a matrix that `fit_statistics` sets; imported models need none.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class BPNN(nn.Module):
         states: int = 1,
         state: int = 0,
         architecture: str = "bpnn",
+        whiten: bool = True,
     ):
         super().__init__()
         columns = states * (states + 1) // 2
@@ -109,7 +111,7 @@ class BPNN(nn.Module):
         self.members = members
         self.descriptor = descriptor
         self.networks = nn.ModuleList(
-            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members)
+            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members, whiten)
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))

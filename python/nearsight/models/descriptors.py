@@ -11,11 +11,12 @@ A descriptor is a scriptable module without trained parameters:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nearsight.models.acsf import ACSF
+from nearsight.models.ani import ANIConfig
 from nearsight.models.automatic_functions import Size, automatic_functions
 from nearsight.models.cutoff_functions import CutoffFunction
 from nearsight.models.symmetry_functions import SymmetryFunction
@@ -65,4 +66,10 @@ class ACSFConfig(BaseModel):
         return ACSF(functions, species, self.cutoff_function, self.inner_fraction)
 
 
-DescriptorConfig = ACSFConfig  # a union discriminated by `kind` as soon as there is a second one
+def _default_kind(section: Any) -> Any:
+    return {"kind": "acsf", **section} if isinstance(section, dict) else section
+
+
+DescriptorConfig = Annotated[
+    ACSFConfig | ANIConfig, Field(discriminator="kind"), BeforeValidator(_default_kind)
+]

@@ -74,7 +74,7 @@ class BpnnWorker final : public Worker {
     block_.resize(order_.size() * outputs_);
     descriptor_->forward(graph, order_, features_.data(), stride_);
     for_blocks([&](int species, std::size_t first, int count) {
-      networks_.forward(species, count, features_.data() + first * stride_, stride_,
+      networks_.forward(species, count, features_.data() + first * stride_, stride_, descriptor_->active(),
                         block_.data() + first * outputs_);
     });
     for (std::size_t k = 0; k < order_.size(); ++k)
