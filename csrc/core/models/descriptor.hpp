@@ -21,7 +21,7 @@ class DescriptorWorkspace {
                        std::size_t stride) = 0;
 
   /// Writes edge_gradients[3 * edges of the graph] = dE/dr_ij at the edges of the centers, for
-  /// cotangents = dE/d(feature); after forward() of the same centers.
+  /// cotangents = dE/d(feature); after forward() of the same centers, which it may follow several times.
   virtual void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                        std::size_t stride, Span<double> edge_gradients) = 0;
 

@@ -168,6 +168,22 @@ class BPNN(nn.Module):
 
     @torch.jit.unused
     @torch.no_grad()
+    def fit_ranges(self, graphs: Iterable[Graph], source: nn.Module | None = None) -> None:
+        """Set the ranges of the features from all graphs of the training set; `source` as above.
+
+        A species that `graphs` lacks has none.
+        """
+        for network in self.networks:
+            network.minimum.fill_(torch.inf)
+            network.maximum.fill_(-torch.inf)
+        for graph in graphs:
+            for network, x in zip(self.networks, (source or self).features(graph)):
+                if x.size(0):
+                    network.minimum.copy_(torch.minimum(network.minimum, x.amin(0)))
+                    network.maximum.copy_(torch.maximum(network.maximum, x.amax(0)))
+
+    @torch.jit.unused
+    @torch.no_grad()
     def set_mean_energies(self, energies: Mapping[str, float]) -> None:
         """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
 
@@ -177,6 +193,11 @@ class BPNN(nn.Module):
         diagonal = torch.eye(states, dtype=torch.float64)[tuple(torch.triu_indices(states, states))]
         for symbol, network in zip(self.species, self.networks):
             network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
+
+    @torch.jit.unused
+    def labels(self) -> dict[str, list[str]]:
+        """Return a readable name for each feature of every species."""
+        return {symbol: self.descriptor.labels(symbol) for symbol in self.species}
 
     @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:

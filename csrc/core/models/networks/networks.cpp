@@ -201,6 +201,18 @@ void NetworksWorkspace<T>::forward(int species, int count, const double* feature
   }
 }
 
+namespace {
+
+/// A member of a committee may be asked for alone.
+bool has_cotangents(const double* cotangents, int count, int members, int member, int columns) {
+  for (int row = 0; row < count; ++row)
+    for (int c = 0; c < columns; ++c)
+      if (cotangents[(row * members + member) * columns + c] != 0.0) return true;
+  return false;
+}
+
+}  // namespace
+
 template <class T>
 void NetworksWorkspace<T>::reverse(int species, int count, const double* output_cotangents,
                                    double* cotangents, std::size_t stride) {
@@ -213,8 +225,9 @@ void NetworksWorkspace<T>::reverse(int species, int count, const double* output_
     if (layer.activation == Activation::linear) return nullptr;
     return block.derivatives[l].data() + static_cast<std::size_t>(m) * count * padded(layer.outputs);
   };
-  inputs_.resize(count * width);
+  std::fill_n(inputs_.resize(count * width), count * width, T(0));
   for (int m = 0; m < members; ++m) {
+    if (!has_cotangents(output_cotangents, count, members, m, columns)) continue;
     std::size_t l = network.layers.size() - 1;
     T* const start = values_[l % 2].resize(static_cast<std::size_t>(count) * wide);
     const T* const last = derivative(l, m);
@@ -246,7 +259,7 @@ void NetworksWorkspace<T>::reverse(int species, int count, const double* output_
     }
     product.panels = block.panels.data();
     product.num_panels = static_cast<int>(block.panels.size());
-    product.add = m > 0;
+    product.add = true;
     product.c = inputs_.data();
     product.ldc = static_cast<int>(width);
     product.factor = nullptr;
