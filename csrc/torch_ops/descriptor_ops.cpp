@@ -1,47 +1,33 @@
 // Descriptors for training: forward, reverse and tangent, each linear in its last input, so that they are one
 // another's derivatives. The autograd formulas stand in Python (nearsight.models.native); native inference
 // needs none.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
-
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
 #include "core/engine/threads.hpp"
 #include "core/models/descriptor.hpp"
-
-#if !__has_include(<torch/headeronly/version.h>)
-namespace torch::stable::detail {
-using ::to;  // torch 2.9 has it in the global namespace
-}
-#endif
+#include "torch_ops/stable.hpp"
 
 namespace {
 
 using namespace nearsight;
-using torch::stable::Tensor;
 
-template <class T>
-Span<T> span_of(const Tensor& tensor) {
-  return {static_cast<T*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.numel())};
-}
-
-/// Arguments that the three ops share, in the order of the schemas.
+/// Arguments that the ops share, in the order of the schemas.
 struct Call {
   std::int64_t handle;
   Tensor species, offsets, neighbors, vectors, input, output;
   std::int64_t num_threads;
 
   explicit Call(StableIValue* stack)
-      : handle(torch::stable::detail::to<std::int64_t>(stack[0])),
-        species(torch::stable::detail::to<Tensor>(stack[1])),
-        offsets(torch::stable::detail::to<Tensor>(stack[2])),
-        neighbors(torch::stable::detail::to<Tensor>(stack[3])),
-        vectors(torch::stable::detail::to<Tensor>(stack[4])),
-        input(torch::stable::detail::to<Tensor>(stack[5])),
-        output(torch::stable::detail::to<Tensor>(stack[6])),
-        num_threads(torch::stable::detail::to<std::int64_t>(stack[7])) {}
+      : handle(argument<std::int64_t>(stack[0])),
+        species(argument<Tensor>(stack[1])),
+        offsets(argument<Tensor>(stack[2])),
+        neighbors(argument<Tensor>(stack[3])),
+        vectors(argument<Tensor>(stack[4])),
+        input(argument<Tensor>(stack[5])),
+        output(argument<Tensor>(stack[6])),
+        num_threads(argument<std::int64_t>(stack[7])) {}
 
   /// Calls body(workspace, graph, centers) for all centers, a tile at a time, in threads.
   template <class Body>
@@ -99,11 +85,34 @@ void descriptor_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
+/// All of dG/dr, one feature after the other by reverse passes.
+void descriptor_jacobian(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  float* const jacobian = span_of<float>(call.output).data();
+  const std::size_t width = call.output.size(2);
+  call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
+    const std::size_t first = graph.offsets[centers[0]],
+                      last = graph.offsets[centers[centers.size() - 1] + 1];
+    std::vector<double> features(centers.size() * width), cotangents(centers.size() * width);
+    std::vector<double> gradients(3 * graph.num_edges());
+    workspace.forward(graph, centers, features.data(), width);
+    for (std::size_t f = 0; f < width; ++f) {
+      for (std::size_t k = 0; k < centers.size(); ++k) {
+        cotangents[k * width + f] = 1.0;
+        if (f > 0) cotangents[k * width + f - 1] = 0.0;
+      }
+      workspace.reverse(graph, centers, cotangents.data(), width, gradients);
+      for (std::size_t e = 3 * first; e < 3 * last; ++e)
+        jacobian[e * width + f] = static_cast<float>(gradients[e]);
+    }
+  });
+}
+
 }  // namespace
 
 // `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
 // neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
-// width >= the features of any species.
+// width >= the features of any species. The Jacobian is float32 [edges, 3, width].
 #define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
   name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"
@@ -112,10 +121,12 @@ STABLE_TORCH_LIBRARY(nearsight, m) {
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_forward", "unused"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_reverse", "cotangents"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_tangent", "directions"));
+  m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_jacobian", "unused"));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("descriptor_forward", &descriptor_forward);
   m.impl("descriptor_reverse", &descriptor_reverse);
   m.impl("descriptor_tangent", &descriptor_tangent);
+  m.impl("descriptor_jacobian", &descriptor_jacobian);
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from nearsight.errors import ConfigError
 from nearsight.importers.ani import Ensemble, Network
 from nearsight.importers.imported import Imported
-from nearsight.models.ani import ANICutoffFunction, AngularGrid, RadialGrid
+from nearsight.models.ani import AngularGrid, ANICutoffFunction, RadialGrid
 
 _ACTIVATIONS = {"TightCELU": "celu", "GELU": "gelu", "SiLU": "silu", "Tanh": "tanh"}
 
@@ -31,8 +31,8 @@ def from_torchani(model: Any) -> Imported:
     others = [f"{name} ({type(part).__name__})" for name, part in parts.items() if name != "nnp"]
     if others or type(model).__name__ != "ANI":
         raise ConfigError(
-            f"a torchani model of type {type(model).__name__} with {' and '.join(others) or 'charges'} cannot be "
-            "imported: only the neural network potential is known; train or take a model without them"
+            f"a torchani model of type {type(model).__name__} with {' and '.join(others) or 'charges'} "
+            "cannot be imported: only the neural network potential is known; take a model without them"
         )
     symbols = list(model.symbols)
     aev = _known(model.aev_computer, "environment vector", "AEVComputer")
