@@ -152,8 +152,7 @@ class Potential:
                 ]
             )
             y = self.scaled(center, x)
-            letters = [*self.activations, *"l" * len(self.nodes)][: len(self.nodes)] + ["l"]
-            for letter, (weight, bias) in zip(letters, self.layers[center]):
+            for letter, (weight, bias) in zip([*self.activations, "l"], self.layers[center]):
                 z = y @ weight + bias
                 if "normalize_nodes" in self.options:
                     z = z / len(y)
@@ -173,7 +172,7 @@ class Potential:
             f"cutoff_type {self.cutoff_line} # a comment",
             f"global_hidden_layers_short {len(self.nodes)}",
             f"global_nodes_short {' '.join(map(str, self.nodes))}",
-            f"global_activation_short {' '.join([*self.activations, *'l' * len(self.nodes)][: len(self.nodes)])} l",
+            f"global_activation_short {' '.join(self.activations)} l",
             "epochs 10",
             *(f"{keyword} {value}" for keyword, value in self.options.items()),
         ]
