@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
+from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
 
@@ -122,20 +123,55 @@ class NativeDescriptor(nn.Module):
 
     def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, most features] in float64; arguments as in docs/model_contract.md."""
-        counts = torch.bincount(edge_index[0], minlength=num_owned)
-        offsets = torch.zeros(num_owned + 1, dtype=torch.int64)
-        torch.cumsum(counts, 0, out=offsets[1:])
         vectors = edge_vectors.to(torch.float64)
-        arguments = _Arguments(
+        return _Features.apply(vectors, self._arguments(species, edge_index, vectors, num_owned))
+
+    def _arguments(self, species: Tensor, edge_index: Tensor, vectors: Tensor, num_owned: int) -> _Arguments:
+        return _Arguments(
             descriptor=self.core,
             species=species.to(torch.int32),
-            offsets=offsets,
+            offsets=_offsets(torch.bincount(edge_index[0], minlength=num_owned)),
             neighbors=edge_index[1].to(torch.int32),
             vectors=vectors.detach().contiguous(),
             width=max(self.sizes),
             num_threads=self.num_threads,
         )
-        return _Features.apply(vectors, arguments)
+
+    def design_rows(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what multiplies the coefficients of a linear model in energies [frames, columns], forces
+        [3 * atoms, columns] and virials [6 * frames, columns] (xx yy zz xy xz yz).
+
+        Columns are the features of the first species, then those of the second, and so on.
+        """
+        a = self._arguments(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        atoms = torch.bincount(graph.frame, minlength=graph.num_frames)
+        shape = (len(self.sizes), a.width)
+        energy, forces, virial = (
+            torch.zeros(count, *shape, dtype=torch.float64)
+            for count in (graph.num_frames, 3 * graph.num_atoms, 6 * graph.num_frames)
+        )
+        load_ops().descriptor_design(
+            a.descriptor.handle,
+            a.species,
+            a.offsets,
+            a.neighbors,
+            a.vectors,
+            _offsets(atoms),
+            energy,
+            a.num_threads,
+            len(self.sizes),
+            forces,
+            virial,
+        )
+        own = torch.arange(a.width) < torch.tensor(self.sizes).unsqueeze(1)
+        return energy[:, own], forces[:, own], virial[:, own]
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """Where each of several runs of these lengths begins, and where the last one ends."""
+    offsets = torch.zeros(counts.numel() + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets
 
 
 class NativeBPNN(nn.Module):

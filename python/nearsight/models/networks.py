@@ -56,7 +56,9 @@ class SpeciesNetwork(nn.Module):
         self.register_buffer("columns", columns)
         self.register_buffer("shift", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
-        self.register_buffer("mixing", torch.eye(features, dtype=torch.float64))
+        # A network without a hidden layer is fitted as it stands (nearsight.models.linear): no mixing.
+        mixed = features if shape.hidden else 0
+        self.register_buffer("mixing", torch.eye(mixed, dtype=torch.float64))
         # Ranges of the features in the training set; empty (min > max) where there was none.
         self.register_buffer("minimum", torch.full((features,), torch.inf, dtype=torch.float64))
         self.register_buffer("maximum", torch.full((features,), -torch.inf, dtype=torch.float64))
@@ -66,7 +68,9 @@ class SpeciesNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [n, functions] to [n, members * outputs], without the output scale."""
-        x = ((features - self.shift) * self.scale) @ self.mixing
+        x = (features - self.shift) * self.scale
+        if self.mixing.numel() > 0:
+            x = x @ self.mixing
         y = x.unsqueeze(0).expand(self.members, -1, -1)
         for layer, activation in zip(self.layers, self.activations):
             y = activation(layer(y))
@@ -77,16 +81,18 @@ class SpeciesNetwork(nn.Module):
 
         Features overlap, so they are strongly correlated, and a network on them trains slowly. The mixing
         (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor leaves
-        directions that hardly vary small.
+        directions that hardly vary small. A network without a hidden layer takes the ranges alone.
         """
+        self.minimum.copy_(moments.minimum)
+        self.maximum.copy_(moments.maximum)
+        if self.mixing.numel() == 0:
+            return
         covariance = moments.square / moments.count
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
         self.shift.copy_(moments.mean)
         self.scale.copy_(1.0 / spread)
         variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
         self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
-        self.minimum.copy_(moments.minimum)
-        self.maximum.copy_(moments.maximum)
 
     @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:
@@ -95,7 +101,8 @@ class SpeciesNetwork(nn.Module):
         if bool((self.minimum <= self.maximum).all()):
             tensors |= {"min": self.minimum, "max": self.maximum}
         for i, layer in enumerate(self.layers):
-            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
+            mixed = i == 0 and self.mixing.numel() > 0
+            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if mixed else layer.weight
             tensors[f"{i}.bias"] = layer.bias
         return tensors
 
