@@ -147,7 +147,10 @@ def test_nearsight_entries_are_stored_uncompressed(saved):
     with zipfile.ZipFile(saved) as archive:
         extra = {e.filename: e.compress_type for e in archive.infolist() if "/extra/" in e.filename}
     assert extra == dict.fromkeys(
-        (f"archive/extra/{n}" for n in ("nearsight.json", "weights.safetensors", "checks.json")),
+        (
+            f"archive/extra/{n}"
+            for n in ("nearsight.json", "weights.safetensors", "labels.json", "checks.json")
+        ),
         zipfile.ZIP_STORED,
     )
 

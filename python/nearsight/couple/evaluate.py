@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nearsight.couple.couples import build_couple, sum_frames
 from nearsight.errors import ConfigError
+from nearsight.keys import READOUT_ENERGY
 from nearsight.neighbors import Graph
 
 
@@ -21,6 +22,15 @@ class Results:
     forces: Tensor  # [n, 3] eV/Å
     virial: Tensor  # [num_frames, 3, 3] eV, -dE/dstrain, symmetric
     readouts: dict[str, Tensor]  # [n, ...] eV
+
+
+@dataclass(frozen=True)
+class MemberResults:
+    """What each member of a committee gives for a batch of frames, in double."""
+
+    energy: Tensor  # [members, num_frames] eV, without reference energies
+    forces: Tensor  # [members, n, 3] eV/Å
+    virial: Tensor  # [members, num_frames, 3, 3] eV
 
 
 def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_graph: bool = False) -> Results:
@@ -42,11 +52,28 @@ def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_gra
     if not create_graph:
         energy = energy.detach()
         readouts = {name: values.detach() for name, values in readouts.items()}
+    return Results(energy, *_forces_and_virial(graph, gradient), readouts)
 
+
+def evaluate_members(module: nn.Module, graph: Graph, members: int) -> MemberResults:
+    """Evaluate each member of a committee: a module whose readout `energy` has a column for each of them."""
+    vectors = graph.edge_vectors.detach().requires_grad_(True)
+    readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
+    energies = sum_frames(readouts[READOUT_ENERGY].reshape(-1, members), graph.frame, graph.num_frames)
+    parts = []
+    for column in energies.unbind(1):
+        (gradient,) = torch.autograd.grad(column.sum(), vectors, retain_graph=True)
+        parts.append(_forces_and_virial(graph, gradient))
+    forces, virials = zip(*parts)
+    return MemberResults(energies.detach().T.contiguous(), torch.stack(forces), torch.stack(virials))
+
+
+def _forces_and_virial(graph: Graph, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return forces [n, 3] and virial [num_frames, 3, 3] of dE/dr_ij [E, 3], in double."""
     gradient = gradient.to(torch.float64)
     center, neighbor = graph.edge_index
     forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradient.device)
     forces = forces.index_add(0, center, gradient).index_add(0, neighbor, -gradient)
     outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradient.unsqueeze(1)
     virial = -sum_frames(outer, graph.frame.index_select(0, center), graph.num_frames)
-    return Results(energy, forces, 0.5 * (virial + virial.transpose(1, 2)), readouts)
+    return forces, 0.5 * (virial + virial.transpose(1, 2))

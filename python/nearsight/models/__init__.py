@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from nearsight.models.ace import ACEConfig
+from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
 from nearsight.models.linear import LinearConfig
@@ -15,9 +16,11 @@ from nearsight.models.native import training_module
 from nearsight.models.soap import SOAPConfig
 
 __all__ = [
+    "ANI",
     "BPNN",
     "ACEConfig",
     "ACSFConfig",
+    "ANIConfig",
     "BPNNConfig",
     "LinearConfig",
     "ModelConfig",

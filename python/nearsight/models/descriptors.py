@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nearsight.models.ace import ACEConfig
 from nearsight.models.acsf import ACSF
+from nearsight.models.ani import ANIConfig
 from nearsight.models.automatic_functions import Size, automatic_functions
 from nearsight.models.cutoff_functions import CutoffFunction
 from nearsight.models.soap import SOAPConfig
@@ -69,7 +70,7 @@ class ACSFConfig(BaseModel):
         return ACSF(functions, species, self.cutoff_function, self.inner_fraction)
 
 
-DescriptorConfig = Annotated[ACSFConfig | ACEConfig | SOAPConfig, Field(discriminator="kind")]
+DescriptorConfig = Annotated[ACSFConfig | ACEConfig | ANIConfig | SOAPConfig, Field(discriminator="kind")]
 
 
 def default_tag(field: str, tag: str, value: str) -> Callable[[Any], Any]:

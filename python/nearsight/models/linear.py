@@ -49,7 +49,8 @@ class LinearConfig(BaseModel):
         """
         descriptor = self.descriptor.build(self.cutoff, species)
         shape = NetworkShape((), ("linear",))
-        return BPNN(species, self.cutoff, descriptor, dict.fromkeys(species, shape), architecture="linear")
+        networks = dict.fromkeys(species, shape)
+        return BPNN(species, self.cutoff, descriptor, networks, whiten=False, architecture="linear")
 
 
 class Triangle:

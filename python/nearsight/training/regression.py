@@ -14,6 +14,7 @@ from nearsight.models.linear import Triangle, bayesian_ridge
 from nearsight.models.native import NativeBPNN
 from nearsight.training.batches import Batch, join
 from nearsight.training.config import RegressionConfig
+from nearsight.training.logbook import Logbook
 from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 
@@ -30,6 +31,7 @@ class Regression:
         module: its native training module.
         loss: what is minimized, together with the prior.
         processes: among which the frames are divided; each reduces its rows, all solve.
+        logbook: hears of the result.
         num_frames: of the training set.
         bias: whether every species has a constant beside its features.
         threads: of the linear algebra.
@@ -44,15 +46,20 @@ class Regression:
         module: NativeBPNN,
         loss: Loss,
         processes: Processes,
+        logbook: Logbook,
         *,
         num_frames: int,
         bias: bool,
         threads: int,
     ):
         self.options, self.model, self.module = options, model, module
-        self.loss, self.processes = loss, processes
+        self.loss, self.processes, self.logbook = loss, processes, logbook
         self.batch_size, self.bias, self.threads = num_frames, bias, threads
-        self.found: dict[str, float] = {}
+        with torch.no_grad():  # features as they are
+            self.model.output_scale.fill_(1.0)
+            for network in self.model.networks:
+                network.shift.fill_(0.0)
+                network.scale.fill_(1.0)
 
     @property
     def weights(self) -> Sequence[Tensor]:
@@ -75,7 +82,10 @@ class Regression:
         finally:
             torch.set_num_threads(before)
         self._assign(fit.coefficients)
-        self.found = {"ridge": fit.ridge, "effective": fit.effective, "coefficients": degrees.numel()}
+        self.logbook.say(
+            f"Solved for {degrees.numel():,} coefficients, of which {fit.effective:.0f} are determined by the "
+            f"data, from {whole.num_rows:,} equations; ridge {fit.ridge:.2g}."
+        )
         return fit.square_error
 
     def _degrees(self) -> Tensor:
@@ -111,7 +121,7 @@ class Regression:
         of_atoms = graph.frame.repeat_interleave(3)
         virials = torch.stack([batch.targets[keys.VIRIAL][:, a, b] for a, b in _VIRIAL], dim=1)
         mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64)  # xy stands for yx too
-        parts = (
+        parts = (  # name, X, y, frame and multiplicity of each row
             (keys.ENERGY, energy, batch.targets[keys.ENERGY], frames, torch.ones(1)),
             (
                 keys.FORCES,

@@ -21,9 +21,11 @@ from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
 from nearsight.models import LinearConfig, build_model, training_module
 from nearsight.models.native import NativeBPNN
+from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
+from nearsight.training.coverage import survey
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
@@ -143,8 +145,11 @@ def _prepare(
         for name, frames in named(sets).items()
     }
     if fit:
-        model.load_state_dict(processes.from_first(lambda: _fit(model, module, sets, loss).state_dict()))
-    optimizer = _optimizer(config, sets, model, module, loss, processes)
+        fitted = processes.from_first(
+            lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
+        )
+        model.load_state_dict(fitted)
+    optimizer = _optimizer(config, sets, model, module, loss, processes, logbook)
     data = TrainingData(
         batches["training"],
         batches["validation"],
@@ -157,7 +162,13 @@ def _prepare(
 
 
 def _optimizer(
-    config: Config, sets: Sets, model: nn.Module, module: nn.Module, loss: Loss, processes: Processes
+    config: Config,
+    sets: Sets,
+    model: nn.Module,
+    module: nn.Module,
+    loss: Loss,
+    processes: Processes,
+    logbook: Logbook,
 ) -> Optimizer:
     if not _is_linear(config):
         return FirstOrder(config.training, model, module, loss, processes)
@@ -169,6 +180,7 @@ def _optimizer(
         module,
         loss,
         processes,
+        logbook,
         num_frames=len(sets.frames["training"]),
         bias=sets.reference.source in (LEAST_SQUARES, NONE),
         threads=config.training.threads or processes.threads,
@@ -203,21 +215,36 @@ def _build(config: Config, species: list[str]) -> nn.Module:
         raise ConfigError(f"model: {error}.") from error
 
 
-def _fit(model: nn.Module, module: nn.Module, sets: Sets, loss: Loss) -> nn.Module:
-    """Fit descriptor statistics, mean energies, and an output scale (eV) that gives random networks forces
-    like the data's, and return the model.
+def _fit(
+    model: nn.Module,
+    module: nn.Module,
+    sets: Sets,
+    batches: dict[int, Batch],
+    loss: Loss,
+    logbook: Logbook,
+) -> nn.Module:
+    """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
+    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
 
-    The scale is measured on a few frames: the outputs are proportional to it.
+    The scale is measured on a few frames: the outputs are proportional to it. `batches` are those that this
+    process has anyway.
     """
     frames = sets.frames["training"]
+
+    def graph(number: int) -> Graph:
+        known = batches.get(number)
+        return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
+
     step = max(1, len(frames) // _STATISTICS_FRAMES)
-    graphs = [make_batch(f, sets.species, model.cutoff, sets.reference).graph for f in frames[::step]]
+    graphs = [graph(number) for number in range(0, len(frames), step)]
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
     model.fit_statistics(few, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
     model.fit_statistics(graphs, scale, source=module)
     model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
+    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+        logbook.say(sentence)
     return model
 
 

@@ -113,7 +113,8 @@ class Workspace final : public DescriptorWorkspace {
   const Functions<T>& functions_;
   std::vector<std::unique_ptr<Neighborhood<T>>> neighborhoods_;
   AlignedBuffer<T> scratch_;
-  std::vector<double> distances_;
+  std::vector<double> distances_;  // of the edges of a center
+  std::vector<int> bins_;          // species and octant of their neighbors
   std::vector<T> cotangents_;
 };
 

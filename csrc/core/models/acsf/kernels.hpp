@@ -11,7 +11,7 @@
 namespace nearsight {
 namespace acsf {
 
-constexpr int kMaxFunctions = 64;  // angular functions per group
+constexpr int kMaxFunctions = 64;  // angular functions per group, and so at most as many shapes and terms
 
 /// Falls from 1 at the inner radius to 0 at the radius; `poly1` to `exp` are core functions too.
 enum class Falling { poly1, poly2, poly3, poly4, exp, hard, cos, tanh3, tanh3_normalized };

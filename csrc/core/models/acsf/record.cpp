@@ -124,7 +124,7 @@ class Acsf final : public Descriptor {
     if (double_precision) return std::make_unique<Workspace<double>>(double_);
     return std::make_unique<Workspace<float>>(mixed_);
   }
-  std::size_t tile() const override { return 32; }
+  std::size_t tile() const override { return 8; }
 
  private:
   Functions<float> mixed_;

@@ -28,7 +28,7 @@ inline void core_function(Falling kind, Vec<T> y, Vec<T>& f, Vec<T>& slope) {
   const Vec<T> one = broadcast<T>(T(1));
   if (kind == Falling::exp) {
     y = simd::max<T>(y, kEndExponential<T>);
-    const Vec<T> x = one - y, q = one / (y * (one + x));
+    const Vec<T> x = one - y, q = simd::reciprocal(y * (one + x));
     f = exp_negative<T>(one - q);
     slope = T(-2) * x * q * q;
     return;
@@ -59,7 +59,7 @@ inline void core_function(Falling kind, Vec<T> y, Vec<T>& f, Vec<T>& slope) {
       slope = T(-630) * x2 * x2;
       break;
   }
-  slope = slope / (y * p);
+  slope *= simd::reciprocal(y * p);
 }
 
 /// The cutoff function f and f'/f at r; f is zero from the radius on.
@@ -83,7 +83,7 @@ inline void cutoff_function(const Cutoff<T>& c, Vec<T> r, Vec<T>& f, Vec<T>& slo
     case Falling::tanh3:
     case Falling::tanh3_normalized: {
       const Vec<T> e = exp_negative<T>(T(-2) * simd::max<T>(y, T(0)));
-      const Vec<T> a = simd::max<T>(one - e, kEnd<T>), b = one + e, inverse = one / (a * b), t = a * a * inverse;
+      const Vec<T> a = simd::max<T>(one - e, kEnd<T>), b = one + e, inverse = simd::reciprocal(a * b), t = a * a * inverse;
       constexpr double kTanh = 0.76159415595576488812;  // tanh(1)
       f = t * t * t * (c.kind == Falling::tanh3 ? T(1) : T(1.0 / (kTanh * kTanh * kTanh)));
       slope = T(-12) * e * inverse * c.inverse_width;

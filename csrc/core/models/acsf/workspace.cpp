@@ -8,6 +8,18 @@
 namespace nearsight {
 namespace acsf {
 
+namespace {
+
+constexpr int kOctants = 8;
+
+/// The octant of a vector, in an order in which the next one always shares a face.
+int octant(const double* v) {
+  constexpr int order[] = {0, 1, 3, 2, 7, 6, 4, 5};
+  return order[(v[0] < 0) + 2 * (v[1] < 0) + 4 * (v[2] < 0)];
+}
+
+}  // namespace
+
 template <class T>
 Workspace<T>::Workspace(const Functions<T>& functions) : functions_(functions) {}
 template <class T>
@@ -19,9 +31,11 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   n.num_edges = graph.offsets[c + 1] - begin;
   n.center = &functions_.center(graph.species[graph.centers[c]]);
   distances_.resize(n.num_edges);
+  bins_.resize(n.num_edges);
   for (std::size_t e = 0; e < n.num_edges; ++e) {
     const double* const v = graph.vectors.data() + 3 * (begin + e);
     distances_[e] = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    bins_[e] = kOctants * graph.species[graph.neighbors[begin + e]] + octant(v);
   }
   n.shells.resize(n.center->shells.size());
   while (n.shell_arrays.size() < n.shells.size())
@@ -48,15 +62,21 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   auto& a = *n.shell_arrays[number];
   Shell<T>& s = n.shells[number];
   const int num_species = functions_.num_species();
-  const int* const neighbors = graph.neighbors.data() + graph.offsets[c];
   const double* const vectors = graph.vectors.data() + 3 * graph.offsets[c];
-  a.count.assign(num_species, 0);
+  // Sorted by species and octant: vectors of neighbors on the far side then need not be looked at.
+  a.fill.assign(kOctants * num_species, 0);
   for (std::size_t e = 0; e < n.num_edges; ++e)
-    if (distances_[e] < spec.radius) ++a.count[graph.species[neighbors[e]]];
+    if (distances_[e] < spec.radius) ++a.fill[bins_[e]];
   a.first.resize(num_species);
+  a.count.assign(num_species, 0);
   s.stride = 0;
   for (int k = 0; k < num_species; ++k) {
     a.first[k] = s.stride;
+    for (int bin = kOctants * k; bin < kOctants * (k + 1); ++bin) {
+      const int count = a.fill[bin];
+      a.fill[bin] = a.first[k] + a.count[k];
+      a.count[k] += count;
+    }
     s.stride += padded(a.count[k]);
   }
   s.cutoff = spec.cutoff;
@@ -73,10 +93,9 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   s.slope = s.value + s.num_shapes * s.stride;
 
   a.edge.assign(s.stride, -1);
-  a.fill = a.first;
   for (std::size_t e = 0; e < n.num_edges; ++e) {
     if (!(distances_[e] < spec.radius)) continue;
-    const int k = a.fill[graph.species[neighbors[e]]]++;
+    const int k = a.fill[bins_[e]]++;
     s.x[k] = T(vectors[3 * e]);
     s.y[k] = T(vectors[3 * e + 1]);
     s.z[k] = T(vectors[3 * e + 2]);
@@ -85,7 +104,7 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   }
   for (int species = 0; species < num_species; ++species) {
     const int end = a.first[species] + padded(a.count[species]);
-    for (int k = a.fill[species]; k < end; ++k) {
+    for (int k = a.first[species] + a.count[species]; k < end; ++k) {
       s.x[k] = s.r[k] = T(2 * (k + 1) * spec.radius);
       s.y[k] = s.z[k] = T(0);
     }
@@ -152,6 +171,7 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
         g[1] += s.gy[i];
         g[2] += s.gz[i];
       }
+      std::fill_n(s.gx, 4 * s.stride, T(0));  // gx, gy, gz, gr: for other cotangents of the same center
     }
   }
 }

@@ -1,6 +1,7 @@
 // Behler-Parrinello networks: a descriptor, then one dense network per species. Linear models are networks
 // without a hidden layer.
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
@@ -18,16 +19,52 @@ using networks::NetworksWorkspace;
 /// in double also in mixed precision.
 constexpr int kSmallNetwork = 64;  // width of the widest hidden layer
 
+/// What a feature may lie outside of its range by round-off of single precision, relative to its size and to
+/// what the networks' scale makes one.
+constexpr double kRounding = 1e-5;
+
+/// The features of each species whose ranges in the training set are in the file, one after the other.
+struct Ranges {
+  std::vector<Feature> features;
+  std::vector<double> lowest, highest;  // the ranges with room for round-off
+  std::vector<int> first;               // [species] number of its first feature, -1 without ranges
+
+  Ranges(const ModelFile& file, const std::vector<int>& num_features) : first(num_features.size(), -1) {
+    for (std::size_t s = 0; s < num_features.size(); ++s) {
+      const std::string& symbol = file.species[s];
+      const std::size_t count = num_features[s];
+      if (!file.weights.find(symbol + ".min")) continue;
+      const auto& minimum = file.weights.at(symbol + ".min", {count}).values;
+      const auto& maximum = file.weights.at(symbol + ".max", {count}).values;
+      const auto& scale = file.weights.at(symbol + ".scale", {count}).values;
+      const auto labels = file.labels.find(symbol);
+      const bool labelled = labels != file.labels.end() && labels->second.size() == count;
+      first[s] = static_cast<int>(features.size());
+      for (std::size_t n = 0; n < count; ++n) {
+        features.push_back({static_cast<int>(s), labelled ? labels->second[n] : std::to_string(n + 1),
+                            minimum[n], maximum[n]});
+        const double size = std::max(std::abs(minimum[n]), std::abs(maximum[n]));
+        const double margin = kRounding * (size + (scale[n] != 0.0 ? 1.0 / std::abs(scale[n]) : 0.0));
+        lowest.push_back(minimum[n] - margin);
+        highest.push_back(maximum[n] + margin);
+      }
+    }
+  }
+};
+
 template <class T>
 class BpnnWorker final : public Worker {
  public:
-  BpnnWorker(const Descriptor& descriptor, const Networks<T>& networks, int num_species,
+  BpnnWorker(const Descriptor& descriptor, const Networks<T>& networks, const Ranges& ranges, int num_species,
              bool double_precision)
       : descriptor_(descriptor.make_workspace(double_precision)),
         networks_(networks),
+        ranges_(ranges),
         outputs_(static_cast<std::size_t>(networks.members()) * networks.columns()) {
-    for (int s = 0; s < num_species; ++s)
-      stride_ = std::max(stride_, static_cast<std::size_t>(networks.num_features(s)));
+    for (int s = 0; s < num_species; ++s) {
+      num_features_.push_back(networks.num_features(s));
+      stride_ = std::max(stride_, static_cast<std::size_t>(num_features_[s]));
+    }
     counts_.resize(num_species);
   }
 
@@ -37,11 +74,26 @@ class BpnnWorker final : public Worker {
     block_.resize(order_.size() * outputs_);
     descriptor_->forward(graph, order_, features_.data(), stride_);
     for_blocks([&](int species, std::size_t first, int count) {
-      networks_.forward(species, count, features_.data() + first * stride_, stride_,
+      networks_.forward(species, count, features_.data() + first * stride_, stride_, descriptor_->active(),
                         block_.data() + first * outputs_);
     });
     for (std::size_t k = 0; k < order_.size(); ++k)
       std::copy_n(block_.data() + k * outputs_, outputs_, readouts.data() + order_[k] * outputs_);
+  }
+
+  void find_extrapolations(const Extrapolations& found) const override {
+    std::size_t row = 0;
+    for (std::size_t s = 0; s < counts_.size(); ++s)
+      for (const std::size_t end = row + counts_[s]; row < end; ++row) {
+        if (ranges_.first[s] < 0) continue;
+        const double* const x = features_.data() + row * stride_;
+        for (int n = 0, f = ranges_.first[s]; n < num_features_[s]; ++n, ++f) {
+          if (x[n] >= ranges_.lowest[f] && x[n] <= ranges_.highest[f]) continue;
+          ++found.counts[f];
+          found.lowest[f] = std::min(found.lowest[f], x[n]);
+          found.highest[f] = std::max(found.highest[f], x[n]);
+        }
+      }
   }
 
   void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) override {
@@ -76,8 +128,10 @@ class BpnnWorker final : public Worker {
 
   std::unique_ptr<DescriptorWorkspace> descriptor_;
   NetworksWorkspace<T> networks_;
-  std::size_t outputs_;     // per atom: members x columns
-  std::size_t stride_ = 0;  // features of the species that has most
+  const Ranges& ranges_;
+  std::vector<int> num_features_;  // [species]
+  std::size_t outputs_;            // per atom: members x columns
+  std::size_t stride_ = 0;         // features of the species that has most
   std::vector<int> counts_;
   std::vector<std::size_t> order_;
   std::vector<double> features_;  // [rows][stride], their cotangents in reverse
@@ -92,6 +146,7 @@ class BpnnPotential final : public Potential {
     num_species_ = static_cast<int>(file.species.size());
     std::vector<int> num_features;
     for (int s = 0; s < num_species_; ++s) num_features.push_back(descriptor_->num_features(s));
+    ranges_ = std::make_unique<Ranges>(file, num_features);
     const int members = hyper.at("members"), columns = file.num_columns() / std::max(1, members);
     if (members < 1 || members * columns != file.num_columns())
       throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members) + " members and " +
@@ -109,13 +164,17 @@ class BpnnPotential final : public Potential {
 
   std::unique_ptr<Worker> make_worker(bool double_precision) const override {
     if (double_precision || is_small_)
-      return std::make_unique<BpnnWorker<double>>(*descriptor_, *double_, num_species_, double_precision);
-    return std::make_unique<BpnnWorker<float>>(*descriptor_, *mixed_, num_species_, double_precision);
+      return std::make_unique<BpnnWorker<double>>(*descriptor_, *double_, *ranges_, num_species_,
+                                                  double_precision);
+    return std::make_unique<BpnnWorker<float>>(*descriptor_, *mixed_, *ranges_, num_species_,
+                                               double_precision);
   }
+  const std::vector<Feature>& features() const override { return ranges_->features; }
   std::size_t tile() const override { return descriptor_->tile(); }
 
  private:
   std::unique_ptr<Descriptor> descriptor_;
+  std::unique_ptr<Ranges> ranges_;
   int num_species_;
   bool is_small_ = true;
   std::unique_ptr<Networks<double>> double_;
