@@ -109,6 +109,7 @@ class SOAP(MomentDescriptor):
             _radial_tables(config, cutoff, len(species)),
             _power_spectrum(layout, functions),
             [_label(function, channels) for function in functions],
+            [float(sum(l + n for _, l, n in function)) for function in functions],  # noqa: E741
             normalize=config.normalize,
             mix=mix,
             description=config.model_dump(mode="json", exclude={"kind", "normalize"}, exclude_none=True),
