@@ -95,25 +95,18 @@ void descriptor_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
-/// All of dG/dr, one feature after the other by reverse passes.
 void descriptor_jacobian(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Call call(stack);
   float* const jacobian = span_of<float>(call.output).data();
   const std::size_t width = call.output.size(2);
   call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
-    const std::size_t first = graph.offsets[centers[0]],
-                      last = graph.offsets[centers[centers.size() - 1] + 1];
-    std::vector<double> features(centers.size() * width), cotangents(centers.size() * width);
-    std::vector<double> gradients(3 * graph.num_edges());
-    workspace.forward(graph, centers, features.data(), width);
-    for (std::size_t f = 0; f < width; ++f) {
-      for (std::size_t k = 0; k < centers.size(); ++k) {
-        cotangents[k * width + f] = 1.0;
-        if (f > 0) cotangents[k * width + f - 1] = 0.0;
-      }
-      workspace.reverse(graph, centers, cotangents.data(), width, gradients);
-      for (std::size_t e = 3 * first; e < 3 * last; ++e)
-        jacobian[e * width + f] = static_cast<float>(gradients[e]);
+    std::vector<double> rows;
+    for (const std::size_t center : centers) {
+      const std::size_t first = 3 * graph.offsets[center] * width,
+                        last = 3 * graph.offsets[center + 1] * width;
+      rows.assign(last - first, 0.0);
+      workspace.jacobian(graph, center, rows.data(), width);
+      std::copy(rows.begin(), rows.end(), jacobian + first);
     }
   });
 }
