@@ -248,6 +248,22 @@ def test_the_log_names_the_committee(models: dict[str, Path], tmp_path: Path) ->
     assert output.count("committee of 3 members: their mean drives") == 1
 
 
+def test_file_that_cannot_be_written(models: dict[str, Path], tmp_path: Path) -> None:
+    write_data(tmp_path / "data.0", ATOMS, ["O", "H"])
+    lines = script(models["committee"], "run 0", words="deviation 1 file none/dev.out")
+    done = run_script(tmp_path, lines, 2)
+    assert done.code != 0
+    assert "pair_style mlp: cannot write none/dev.out: No such file or directory" in done.output
+
+
+def test_fix_pair_on_a_single_model(models: dict[str, Path], tmp_path: Path) -> None:
+    write_data(tmp_path / "data.0", ATOMS, ["O", "H"])
+    lines = [line for line in script(models["bpnn"], words="") if "extra" not in line]
+    done = run_script(tmp_path, [*lines, "fix d all pair 1 mlp deviation 1", "run 0"])
+    assert done.code != 0
+    assert "deviation needs a committee, and" in " ".join(done.output.split())
+
+
 def test_the_example_of_the_documentation(models: dict[str, Path], tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text()
     example = text[text.index("    pair_style mlp deviation") : text.index("- `deviation N`")]
