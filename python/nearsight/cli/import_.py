@@ -29,9 +29,9 @@ Key = Annotated[
 def n2p2(
     folder: Annotated[Path, typer.Argument(help="has input.nn, scaling.data and weights.NNN.data")],
     output: Output,
-    length_unit: Annotated[str, typer.Option("--length-unit", help="bohr or angstrom")] = "bohr",
+    length_unit: Annotated[str, typer.Option("--length-unit", help="bohr, angstrom or nm")] = "bohr",
     energy_unit: Annotated[
-        str, typer.Option("--energy-unit", help="hartree, eV, rydberg, kcal/mol or kJ/mol")
+        str, typer.Option("--energy-unit", help="hartree, eV, kcal/mol or kJ/mol")
     ] = "hartree",
     cflength: Annotated[
         float | None,
@@ -54,14 +54,14 @@ def n2p2(
     compared with the scripted module and, with --reference, with what the other program gave.
     """
     from nearsight.errors import ConfigError
-    from nearsight.importers.n2p2 import ENERGY_UNITS, LENGTH_UNITS, import_n2p2
+    from nearsight.importers.n2p2 import import_n2p2
+    from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
-    if length_unit not in LENGTH_UNITS:
-        raise ConfigError(f"--length-unit is {length_unit!r}, expected {' or '.join(LENGTH_UNITS)}")
-    if energy_unit not in ENERGY_UNITS:
-        raise ConfigError(f"--energy-unit is {energy_unit!r}, expected one of {', '.join(ENERGY_UNITS)}")
+    for option, unit, units in (("length", length_unit, LENGTH_UNITS), ("energy", energy_unit, ENERGY_UNITS)):
+        if unit not in units:
+            raise ConfigError(f"--{option}-unit is {unit!r}, expected one of {', '.join(units)}")
     imported = import_n2p2(
-        folder, cflength or LENGTH_UNITS[length_unit], cfenergy or ENERGY_UNITS[energy_unit]
+        folder, cflength or 1.0 / LENGTH_UNITS[length_unit], cfenergy or 1.0 / ENERGY_UNITS[energy_unit]
     )
     write(imported, output, reference, key)
 

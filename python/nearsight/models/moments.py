@@ -118,8 +118,12 @@ class MomentDescriptor(ConstantsModule):
         self.constant("at_center", at_center)
         self.register_buffer("features", torch.from_numpy(products.features))
         split = products.levels[0]
-        self.levels = nn.ModuleList([_ProductLevel(products.rows[:split]), _ProductLevel(products.rows[split:])])
-        self.register_parameter("mixing", nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None)
+        self.levels = nn.ModuleList(
+            [_ProductLevel(products.rows[:split]), _ProductLevel(products.rows[split:])]
+        )
+        self.register_parameter(
+            "mixing", nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None
+        )
 
     def moments(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return the moments by species, [num_owned, species * moments per channel]."""

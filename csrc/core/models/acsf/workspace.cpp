@@ -49,8 +49,8 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   for (std::size_t k = 0; k < n.triplets.size(); ++k) {
     make_triplets(k, n);
     const auto& g = n.center->angular_groups[k];
-    scratch = std::max<std::size_t>(scratch, static_cast<std::size_t>(n.triplets[k].stride) *
-                                                 (2 * g.num_terms + g.num_shapes + 2));
+    scratch = std::max<std::size_t>(
+        scratch, static_cast<std::size_t>(n.triplets[k].stride) * (2 * g.num_terms + g.num_shapes + 2));
   }
   scratch_.resize(scratch);
   for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
@@ -135,15 +135,16 @@ template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
-  while (neighborhoods_.size() < centers.size()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
+  while (neighborhoods_.size() < centers.size())
+    neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
     load(graph, centers[k], n);
     std::size_t slopes = 0;
     for (const auto& g : n.center->radial_groups)
       slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
-    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes), n.triplets.data(),
-                         features + k * stride);
+    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes),
+                         n.triplets.data(), features + k * stride);
   }
 }
 
