@@ -2,18 +2,26 @@
 // products of matrices that were made once.
 //
 // The edges of a frame are divided into blocks whose derivatives are zero outside some columns. A block has
-// edges, columns, and values [edges][3][columns] in single precision. Edges of a block are sorted by center.
+// edges, sorted by center, columns, and values [edges][3][columns] in single precision. The number of columns
+// is a multiple of four: a column may be there twice, the second time with zeros.
 #include <algorithm>
 #include <vector>
 
 #include "core/engine/threads.hpp"
+#include "core/models/shared/denormals.hpp"
 #include "torch_ops/stable.hpp"
 
 namespace {
 
 using namespace nearsight;
 
-constexpr int kLanes = 8;
+constexpr int kFour = 4;
+typedef float Four __attribute__((vector_size(4 * kFour), aligned(4), may_alias));
+
+Four load(const float* p) {
+  return *reinterpret_cast<const Four*>(p);
+}
+
 constexpr std::size_t kThreadWork = 1 << 18;  // values that are worth a thread
 
 struct Block {
@@ -55,12 +63,14 @@ struct Call {
     num_threads = static_cast<int>(std::clamp<std::int64_t>(worth, 1, argument<std::int64_t>(stack[7])));
   }
 
-  /// Calls body(block, first edge, last edge of it, center) for every center of every block, in threads over
-  /// the centers.
+  /// Calls body(block, its first and last edge of the center, center, room for a row) for every center of
+  /// every block, in threads over the centers.
   template <class Body>
   void for_centers(const Body& body) const {
     ThreadPool threads(num_threads);
     threads.split(num_centers, [&](int, std::size_t first, std::size_t last) {
+      const FlushDenormals flush;  // derivatives far out are as small as they like
+      std::vector<float> row(width + kFour);
       for (const Block& block : blocks) {
         std::int64_t e = std::partition_point(block.edges, block.edges + block.num_edges,
                                               [&](std::int32_t edge) { return centers[edge] < int(first); }) -
@@ -69,23 +79,36 @@ struct Call {
           const std::int32_t center = centers[block.edges[e]];
           const std::int64_t begin = e;
           while (e < block.num_edges && centers[block.edges[e]] == center) ++e;
-          body(block, begin, e, static_cast<std::size_t>(center));
+          body(block, begin, e, static_cast<std::size_t>(center), row.data());
         }
       }
     });
   }
 };
 
-/// Sum of a[k] b[k] in eight lanes, which the compiler keeps in vector registers.
-float dot(const float* a, const float* b, std::int64_t n) {
-  float lanes[kLanes] = {};
-  std::int64_t k = 0;
-  for (; k + kLanes <= n; k += kLanes)
-    for (int l = 0; l < kLanes; ++l) lanes[l] += a[k + l] * b[k + l];
-  float sum = 0;
-  for (; k < n; ++k) sum += a[k] * b[k];
-  for (int l = 0; l < kLanes; ++l) sum += lanes[l];
-  return sum;
+/// sums[a] = sum of values[a][k] row[k].
+void three_dots(const float* values, const float* row, std::int64_t n, double* sums) {
+  Four x{}, y{}, z{};
+  for (std::int64_t k = 0; k < n; k += kFour) {
+    const Four r = load(row + k);
+    x += load(values + k) * r;
+    y += load(values + n + k) * r;
+    z += load(values + 2 * n + k) * r;
+  }
+  sums[0] = (x[0] + x[1]) + (x[2] + x[3]);
+  sums[1] = (y[0] + y[1]) + (y[2] + y[3]);
+  sums[2] = (z[0] + z[1]) + (z[2] + z[3]);
+}
+
+/// row[k] += sum over a of direction[a] values[a][k].
+void add_three(const float* values, const double* direction, std::int64_t n, float* row) {
+  const Four zero{};
+  const Four x = zero + static_cast<float>(direction[0]), y = zero + static_cast<float>(direction[1]),
+             z = zero + static_cast<float>(direction[2]);
+  for (std::int64_t k = 0; k < n; k += kFour) {
+    const Four sum = x * load(values + k) + y * load(values + n + k) + z * load(values + 2 * n + k);
+    *reinterpret_cast<Four*>(row + k) += sum;
+  }
 }
 
 /// cotangents [centers, width] -> gradients [edges, 3]
@@ -93,16 +116,14 @@ void stored_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Call call(stack, true);
   const double* const cotangents = span_of<const double>(call.input_).data();
   double* const gradients = span_of<double>(call.output_).data();
-  call.for_centers([&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center) {
-    thread_local std::vector<float> row;
-    row.resize(block.num_columns);
-    for (std::int64_t c = 0; c < block.num_columns; ++c)
-      row[c] = static_cast<float>(cotangents[center * call.width + block.columns[c]]);
-    for (std::int64_t e = begin; e < end; ++e)
-      for (int a = 0; a < 3; ++a)
-        gradients[3 * block.edges[e] + a] =
-            dot(block.values + (3 * e + a) * block.num_columns, row.data(), block.num_columns);
-  });
+  call.for_centers(
+      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
+        for (std::int64_t c = 0; c < block.num_columns; ++c)
+          row[c] = static_cast<float>(cotangents[center * call.width + block.columns[c]]);
+        for (std::int64_t e = begin; e < end; ++e)
+          three_dots(block.values + 3 * e * block.num_columns, row, block.num_columns,
+                     gradients + 3 * block.edges[e]);
+      });
 }
 
 /// directions [edges, 3] -> tangents [centers, width]
@@ -110,19 +131,15 @@ void stored_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Call call(stack, false);
   const double* const directions = span_of<const double>(call.input_).data();
   double* const tangents = span_of<double>(call.output_).data();
-  call.for_centers([&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center) {
-    thread_local std::vector<float> row;
-    row.assign(block.num_columns, 0.0f);
-    for (std::int64_t e = begin; e < end; ++e) {
-      const float* const v = block.values + 3 * e * block.num_columns;
-      const double* const d = directions + 3 * block.edges[e];
-      const float x = static_cast<float>(d[0]), y = static_cast<float>(d[1]), z = static_cast<float>(d[2]);
-      const std::int64_t n = block.num_columns;
-      for (std::int64_t c = 0; c < n; ++c) row[c] += x * v[c] + y * v[n + c] + z * v[2 * n + c];
-    }
-    for (std::int64_t c = 0; c < block.num_columns; ++c)
-      tangents[center * call.width + block.columns[c]] += row[c];
-  });
+  call.for_centers(
+      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
+        std::fill_n(row, block.num_columns, 0.0f);
+        for (std::int64_t e = begin; e < end; ++e)
+          add_three(block.values + 3 * e * block.num_columns, directions + 3 * block.edges[e],
+                    block.num_columns, row);
+        for (std::int64_t c = 0; c < block.num_columns; ++c)
+          tangents[center * call.width + block.columns[c]] += row[c];
+      });
 }
 
 }  // namespace

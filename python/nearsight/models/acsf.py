@@ -121,6 +121,11 @@ class ACSF(ConstantsModule):
         return {}
 
     @torch.jit.unused
+    def degrees(self, symbol: str) -> Tensor:
+        """Return the degree of each feature, which priors grow with: symmetry functions have none."""
+        return torch.zeros(len(self._functions[symbol]), dtype=torch.float64)
+
+    @torch.jit.unused
     def labels(self, symbol: str) -> list[str]:
         """Return a readable name for each feature of a center of this species."""
         return [f"{number} {f.label()}" for number, f in enumerate(self._functions[symbol], 1)]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
-from nearsight.models.descriptors import ACSFConfig, DescriptorConfig
+from nearsight.models.descriptors import ACSFConfig, DescriptorConfig, default_tag
 from nearsight.models.networks import Moments, NetworkShape, SpeciesNetwork
 from nearsight.neighbors import Graph
 
@@ -32,6 +32,8 @@ class BPNNConfig(BaseModel):
     activation: Literal["tanh", "silu", "celu", "gelu"] = "tanh"
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
+
+    _default_kind = model_validator(mode="before")(default_tag("descriptor", "kind", "acsf"))
 
     @model_validator(mode="after")
     def _consistent(self) -> BPNNConfig:

@@ -10,9 +10,7 @@ al., J. Chem. Phys. 159, 064802, 2023); csrc/core/models/ace uses the same ones.
 from __future__ import annotations
 
 import math
-from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 

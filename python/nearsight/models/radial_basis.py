@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearsight.models.cutoff_functions import cutoff_function
-
 RadialForm = Callable[[np.ndarray], np.ndarray]  # distances [p] in Å -> values [p, functions]
 
 NUM_KNOTS = 257

@@ -16,9 +16,11 @@ from torch import nn
 from nearsight import keys
 from nearsight.couple import evaluate
 from nearsight.data import Frame, fit_energies, plausibility_warnings, report_table, summarize, write_split
+from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
-from nearsight.models import build_model, training_module
+from nearsight.models import LinearConfig, build_model, training_module
+from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, join, make_batch
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
@@ -27,10 +29,11 @@ from nearsight.training.coverage import survey
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
-from nearsight.training.loop import Interrupted, Trainer, TrainingData, in_parts, split_results
+from nearsight.training.loop import Interrupted, Optimizer, Trainer, TrainingData, in_parts, split_results
 from nearsight.training.loss import Loss, make_loss
 from nearsight.training.metrics import UNITS, Metrics, metrics_table
 from nearsight.training.processes import ALONE, Processes
+from nearsight.training.regression import Regression
 
 MODEL_FILE = "model.pt"
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
@@ -146,7 +149,7 @@ def _prepare(
             lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
         )
         model.load_state_dict(fitted)
-    optimizer = FirstOrder(config.training, model, module, loss, processes)
+    optimizer = _optimizer(config, sets, model, module, loss, processes, logbook)
     data = TrainingData(
         batches["training"],
         batches["validation"],
@@ -158,11 +161,41 @@ def _prepare(
     return trainer, batches
 
 
+def _optimizer(
+    config: Config,
+    sets: Sets,
+    model: nn.Module,
+    module: nn.Module,
+    loss: Loss,
+    processes: Processes,
+    logbook: Logbook,
+) -> Optimizer:
+    if not _is_linear(config):
+        return FirstOrder(config.training, model, module, loss, processes)
+    if not isinstance(module, NativeBPNN):
+        raise ConfigError("a linear model is fitted by the native backend; leave training.backend at auto.")
+    return Regression(
+        config.training.regression,
+        model,
+        module,
+        loss,
+        processes,
+        logbook,
+        num_frames=len(sets.frames["training"]),
+        bias=sets.reference.source in (LEAST_SQUARES, NONE),
+        threads=config.training.threads or processes.threads,
+    )
+
+
+def _is_linear(config: Config) -> bool:
+    return isinstance(config.model, LinearConfig)
+
+
 def _mine(config: Config, name: str, num_frames: int, processes: Processes) -> list[int]:
     """The frames of a set that this process works on."""
     if name != "training":
         return list(processes.share(num_frames))
-    dealt = hands(num_frames, config.training.batch_size, config.seed)
+    dealt = hands(num_frames, num_frames if _is_linear(config) else config.training.batch_size, config.seed)
     if len(dealt) < processes.size:
         raise ConfigError(
             f"a batch has {len(dealt)} frame(s) for {processes.size} processes; start at most as many "
