@@ -36,7 +36,7 @@ STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|unistd)\.h"
         ("csrc/core", rf"{STANDARD}|core/.*|nlohmann/json\.hpp|Eigen/Eigenvalues"),
         ("csrc/capi", rf"{STANDARD}|core/.*|nearsight\.h"),
         ("csrc/torchscript", rf"{STANDARD}|core/.*|torch/.*|ATen/.*|c10/.*"),
-        ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*"),
+        ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*|torch_ops/stable\.hpp"),
         ("csrc/bindings", rf"{STANDARD}|core/.*|pybind11/.*"),
         ("lammps_plugin", rf"{STANDARD}|nearsight\.h|mpi\.h|[a-z_]+\.h"),
         ("openmm_plugin", rf"{STANDARD}|nearsight\.h|openmm/.*|[A-Z][A-Za-z]+\.h"),

@@ -331,7 +331,7 @@ def test_an_archive_that_torch_cannot_load_is_named(saved, tmp_path):
 
 
 def test_the_description_tells_what_a_user_asks_for(saved):
-    console = rich.console.Console(width=100, record=True, file=io.StringIO())
+    console = rich.console.Console(width=200, record=True, file=io.StringIO())
     console.print(describe(read_metadata(saved)))
     text = console.export_text()
     for words in (

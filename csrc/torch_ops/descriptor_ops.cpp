@@ -1,9 +1,6 @@
 // Descriptors for training: forward, reverse and tangent, each linear in its last input, so that they are one
 // another's derivatives. The autograd formulas stand in Python (nearsight.models.native); native inference
 // needs none.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
-
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -11,38 +8,27 @@
 #include "core/engine/threads.hpp"
 #include "core/models/descriptor.hpp"
 #include "core/models/design.hpp"
-
-#if !__has_include(<torch/headeronly/version.h>)
-namespace torch::stable::detail {
-using ::to;  // torch 2.9 has it in the global namespace
-}
-#endif
+#include "torch_ops/stable.hpp"
 
 namespace {
 
 using namespace nearsight;
-using torch::stable::Tensor;
 
-template <class T>
-Span<T> span_of(const Tensor& tensor) {
-  return {static_cast<T*>(tensor.data_ptr()), static_cast<std::size_t>(tensor.numel())};
-}
-
-/// Arguments that the three ops share, in the order of the schemas.
+/// Arguments that the ops share, in the order of the schemas.
 struct Call {
   std::int64_t handle;
   Tensor species, offsets, neighbors, vectors, input, output;
   std::int64_t num_threads;
 
   explicit Call(StableIValue* stack)
-      : handle(torch::stable::detail::to<std::int64_t>(stack[0])),
-        species(torch::stable::detail::to<Tensor>(stack[1])),
-        offsets(torch::stable::detail::to<Tensor>(stack[2])),
-        neighbors(torch::stable::detail::to<Tensor>(stack[3])),
-        vectors(torch::stable::detail::to<Tensor>(stack[4])),
-        input(torch::stable::detail::to<Tensor>(stack[5])),
-        output(torch::stable::detail::to<Tensor>(stack[6])),
-        num_threads(torch::stable::detail::to<std::int64_t>(stack[7])) {}
+      : handle(argument<std::int64_t>(stack[0])),
+        species(argument<Tensor>(stack[1])),
+        offsets(argument<Tensor>(stack[2])),
+        neighbors(argument<Tensor>(stack[3])),
+        vectors(argument<Tensor>(stack[4])),
+        input(argument<Tensor>(stack[5])),
+        output(argument<Tensor>(stack[6])),
+        num_threads(argument<std::int64_t>(stack[7])) {}
 
   const Descriptor& descriptor() const { return *reinterpret_cast<const Descriptor*>(handle); }
 
@@ -109,14 +95,30 @@ void descriptor_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
+void descriptor_jacobian(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  float* const jacobian = span_of<float>(call.output).data();
+  const std::size_t width = call.output.size(2);
+  call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
+    std::vector<double> rows;
+    for (const std::size_t center : centers) {
+      const std::size_t first = 3 * graph.offsets[center] * width,
+                        last = 3 * graph.offsets[center + 1] * width;
+      rows.assign(last - first, 0.0);
+      workspace.jacobian(graph, center, rows.data(), width);
+      std::copy(rows.begin(), rows.end(), jacobian + first);
+    }
+  });
+}
+
 /// first_atom [frames + 1] stands in the place of the input; energy, forces and virial follow the threads.
 void descriptor_design(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Call call(stack);
   std::vector<int> atoms;
   const Graph graph = call.graph(atoms);
-  const auto num_species = torch::stable::detail::to<std::int64_t>(stack[8]);
-  const Tensor forces = torch::stable::detail::to<Tensor>(stack[9]);
-  const Tensor virial = torch::stable::detail::to<Tensor>(stack[10]);
+  const auto num_species = argument<std::int64_t>(stack[8]);
+  const Tensor forces = argument<Tensor>(stack[9]);
+  const Tensor virial = argument<Tensor>(stack[10]);
   const DesignRows rows{span_of<double>(call.output).data(), span_of<double>(forces).data(),
                         span_of<double>(virial).data()};
   ThreadPool threads(static_cast<int>(call.num_threads));
@@ -128,8 +130,8 @@ void descriptor_design(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 // `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
 // neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
-// width >= the features of any species. The rows of descriptor_design are zero when it is called, see
-// core/models/design.hpp.
+// width >= the features of any species. The Jacobian is float32 [edges, 3, width]. The rows of
+// descriptor_design are zero when it is called, see core/models/design.hpp.
 #define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
   name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"
@@ -138,6 +140,7 @@ STABLE_TORCH_LIBRARY(nearsight, m) {
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_forward", "unused"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_reverse", "cotangents"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_tangent", "directions"));
+  m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_jacobian", "unused"));
   m.def(
       "descriptor_design(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, "
       "Tensor first_atom, Tensor(a!) energy, int num_threads, int num_species, Tensor(b!) forces, "
@@ -148,5 +151,6 @@ STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("descriptor_forward", &descriptor_forward);
   m.impl("descriptor_reverse", &descriptor_reverse);
   m.impl("descriptor_tangent", &descriptor_tangent);
+  m.impl("descriptor_jacobian", &descriptor_jacobian);
   m.impl("descriptor_design", &descriptor_design);
 }

@@ -12,6 +12,7 @@ from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 from nearsight.models import BPNN, ACSFConfig, training_module
 from nearsight.models.ace import ACEConfig
+from nearsight.models.ani import ANIConfig
 from nearsight.models.networks import NetworkShape
 
 from .core_models import random_box
@@ -90,18 +91,28 @@ def test_threads(path, threads):
 
 
 @pytest.mark.parametrize(
-    "config", [ACSFConfig(size="medium"), ACEConfig(max_degree=[8, 5, 3], l_max=3)], ids=["acsf", "ace"]
+    "config",
+    [
+        ACSFConfig(size="medium"),
+        ACEConfig(max_degree=[8, 5, 3], l_max=3),
+        ANIConfig(),
+    ],
+    ids=["acsf", "ace", "ani"],
 )
 def test_every_descriptor(config, tmp_path):
-    """Reverse passes with other cotangents after one forward."""
+    """Reverse passes with other cotangents after one forward, and features that stay what they were."""
     shape = NetworkShape.uniform([6], "tanh")
     torch.manual_seed(6)
     model = BPNN(SPECIES, CUTOFF, config.build(CUTOFF, SPECIES), dict.fromkeys(SPECIES, shape), members=3)
+    model.fit_ranges([graph_of(*BOX)])
     path = save(tmp_path / "model.pt", model)
     expected = evaluate_members(model, graph_of(*BOX), 3).forces.numpy()
     for precision, tolerance in (("double", 1e-11), ("mixed", 1e-4)):
-        found = _core.Evaluator(str(path), precision=precision).evaluate(*BOX, PERIODIC, members=True)
-        assert np.abs(found["member_forces"] - expected).max() < tolerance * np.abs(expected).max()
+        evaluator = _core.Evaluator(str(path), precision=precision)
+        for _ in range(2):
+            found = evaluator.evaluate(*BOX, PERIODIC, members=True, extrapolations=True)
+            assert np.abs(found["member_forces"] - expected).max() < tolerance * np.abs(expected).max()
+            assert found["extrapolations"] == []
 
 
 @pytest.mark.parametrize("hidden", [[], [70, 5]], ids=["linear", "wide"])

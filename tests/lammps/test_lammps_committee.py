@@ -154,22 +154,21 @@ def test_looking_changes_nothing_and_values_stay_between(models: dict[str, Path]
 
 @pytest.mark.parametrize("value", [1, 8])
 def test_fix_halt_stops_on_the_same_step(models: dict[str, Path], tmp_path: Path, value: int) -> None:
-    """Hot atoms: the largest force deviation, or the number of extrapolations, passes a limit on the way."""
+    """Hot atoms, few steps: the largest force deviation, or the number of extrapolations, passes a limit
+    before the trajectories of different ranks part."""
     hot = ("velocity all create 20000.0 4928459 loop geom", "fix 1 all nve", "timestep 0.0005", "thermo 2")
     words = "deviation 2 extrapolation warn 1000"
-    start = thermo(run(tmp_path, script(models["committee"], *hot, "run 60", words=words)).output)[
-        :, 1 + value
-    ]
-    limit = 0.5 * (start[0] + start.max())
+
+    def rows(*lines: str, ranks: int = 1) -> np.ndarray:
+        text = script(models["committee"], *hot, *lines, "run 10", words=words)
+        return thermo(run(tmp_path, text, ranks).output)
+
+    free = rows()[:, 1 + value]
+    limit = 0.5 * (free[0] + free.max())
     halt = (f"variable d equal c_extra[{value}]", f"fix stop all halt 2 v_d > {limit:.17g} error continue")
-    steps = [
-        thermo(run(tmp_path, script(models["committee"], *hot, *halt, "run 60", words=words), r).output)[
-            -1, 0
-        ]
-        for r in (1, 4)
-    ]
-    assert steps[0] == steps[1] == 2 * np.argmax(start > limit)
-    assert 0 < steps[0] < 60
+    steps = [rows(*halt, ranks=ranks)[-1, 0] for ranks in (1, 4)]
+    assert steps[0] == steps[1] == 2 * np.argmax(free > limit)
+    assert 0 < steps[0] < 10
 
 
 def test_atoms_outside_of_the_model(models: dict[str, Path], tmp_path: Path) -> None:
@@ -247,3 +246,29 @@ def test_too_many_extrapolations(models: dict[str, Path], tmp_path: Path, ranks:
 def test_the_log_names_the_committee(models: dict[str, Path], tmp_path: Path) -> None:
     output = run(tmp_path, script(models["committee"], "run 0", words="deviation 1")).output
     assert output.count("committee of 3 members: their mean drives") == 1
+
+
+def test_file_that_cannot_be_written(models: dict[str, Path], tmp_path: Path) -> None:
+    write_data(tmp_path / "data.0", ATOMS, ["O", "H"])
+    lines = script(models["committee"], "run 0", words="deviation 1 file none/dev.out")
+    done = run_script(tmp_path, lines, 2)
+    assert done.code != 0
+    assert "pair_style mlp: cannot write none/dev.out: No such file or directory" in done.output
+
+
+def test_fix_pair_on_a_single_model(models: dict[str, Path], tmp_path: Path) -> None:
+    write_data(tmp_path / "data.0", ATOMS, ["O", "H"])
+    lines = [line for line in script(models["bpnn"], words="") if "extra" not in line]
+    done = run_script(tmp_path, [*lines, "fix d all pair 1 mlp deviation 1", "run 0"])
+    assert done.code != 0
+    assert "deviation needs a committee, and" in " ".join(done.output.split())
+
+
+def test_the_example_of_the_documentation(models: dict[str, Path], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text()
+    example = text[text.index("    pair_style mlp deviation") : text.index("- `deviation N`")]
+    example = example.replace("committee.pt", str(models["committee"])).replace("> 0.5", "> 1e6")
+    lines = script(models["committee"], words="")[:5] + [line.strip() for line in example.splitlines()]
+    run(tmp_path, [*lines, *NVE, "run 100"], 2)
+    assert len((tmp_path / "model_devi.out").read_text().splitlines()) == 12
+    assert (tmp_path / "dump.lammpstrj").read_text().count("ITEM: TIMESTEP") == 2

@@ -35,7 +35,7 @@ class Model {
   Backend backend_ = Backend::native;
 };
 
-/// The hand-written engine of an architecture that the core knows; null for others.
+/// The hand-written engine of an architecture that the core knows; null for others. The file must outlive it.
 std::unique_ptr<Potential> make_native_potential(const ModelFile& file);
 
 /// The module itself, through libtorch, which is opened here for the first time.

@@ -52,7 +52,9 @@ def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_gra
     if not create_graph:
         energy = energy.detach()
         readouts = {name: values.detach() for name, values in readouts.items()}
-    return Results(energy, *_forces_and_virial(graph, gradient), readouts)
+    sums = getattr(module, "edge_sums", edge_sums)  # a training module may have faster ones
+    forces, virial = sums(gradient.to(torch.float64), graph)
+    return Results(energy, forces, virial, readouts)
 
 
 def evaluate_members(module: nn.Module, graph: Graph, members: int) -> MemberResults:
@@ -63,17 +65,16 @@ def evaluate_members(module: nn.Module, graph: Graph, members: int) -> MemberRes
     parts = []
     for column in energies.unbind(1):
         (gradient,) = torch.autograd.grad(column.sum(), vectors, retain_graph=True)
-        parts.append(_forces_and_virial(graph, gradient))
+        parts.append(edge_sums(gradient.to(torch.float64), graph))
     forces, virials = zip(*parts)
     return MemberResults(energies.detach().T.contiguous(), torch.stack(forces), torch.stack(virials))
 
 
-def _forces_and_virial(graph: Graph, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return forces [n, 3] and virial [num_frames, 3, 3] of dE/dr_ij [E, 3], in double."""
-    gradient = gradient.to(torch.float64)
+def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """Return forces [n, 3] and virials [num_frames, 3, 3] of gradients dE/dr [E, 3], in double."""
     center, neighbor = graph.edge_index
-    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradient.device)
-    forces = forces.index_add(0, center, gradient).index_add(0, neighbor, -gradient)
-    outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradient.unsqueeze(1)
+    forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64, device=gradients.device)
+    forces = forces.index_add(0, center, gradients).index_add(0, neighbor, -gradients)
+    outer = graph.edge_vectors.to(torch.float64).unsqueeze(2) * gradients.unsqueeze(1)
     virial = -sum_frames(outer, graph.frame.index_select(0, center), graph.num_frames)
     return forces, 0.5 * (virial + virial.transpose(1, 2))

@@ -11,7 +11,7 @@ import torch
 
 from nearsight.errors import ConfigError
 from nearsight.importers.imported import Imported
-from nearsight.models.ani import ANI, ANICutoffFunction, AngularGrid, RadialGrid
+from nearsight.models.ani import ANI, AngularGrid, ANICutoffFunction, RadialGrid
 from nearsight.models.bpnn import BPNN
 from nearsight.models.networks import NetworkShape
 from nearsight.units import HARTREE
@@ -84,7 +84,8 @@ class Ensemble:
         expected = [inputs, *first.widths[:-1]]
         if found != expected or first.widths[-1] != 1:
             raise ConfigError(
-                f"the network of {symbol} has layers with {found} inputs and {first.widths} outputs; expected "
-                f"{expected} inputs, from an environment vector of {inputs} numbers, and 1 output at the end"
+                f"the network of {symbol} has layers with {found} inputs and {first.widths} outputs; "
+                f"expected {expected} inputs, from an environment vector of {inputs} numbers, and 1 output "
+                "at the end"
             )
         return NetworkShape(tuple(first.widths[:-1]), first.activations)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,54 @@ def load_ops() -> Any:
     return torch.ops.nearsight
 
 
+class Neighborhoods(Protocol):
+    """The descriptor G of given neighborhoods, with J = dG/dr: what `features_of` differentiates."""
+
+    def forward(self) -> Tensor:
+        """G [n, width]."""
+
+    def reverse(self, cotangents: Tensor) -> Tensor:
+        """Jᵀc [E, 3] of cotangents [n, width]."""
+
+    def tangent(self, directions: Tensor) -> Tensor:
+        """J v [n, width] of directions [E, 3]."""
+
+
+class _Reverse(torch.autograd.Function):
+    """cotangents [n, width] -> Jᵀc [E, 3]; its derivative along v is J v."""
+
+    @staticmethod
+    def forward(ctx: Any, cotangents: Tensor, neighborhoods: Neighborhoods) -> Tensor:
+        ctx.neighborhoods = neighborhoods
+        return neighborhoods.reverse(cotangents)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, directions: Tensor) -> tuple[Tensor, None]:
+        return ctx.neighborhoods.tangent(directions), None
+
+
+class _Features(torch.autograd.Function):
+    """edge vectors [E, 3] -> features [n, width]."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, neighborhoods: Neighborhoods) -> Tensor:
+        ctx.neighborhoods = neighborhoods
+        return neighborhoods.forward()
+
+    @staticmethod
+    def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor, None]:
+        return _Reverse.apply(cotangents, ctx.neighborhoods), None
+
+
+def features_of(vectors: Tensor, neighborhoods: Neighborhoods) -> Tensor:
+    """Return G [n, width] of the neighborhoods with edge vectors [E, 3], twice differentiable by them."""
+    return _Features.apply(vectors, neighborhoods)
+
+
 @dataclass(frozen=True)
-class _Arguments:
-    """What the three ops share; see csrc/torch_ops/descriptor_ops.cpp."""
+class _Evaluated:
+    """Neighborhoods that the core evaluates; see csrc/torch_ops/descriptor_ops.cpp."""
 
     descriptor: Any  # _core.Descriptor
     species: Tensor
@@ -62,8 +107,7 @@ class _Arguments:
     width: int
     num_threads: int
 
-    def call(self, name: str, given: Tensor, shape: tuple[int, int]) -> Tensor:
-        output = torch.zeros(shape, dtype=torch.float64)
+    def _call(self, name: str, given: Tensor, output: Tensor) -> Tensor:
         getattr(load_ops(), name)(
             self.descriptor.handle,
             self.species,
@@ -76,33 +120,22 @@ class _Arguments:
         )
         return output
 
+    def _table(self) -> Tensor:
+        return torch.zeros(self.species.numel(), self.width, dtype=torch.float64)
 
-class _Reverse(torch.autograd.Function):
-    """cotangents [n, width] -> Jᵀc [E, 3]; its derivative along v is J v."""
+    def forward(self) -> Tensor:
+        return self._call("descriptor_forward", self.vectors, self._table())
 
-    @staticmethod
-    def forward(ctx: Any, cotangents: Tensor, arguments: _Arguments) -> Tensor:
-        ctx.arguments = arguments
-        return arguments.call("descriptor_reverse", cotangents, (arguments.vectors.size(0), 3))
+    def reverse(self, cotangents: Tensor) -> Tensor:
+        return self._call("descriptor_reverse", cotangents, torch.zeros_like(self.vectors))
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, directions: Tensor) -> tuple[Tensor, None]:
-        a = ctx.arguments
-        return a.call("descriptor_tangent", directions, (a.species.numel(), a.width)), None
+    def tangent(self, directions: Tensor) -> Tensor:
+        return self._call("descriptor_tangent", directions, self._table())
 
-
-class _Features(torch.autograd.Function):
-    """edge vectors [E, 3] -> features [n, width]."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, arguments: _Arguments) -> Tensor:
-        ctx.arguments = arguments
-        return arguments.call("descriptor_forward", vectors, (arguments.species.numel(), arguments.width))
-
-    @staticmethod
-    def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor, None]:
-        return _Reverse.apply(cotangents, ctx.arguments), None
+    def jacobian(self) -> Tensor:
+        """J itself, [E, 3, width] in float32; it costs as much as `width` reverse passes."""
+        output = torch.zeros(self.vectors.size(0), 3, self.width, dtype=torch.float32)
+        return self._call("descriptor_jacobian", self.vectors, output)
 
 
 class NativeDescriptor(nn.Module):
@@ -121,21 +154,22 @@ class NativeDescriptor(nn.Module):
         self.sizes = list(self.core.num_features)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
-        """Return [num_owned, most features] in float64; arguments as in docs/model_contract.md."""
-        vectors = edge_vectors.to(torch.float64)
-        return _Features.apply(vectors, self._arguments(species, edge_index, vectors, num_owned))
-
-    def _arguments(self, species: Tensor, edge_index: Tensor, vectors: Tensor, num_owned: int) -> _Arguments:
-        return _Arguments(
+    def neighborhoods(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> _Evaluated:
+        """Return the neighborhoods of all atoms; arguments as in docs/model_contract.md."""
+        return _Evaluated(
             descriptor=self.core,
             species=species.to(torch.int32),
-            offsets=_offsets(torch.bincount(edge_index[0], minlength=num_owned)),
+            offsets=_offsets(torch.bincount(edge_index[0], minlength=species.numel())),
             neighbors=edge_index[1].to(torch.int32),
-            vectors=vectors.detach().contiguous(),
+            vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
             num_threads=self.num_threads,
         )
+
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
+        """Return [num_owned, most features] in float64; all atoms must be owned."""
+        neighborhoods = self.neighborhoods(species, edge_index, edge_vectors)
+        return features_of(edge_vectors.to(torch.float64), neighborhoods)
 
     def design_rows(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
         """Return what multiplies the coefficients of a linear model in energies [frames, columns], forces
@@ -143,7 +177,7 @@ class NativeDescriptor(nn.Module):
 
         Columns are the features of the first species, then those of the second, and so on.
         """
-        a = self._arguments(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        a = self.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors)
         atoms = torch.bincount(graph.frame, minlength=graph.num_frames)
         shape = (len(self.sizes), a.width)
         energy, forces, virial = (
@@ -174,6 +208,25 @@ def _offsets(counts: Tensor) -> Tensor:
     return offsets
 
 
+class _EdgeSums(torch.autograd.Function):
+    """Gradients of the edges [E, 3] -> forces [n, 3] and virials [num_frames, 3, 3]; linear."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        ctx.arguments = graph.edge_index, graph.frame, graph.edge_vectors.detach().to(torch.float64)
+        forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64)
+        virials = torch.zeros(graph.num_frames, 3, 3, dtype=torch.float64)
+        load_ops().edge_sums(*ctx.arguments, gradients.contiguous(), forces, virials)
+        return forces, virials
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, forces: Tensor, virials: Tensor) -> tuple[Tensor, None]:
+        gradients = torch.empty_like(ctx.arguments[2])
+        load_ops().edge_differences(*ctx.arguments, forces.contiguous(), virials.contiguous(), gradients)
+        return gradients, None
+
+
 class NativeBPNN(nn.Module):
     """A BPNN whose descriptor is evaluated by the core; it shares the networks of the given module."""
 
@@ -182,7 +235,7 @@ class NativeBPNN(nn.Module):
         self.model = model
         self.descriptor = NativeDescriptor(model.descriptor, model.species, num_threads)
 
-    def features(self, graph: Any) -> list[Tensor]:
+    def features(self, graph: Graph) -> list[Tensor]:
         """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
         table = self.descriptor(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
         return self._split(table, graph.species)
@@ -191,12 +244,20 @@ class NativeBPNN(nn.Module):
         atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.descriptor.sizes))]
         return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.descriptor.sizes)]
 
+    def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
+        """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""
+        return self.model.readouts_of(species, self._split(table, species))
+
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
         """See docs/model_contract.md; all atoms must be owned."""
-        table = self.descriptor(species, edge_index, edge_vectors, num_owned)
-        return self.model.readouts_of(species, self._split(table, species))
+        return self.readouts(species, self.descriptor(species, edge_index, edge_vectors, num_owned))
+
+    @staticmethod
+    def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        """See `nearsight.couple.edge_sums`."""
+        return _EdgeSums.apply(gradients, graph)
 
 
 def training_module(model: nn.Module, backend: str = "auto", num_threads: int | None = None) -> nn.Module:

@@ -104,6 +104,7 @@ class Workspace final : public DescriptorWorkspace {
                std::size_t stride, Span<double> edge_gradients) override;
   void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                double* tangents, std::size_t stride) override;
+  void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) override;
 
  private:
   void load(const Graph& graph, std::size_t c, Neighborhood<T>& neighborhood);

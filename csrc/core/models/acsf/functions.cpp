@@ -63,7 +63,8 @@ class Builder {
     center_.radial.push_back(std::move(functions));
   }
 
-  void add_angular(double cutoff, int species1, int species2, bool narrow, const std::vector<Member>& members) {
+  void add_angular(double cutoff, int species1, int species2, bool narrow,
+                   const std::vector<Member>& members) {
     const int number = shell(cutoff);
     auto group = std::make_unique<typename Center::Angular>();
     std::vector<Term<double>> terms;
@@ -72,17 +73,15 @@ class Builder {
       const SymmetryFunction& f = *m.function;
       common_slope = common_slope && !f.shape.compact && f.shape.shift == 0.0;
       const int shape = place_of(group->shapes, place_of(shapes_[number], f.shape));
-      group->functions.push_back(
-          {shape, place_of(terms, f.term), T(m.factor * f.prefactor), m.out});
+      group->functions.push_back({shape, place_of(terms, f.term), T(m.factor * f.prefactor), m.out});
     }
     std::stable_sort(group->functions.begin(), group->functions.end(),
                      [](const auto& a, const auto& b) { return a.shape < b.shape; });
     for (const auto& term : terms) group->terms.push_back(converted<T>(term));
-    center_.angular_groups.push_back({number, species1, species2, narrow, common_slope,
-                                      static_cast<int>(group->shapes.size()),
-                                      static_cast<int>(group->terms.size()),
-                                      static_cast<int>(group->functions.size()), group->shapes.data(),
-                                      group->terms.data(), group->functions.data()});
+    center_.angular_groups.push_back(
+        {number, species1, species2, narrow, common_slope, static_cast<int>(group->shapes.size()),
+         static_cast<int>(group->terms.size()), static_cast<int>(group->functions.size()),
+         group->shapes.data(), group->terms.data(), group->functions.data()});
     center_.angular.push_back(std::move(group));
   }
 

@@ -135,7 +135,8 @@ void find_triplets(const AngularGroup<T>& group, const Shell<T>& shell, Triplets
   triplets.swapped = Loops<T>(g, s, true).blocks() < Loops<T>(g, s, false).blocks();
   const Triplets<T> t = triplets;
   const Loops<T> loops(g, s, t.swapped);
-  const Rows<T> given(s.value, g.num_shapes, s.stride, g.shapes), slopes(s.slope, g.num_shapes, s.stride, g.shapes);
+  const Rows<T> given(s.value, g.num_shapes, s.stride, g.shapes),
+      slopes(s.slope, g.num_shapes, s.stride, g.shapes);
   const Rows<T> values(t.value, g.num_shapes, t.stride);
   const Rows<T> rates(t.scratch + 2 * g.num_terms * t.stride, kDirection ? g.num_shapes + 2 : 0, t.stride);
   const Vec<T> radius2 = broadcast<T>(s.cutoff.radius * s.cutoff.radius);
@@ -182,8 +183,8 @@ void find_triplets(const AngularGroup<T>& group, const Shell<T>& shell, Triplets
   triplets.count = end;
 }
 
-/// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and leaves
-/// its slopes there.
+/// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and
+/// leaves its slopes there.
 template <class T>
 void third_sides(const AngularGroup<T>& group, const Shell<T>& shell, const Triplets<T>& triplets) {
   const AngularGroup<T> g = group;
@@ -393,8 +394,8 @@ void angular_tangent(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
     const T* const dp = p + g.num_terms * t.stride;
     Vec<T> sum = broadcast<T>(T(0));
     for (int n = 0; n < t.count; n += width<T>) {
-      const Vec<T> rate = load(rates[f.shape] + n) +
-                          far_slope<T>(g, t, eta, f.shape, n) * load(rates[g.num_shapes + 1] + n);
+      const Vec<T> rate =
+          load(rates[f.shape] + n) + far_slope<T>(g, t, eta, f.shape, n) * load(rates[g.num_shapes + 1] + n);
       sum += load(t.value + f.shape * t.stride + n) *
              (load(dp + n) * load(rates[g.num_shapes] + n) + load(p + n) * rate);
     }

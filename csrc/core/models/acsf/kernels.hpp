@@ -52,12 +52,12 @@ struct Shell {
   const int* count;  // [species]
   int num_shapes;    // of the angular functions
   const Shape<T>* shapes;
-  T *x, *y, *z, *r;              // [stride] given
-  T *inverse_r, *ux, *uy, *uz;   // [stride] by prepare(): 1 / r, the unit vector
-  T *value, *slope;              // [num_shapes][stride] w and w' / (w r), also by prepare()
-  T *cut, *cut_slope;            // [stride] the cutoff function f and f' / f
-  T *gx, *gy, *gz, *gr;          // [stride] adjoints: dE/dr_ij without its part gr along r_ij. Tangents: a
-                                 // direction, and its part along the unit vector
+  T *x, *y, *z, *r;             // [stride] given
+  T *inverse_r, *ux, *uy, *uz;  // [stride] by prepare(): 1 / r, the unit vector
+  T *value, *slope;             // [num_shapes][stride] w and w' / (w r), also by prepare()
+  T *cut, *cut_slope;           // [stride] the cutoff function f and f' / f
+  T *gx, *gy, *gz, *gr;         // [stride] adjoints: dE/dr_ij without its part gr along r_ij. Tangents: a
+                                // direction, and its part along the unit vector
 };
 
 /// Functions of one neighbor species: features[out] += factor * sum over neighbors of the shape.

@@ -66,7 +66,8 @@ class Reader {
     const double zeta = record.at("zeta");
     f.term.lambda = record.at("lambda");
     f.term.zeta = zeta;
-    f.term.integer_zeta = zeta == std::floor(zeta) && zeta >= 1.0 && zeta <= 256.0 ? static_cast<int>(zeta) : 0;
+    f.term.integer_zeta =
+        zeta == std::floor(zeta) && zeta >= 1.0 && zeta <= 256.0 ? static_cast<int>(zeta) : 0;
     f.prefactor = std::exp2(1.0 - zeta);
   }
 

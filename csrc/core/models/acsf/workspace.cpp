@@ -1,6 +1,7 @@
 // The neighborhoods of a tile of centers, sorted for the kernels.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/models/acsf/acsf.hpp"
 #include "core/models/shared/denormals.hpp"
@@ -49,8 +50,8 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   for (std::size_t k = 0; k < n.triplets.size(); ++k) {
     make_triplets(k, n);
     const auto& g = n.center->angular_groups[k];
-    scratch = std::max<std::size_t>(scratch, static_cast<std::size_t>(n.triplets[k].stride) *
-                                                 (2 * g.num_terms + g.num_shapes + 2));
+    scratch = std::max<std::size_t>(
+        scratch, static_cast<std::size_t>(n.triplets[k].stride) * (2 * g.num_terms + g.num_shapes + 2));
   }
   scratch_.resize(scratch);
   for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
@@ -135,15 +136,16 @@ template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
-  while (neighborhoods_.size() < centers.size()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
+  while (neighborhoods_.size() < centers.size())
+    neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
     load(graph, centers[k], n);
     std::size_t slopes = 0;
     for (const auto& g : n.center->radial_groups)
       slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
-    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes), n.triplets.data(),
-                         features + k * stride);
+    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes),
+                         n.triplets.data(), features + k * stride);
   }
 }
 
@@ -197,6 +199,56 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
     }
     kernels<T>().tangent(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()),
                          n.triplets.data(), tangents + k * stride);
+  }
+}
+
+/// One function after the other, by a reverse pass in which its group has no other and its shell is alone.
+template <class T>
+void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) {
+  const std::vector<std::size_t> only{center};
+  std::vector<double> features(stride);
+  forward(graph, only, features.data(), stride);
+  const FlushDenormals flush;
+  Neighborhood<T>& n = *neighborhoods_[0];
+  std::fill_n(jacobian, 3 * n.num_edges * stride, 0.0);
+  cotangents_.assign(n.center->functions.num_features, T(0));
+  CenterFunctions<T> one = n.center->functions;
+
+  const auto add_column = [&](int shell, const T* slopes, const Triplets<T>* triplets, int column) {
+    Shell<T>& s = n.shells[shell];
+    for (T* array : {s.gx, s.gy, s.gz, s.gr}) std::fill_n(array, s.stride, T(0));
+    cotangents_[column] = T(1);
+    kernels<T>().reverse(one, &s, 1, slopes, triplets, cotangents_.data());
+    cotangents_[column] = T(0);
+    const std::vector<int>& edge = n.shell_arrays[shell]->edge;
+    for (int i = 0; i < s.stride; ++i) {
+      if (edge[i] < 0) continue;
+      double* const row = jacobian + 3 * edge[i] * stride + column;
+      row[0] += s.gx[i];
+      row[stride] += s.gy[i];
+      row[2 * stride] += s.gz[i];
+    }
+  };
+  const T* slopes = n.radial_slopes.data();
+  one.num_angular = 0;
+  one.num_radial = 1;
+  for (RadialGroup<T> group : n.center->radial_groups) {
+    const int shell = std::exchange(group.shell, 0);
+    one.radial = &group;
+    for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions) {
+      add_column(shell, slopes, nullptr, group.functions->out);
+      slopes += n.shells[shell].stride;
+    }
+  }
+  one.num_radial = 0;
+  one.num_angular = 1;
+  for (std::size_t k = 0; k < n.center->angular_groups.size(); ++k) {
+    AngularGroup<T> group = n.center->angular_groups[k];
+    const int shell = std::exchange(group.shell, 0);
+    one.angular = &group;
+    n.triplets[k].scratch = scratch_.data();
+    for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions)
+      add_column(shell, nullptr, &n.triplets[k], group.functions->out);
   }
 }
 

@@ -2,6 +2,7 @@
 // without a hidden layer.
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
@@ -138,59 +139,84 @@ class BpnnWorker final : public Worker {
   std::vector<double> block_;     // [rows][outputs]
 };
 
+/// Throws Error (file) in place of what a damaged record makes the JSON reader throw.
+template <class Body>
+auto reading(const ModelFile& file, const Body& body) {
+  try {
+    return body();
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorKind::file,
+                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
+  }
+}
+
 class BpnnPotential final : public Potential {
  public:
-  explicit BpnnPotential(const ModelFile& file) {
+  /// The file must outlive the potential.
+  explicit BpnnPotential(const ModelFile& file) : file_(file) {
     const auto hyper = nlohmann::json::parse(file.hyperparameters);
     descriptor_ = make_descriptor(hyper.at("descriptor").dump(), file.species, file.weights);
-    num_species_ = static_cast<int>(file.species.size());
-    std::vector<int> num_features;
-    for (int s = 0; s < num_species_; ++s) num_features.push_back(descriptor_->num_features(s));
-    ranges_ = std::make_unique<Ranges>(file, num_features);
-    const int members = hyper.at("members"), columns = file.num_columns() / std::max(1, members);
-    if (members < 1 || members * columns != file.num_columns())
-      throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members) + " members and " +
+    for (std::size_t s = 0; s < file.species.size(); ++s)
+      num_features_.push_back(descriptor_->num_features(static_cast<int>(s)));
+    ranges_ = std::make_unique<Ranges>(file, num_features_);
+    members_ = hyper.at("members");
+    columns_ = file.num_columns() / std::max(1, members_);
+    if (members_ < 1 || members_ * columns_ != file.num_columns())
+      throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members_) + " members and " +
                                        std::to_string(file.num_columns()) +
                                        " readout columns, which does not fit: export the model again");
-    const std::string record = hyper.at("networks").dump();
+    record_ = hyper.at("networks").dump();
     for (const auto& [symbol, network] : hyper.at("networks").items())
       for (const int width : network.at("hidden")) is_small_ = is_small_ && width <= kSmallNetwork;
-    double_ = std::make_unique<Networks<double>>(record, file.species, num_features, members, columns,
-                                                 file.weights);
-    if (!is_small_)
-      mixed_ = std::make_unique<Networks<float>>(record, file.species, num_features, members, columns,
-                                                 file.weights);
+    if (is_small_) networks(double_);
   }
 
   std::unique_ptr<Worker> make_worker(bool double_precision) const override {
-    if (double_precision || is_small_)
-      return std::make_unique<BpnnWorker<double>>(*descriptor_, *double_, *ranges_, num_species_,
-                                                  double_precision);
-    return std::make_unique<BpnnWorker<float>>(*descriptor_, *mixed_, *ranges_, num_species_,
-                                               double_precision);
+    if (double_precision || is_small_) return worker(networks(double_), double_precision);
+    return worker(networks(mixed_), double_precision);
   }
   const std::vector<Feature>& features() const override { return ranges_->features; }
   std::size_t tile() const override { return descriptor_->tile(); }
 
  private:
+  /// Made when the first worker needs them: wide networks are large, and most runs use one precision.
+  template <class T>
+  struct Lazy {
+    std::once_flag once;
+    std::unique_ptr<const Networks<T>> networks;
+  };
+  template <class T>
+  const Networks<T>& networks(Lazy<T>& lazy) const {
+    std::call_once(lazy.once, [&] {
+      lazy.networks = reading(file_, [&] {
+        return std::make_unique<const Networks<T>>(record_, file_.species, num_features_, members_, columns_,
+                                                   file_.weights);
+      });
+    });
+    return *lazy.networks;
+  }
+  template <class T>
+  std::unique_ptr<Worker> worker(const Networks<T>& networks, bool double_precision) const {
+    return std::make_unique<BpnnWorker<T>>(*descriptor_, networks, *ranges_,
+                                           static_cast<int>(num_features_.size()), double_precision);
+  }
+
+  const ModelFile& file_;
   std::unique_ptr<Descriptor> descriptor_;
   std::unique_ptr<Ranges> ranges_;
-  int num_species_;
+  std::vector<int> num_features_;
+  int members_ = 1, columns_ = 1;
+  std::string record_;
   bool is_small_ = true;
-  std::unique_ptr<Networks<double>> double_;
-  std::unique_ptr<Networks<float>> mixed_;  // of wide networks
+  mutable Lazy<double> double_;
+  mutable Lazy<float> mixed_;  // of wide networks
 };
 
 }  // namespace
 
 std::unique_ptr<Potential> make_native_potential(const ModelFile& file) {
   if (file.architecture != "bpnn" && file.architecture != "linear") return nullptr;
-  try {
-    return std::make_unique<BpnnPotential>(file);
-  } catch (const nlohmann::json::exception& e) {
-    throw Error(ErrorKind::file,
-                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
-  }
+  return reading(file, [&] { return std::make_unique<BpnnPotential>(file); });
 }
 
 }  // namespace nearsight

@@ -201,68 +201,79 @@ void NetworksWorkspace<T>::forward(int species, int count, const double* feature
   }
 }
 
+namespace {
+
+/// A member of a committee may be asked for alone.
+bool has_cotangents(const double* cotangents, int count, int members, int member, int columns) {
+  for (int row = 0; row < count; ++row)
+    for (int c = 0; c < columns; ++c)
+      if (cotangents[(row * members + member) * columns + c] != 0.0) return true;
+  return false;
+}
+
+}  // namespace
+
+/// Adds the cotangents of the inputs of one member to inputs_.
+template <class T>
+void NetworksWorkspace<T>::reverse_member(const Network& network, const Block& block, int count, int member,
+                                          const double* output_cotangents) {
+  const int members = networks_.members_, columns = networks_.columns_, wide = padded(columns);
+  const auto derivative = [&](std::size_t l) -> const T* {
+    const Layer<T>& layer = network.layers[l];
+    if (layer.activation == Activation::linear) return nullptr;
+    return block.derivatives[l].data() + static_cast<std::size_t>(member) * count * padded(layer.outputs);
+  };
+  std::size_t l = network.layers.size() - 1;
+  T* const start = values_[l % 2].resize(static_cast<std::size_t>(count) * wide);
+  const T* const last = derivative(l);
+  for (int row = 0; row < count; ++row)
+    for (int c = 0; c < columns; ++c)
+      start[row * wide + c] = static_cast<T>(networks_.output_scale_[c] *
+                                             output_cotangents[(row * members + member) * columns + c]) *
+                              (last ? last[row * wide + c] : T(1));
+  Product<T> product{};
+  product.rows = count;
+  product.a = start;
+  product.lda = wide;
+  for (;; --l) {
+    const Layer<T>& layer = network.layers[l];
+    const Range all{0, layer.outputs};
+    const int wide_in = padded(layer.inputs);
+    product.runs = &all;
+    product.num_runs = 1;
+    product.b = layer.reverse.data() + static_cast<std::size_t>(member) * layer.outputs * wide_in;
+    product.inner = layer.outputs;
+    if (l == 0) {
+      product.panels = block.panels.data();
+      product.num_panels = static_cast<int>(block.panels.size());
+      product.add = true;
+      product.c = inputs_.data();
+      product.ldc = static_cast<int>(kPad * block.panels.size());
+      product.factor = nullptr;
+      kernels<T>().multiply(product);
+      return;
+    }
+    product.num_panels = wide_in / kPad;
+    product.c = values_[(l - 1) % 2].resize(static_cast<std::size_t>(count) * wide_in);
+    product.ldc = wide_in;
+    product.factor = derivative(l - 1);
+    kernels<T>().multiply(product);
+    product.a = product.c;
+    product.lda = wide_in;
+  }
+}
+
 template <class T>
 void NetworksWorkspace<T>::reverse(int species, int count, const double* output_cotangents,
                                    double* cotangents, std::size_t stride) {
   const auto& network = networks_.of_species_[species];
-  const int members = networks_.members_, columns = networks_.columns_, wide = padded(columns);
-  Block& block = blocks_[species];
+  const Block& block = blocks_[species];
+  const int members = networks_.members_, columns = networks_.columns_;
   const std::size_t width = kPad * block.panels.size();
-  const auto derivative = [&](std::size_t l, int m) -> const T* {
-    const Layer<T>& layer = network.layers[l];
-    if (layer.activation == Activation::linear) return nullptr;
-    return block.derivatives[l].data() + static_cast<std::size_t>(m) * count * padded(layer.outputs);
-  };
-  inputs_.resize(count * width);
-  // A member of a committee may be asked for alone: those without cotangents are left out.
-  const auto is_wanted = [&](int m) {
-    for (int row = 0; row < count; ++row)
-      for (int c = 0; c < columns; ++c)
-        if (output_cotangents[(row * members + m) * columns + c] != 0.0) return true;
-    return false;
-  };
-  bool is_first = true;
-  for (int m = 0; m < members; ++m) {
-    if (!is_wanted(m)) continue;
-    std::size_t l = network.layers.size() - 1;
-    T* const start = values_[l % 2].resize(static_cast<std::size_t>(count) * wide);
-    const T* const last = derivative(l, m);
-    for (int row = 0; row < count; ++row)
-      for (int c = 0; c < columns; ++c)
-        start[row * wide + c] = static_cast<T>(networks_.output_scale_[c] *
-                                               output_cotangents[(row * members + m) * columns + c]) *
-                                (last ? last[row * wide + c] : T(1));
-    Product<T> product{};
-    product.rows = count;
-    product.a = start;
-    product.lda = wide;
-    for (;; --l) {
-      const Layer<T>& layer = network.layers[l];
-      const Range all{0, layer.outputs};
-      const int wide_in = padded(layer.inputs);
-      product.runs = &all;
-      product.num_runs = 1;
-      product.b = layer.reverse.data() + static_cast<std::size_t>(m) * layer.outputs * wide_in;
-      product.inner = layer.outputs;
-      if (l == 0) break;
-      product.num_panels = wide_in / kPad;
-      product.c = values_[(l - 1) % 2].resize(static_cast<std::size_t>(count) * wide_in);
-      product.ldc = wide_in;
-      product.factor = derivative(l - 1, m);
-      kernels<T>().multiply(product);
-      product.a = product.c;
-      product.lda = wide_in;
-    }
-    product.panels = block.panels.data();
-    product.num_panels = static_cast<int>(block.panels.size());
-    product.add = !is_first;
-    product.c = inputs_.data();
-    product.ldc = static_cast<int>(width);
-    product.factor = nullptr;
-    kernels<T>().multiply(product);
-    is_first = false;
-  }
-  if (is_first) std::fill_n(inputs_.data(), count * width, T(0));
+  std::fill_n(inputs_.resize(count * width), count * width, T(0));
+  for (int m = 0; m < members; ++m)
+    if (has_cotangents(output_cotangents, count, members, m, columns))
+      reverse_member(network, block, count, m, output_cotangents);
   for (int row = 0; row < count; ++row)
     for (std::size_t p = 0; p < block.panels.size(); ++p) {
       const int begin = block.panels[p] * kPad;

@@ -77,6 +77,8 @@ class NetworksWorkspace {
   void load_inputs(const Network& network, const Block& block, int count, const double* features,
                    std::size_t stride);
   const T* first_bias(const Network& network, const Block& block);
+  void reverse_member(const Network& network, const Block& block, int count, int member,
+                      const double* output_cotangents);
 
   const Networks<T>& networks_;
   std::vector<Block> blocks_;          // [species]

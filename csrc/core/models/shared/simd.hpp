@@ -112,8 +112,8 @@ inline Vec<double> sqrt(Vec<double> x) {
 #endif
 }
 
-/// 1 / x and 1 / sqrt(x) for normal numbers, in all but the last digit: AVX-512 starts from 14 bits and doubles
-/// them, which takes a third of the time of its division and square root.
+/// 1 / x and 1 / sqrt(x) for normal numbers, in all but the last digit: AVX-512 starts from 14 bits and
+/// doubles them, which takes a third of the time of its division and square root.
 inline Vec<float> reciprocal(Vec<float> x) {
 #if NEARSIGHT_VECTOR_BYTES == 64
   const Vec<float> y = (Vec<float>)_mm512_maskz_rcp14_ps((__mmask16)-1, (__m512)x);

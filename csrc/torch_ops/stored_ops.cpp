@@ -1,0 +1,162 @@
+// Products with stored derivatives of a descriptor, dG/dr, of one frame: what reverse and tangent compute, as
+// products of matrices that were made once.
+//
+// The edges of a frame are divided into blocks whose derivatives are zero outside some columns. A block has
+// edges, sorted by center, columns, and values [edges][3][columns] in single precision. The number of columns
+// is a multiple of four: a column may be there twice, the second time with zeros.
+#include <algorithm>
+#include <vector>
+
+#include "core/engine/threads.hpp"
+#include "core/models/shared/denormals.hpp"
+#include "torch_ops/stable.hpp"
+
+namespace {
+
+using namespace nearsight;
+
+constexpr int kFour = 4;
+typedef float Four __attribute__((vector_size(4 * kFour), aligned(4), may_alias));
+
+Four load(const float* p) {
+  return *reinterpret_cast<const Four*>(p);
+}
+
+constexpr std::size_t kThreadWork = 1 << 18;  // values that are worth a thread
+
+struct Block {
+  const std::int32_t *edges, *columns;
+  std::int64_t num_edges, num_columns;
+  const float* values;
+};
+
+struct Call {
+  Tensor values_, edges_, columns_, sizes_, centers_, input_, output_;
+  std::vector<Block> blocks;
+  Span<const std::int32_t> centers;  // of every edge of the frame
+  std::size_t num_centers, width;
+  int num_threads;
+
+  Call(StableIValue* stack, bool input_is_table)
+      : values_(argument<Tensor>(stack[0])),
+        edges_(argument<Tensor>(stack[1])),
+        columns_(argument<Tensor>(stack[2])),
+        sizes_(argument<Tensor>(stack[3])),
+        centers_(argument<Tensor>(stack[4])),
+        input_(argument<Tensor>(stack[5])),
+        output_(argument<Tensor>(stack[6])),
+        centers(span_of<const std::int32_t>(centers_)) {
+    const Tensor& table = input_is_table ? input_ : output_;
+    num_centers = static_cast<std::size_t>(table.size(0));
+    width = static_cast<std::size_t>(table.size(1));
+    const float* values = span_of<const float>(values_).data();
+    const std::int32_t* edges = span_of<const std::int32_t>(edges_).data();
+    const std::int32_t* columns = span_of<const std::int32_t>(columns_).data();
+    const Span<const std::int64_t> sizes = span_of<const std::int64_t>(sizes_);
+    for (std::size_t k = 0; k + 2 <= sizes.size(); k += 2) {
+      blocks.push_back({edges, columns, sizes[k], sizes[k + 1], values});
+      edges += sizes[k];
+      columns += sizes[k + 1];
+      values += 3 * sizes[k] * sizes[k + 1];
+    }
+    const std::size_t worth = static_cast<std::size_t>(values_.numel()) / kThreadWork;
+    num_threads = static_cast<int>(std::clamp<std::int64_t>(worth, 1, argument<std::int64_t>(stack[7])));
+  }
+
+  /// Calls body(block, its first and last edge of the center, center, room for a row) for every center of
+  /// every block, in threads over the centers.
+  template <class Body>
+  void for_centers(const Body& body) const {
+    ThreadPool threads(num_threads);
+    threads.split(num_centers, [&](int, std::size_t first, std::size_t last) {
+      const FlushDenormals flush;  // derivatives far out are as small as they like
+      std::vector<float> row(width + kFour);
+      for (const Block& block : blocks) {
+        std::int64_t e = std::partition_point(block.edges, block.edges + block.num_edges,
+                                              [&](std::int32_t edge) { return centers[edge] < int(first); }) -
+                         block.edges;
+        while (e < block.num_edges && centers[block.edges[e]] < int(last)) {
+          const std::int32_t center = centers[block.edges[e]];
+          const std::int64_t begin = e;
+          while (e < block.num_edges && centers[block.edges[e]] == center) ++e;
+          body(block, begin, e, static_cast<std::size_t>(center), row.data());
+        }
+      }
+    });
+  }
+};
+
+/// sums[a] = sum of values[a][k] row[k].
+void three_dots(const float* values, const float* row, std::int64_t n, double* sums) {
+  Four x{}, y{}, z{};
+  for (std::int64_t k = 0; k < n; k += kFour) {
+    const Four r = load(row + k);
+    x += load(values + k) * r;
+    y += load(values + n + k) * r;
+    z += load(values + 2 * n + k) * r;
+  }
+  sums[0] = (x[0] + x[1]) + (x[2] + x[3]);
+  sums[1] = (y[0] + y[1]) + (y[2] + y[3]);
+  sums[2] = (z[0] + z[1]) + (z[2] + z[3]);
+}
+
+/// row[k] += sum over a of direction[a] values[a][k].
+void add_three(const float* values, const double* direction, std::int64_t n, float* row) {
+  const Four zero{};
+  const Four x = zero + static_cast<float>(direction[0]), y = zero + static_cast<float>(direction[1]),
+             z = zero + static_cast<float>(direction[2]);
+  for (std::int64_t k = 0; k < n; k += kFour) {
+    const Four sum = x * load(values + k) + y * load(values + n + k) + z * load(values + 2 * n + k);
+    *reinterpret_cast<Four*>(row + k) += sum;
+  }
+}
+
+/// cotangents [centers, width] -> gradients [edges, 3]
+void stored_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack, true);
+  const double* const cotangents = span_of<const double>(call.input_).data();
+  double* const gradients = span_of<double>(call.output_).data();
+  call.for_centers(
+      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
+        for (std::int64_t c = 0; c < block.num_columns; ++c)
+          row[c] = static_cast<float>(cotangents[center * call.width + block.columns[c]]);
+        for (std::int64_t e = begin; e < end; ++e)
+          three_dots(block.values + 3 * e * block.num_columns, row, block.num_columns,
+                     gradients + 3 * block.edges[e]);
+      });
+}
+
+/// directions [edges, 3] -> tangents [centers, width]
+void stored_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack, false);
+  const double* const directions = span_of<const double>(call.input_).data();
+  double* const tangents = span_of<double>(call.output_).data();
+  call.for_centers(
+      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
+        std::fill_n(row, block.num_columns, 0.0f);
+        for (std::int64_t e = begin; e < end; ++e)
+          add_three(block.values + 3 * e * block.num_columns, directions + 3 * block.edges[e],
+                    block.num_columns, row);
+        for (std::int64_t c = 0; c < block.num_columns; ++c)
+          tangents[center * call.width + block.columns[c]] += row[c];
+      });
+}
+
+}  // namespace
+
+// values float32 [sum of 3 * edges * columns], edges int32 and columns int32 of all blocks one after the
+// other, sizes int64 [blocks, 2]: edges and columns of each block; centers int32 of every edge of the frame;
+// input and output float64. Every edge is in exactly one block; `tangents` begins as zero.
+#define NEARSIGHT_STORED_SCHEMA(name, input)                                                       \
+  name "(Tensor values, Tensor edges, Tensor columns, Tensor sizes, Tensor centers, Tensor " input \
+       ", Tensor(a!) output, int num_threads) -> ()"
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  m.def(NEARSIGHT_STORED_SCHEMA("stored_reverse", "cotangents"));
+  m.def(NEARSIGHT_STORED_SCHEMA("stored_tangent", "directions"));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
+  m.impl("stored_reverse", &stored_reverse);
+  m.impl("stored_tangent", &stored_tangent);
+}
