@@ -52,6 +52,7 @@ PairMLP::PairMLP(LAMMPS* lmp) : Pair(lmp) {
   no_virial_fdotr_compute = 1;          // the core gives the virial
   centroidstressflag = CENTROID_AVAIL;  // compute refuses it for models that have none
   ghostneigh = 1;
+  comm_reverse = 3;
   if (ns_api_version() != NS_API_VERSION) {
     error->all(FLERR,
                "pair_style mlp: the plugin needs API version {} of libnearsight.so and found {}; reinstall "
@@ -90,6 +91,7 @@ void PairMLP::init_style() {
     comm->cutghostuser = std::max(comm->cutghostuser, layers * cutoff + neighbor->skin);
   }
   create_evaluator();
+  init_uncertainty();
   if (!announced_ && comm->me == 0) announce();
   announced_ = true;
 }
@@ -211,9 +213,15 @@ void PairMLP::compute(int eflag, int vflag) {
     results.centroid_virials = centroid_virials_.open(first_element(cvatom, nall), 9 * nall, energy_unit_);
   }
 
+  deviation_.has_atoms = wants_members();
+  if (deviation_.has_atoms) open_members(results, nall);
+  if (extrapolation_.is_on()) open_extrapolations(results);
+
   const ns_domain domain = make_domain();
   check_results(ns_evaluate_domain(evaluator_.get(), &domain, &results), results);
 
+  if (deviation_.has_atoms) close_members(nall);
+  if (extrapolation_.is_on()) close_extrapolations();
   forces_.close();
   if (has_atom_energies_) {
     for (double& energy : atom_energies_) energy /= energy_unit_;
@@ -330,12 +338,14 @@ void PairMLP::Output::close() {
 
 void* PairMLP::extract(const char* name, int& dim) {
   dim = 0;
-  return std::strcmp(name, "energy_flag") == 0 ? &want_energy_ : nullptr;
+  if (std::strcmp(name, "energy_flag") == 0) return &want_energy_;
+  return std::strcmp(name, "deviation_flag") == 0 ? &deviation_.wanted : nullptr;
 }
 
 void* PairMLP::extract_peratom(const char* name, int& columns) {
   columns = 0;
-  return std::strcmp(name, "energy") == 0 && has_atom_energies_ ? atom_energies_.data() : nullptr;
+  if (std::strcmp(name, "energy") == 0 && has_atom_energies_) return atom_energies_.data();
+  return std::strcmp(name, "deviation") == 0 && deviation_.has_atoms ? deviation_.of_atoms.data() : nullptr;
 }
 
 double PairMLP::memory_usage() {
@@ -344,5 +354,5 @@ double PairMLP::memory_usage() {
   };
   return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() +
          centroid_virials_.memory_usage() + bytes(species_) + bytes(positions_) + bytes(centers_) +
-         bytes(reached_) + bytes(atom_energies_);
+         bytes(reached_) + bytes(atom_energies_) + bytes(deviation_.forces) + bytes(deviation_.of_atoms);
 }

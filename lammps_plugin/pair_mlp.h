@@ -5,6 +5,7 @@
 #include <nearsight.h>
 #include <pair.h>
 
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ class PairMLP : public Pair {
 
   void* extract(const char* name, int& dim) override;
   void* extract_peratom(const char* name, int& columns) override;
+  int pack_reverse_comm(int count, int first, double* buffer) override;
+  void unpack_reverse_comm(int count, int* atoms, double* buffer) override;
   double memory_usage() override;
 
  private:
@@ -52,6 +55,32 @@ class PairMLP : public Pair {
     std::vector<double> work_;
   };
 
+  // What a committee is asked for.
+  struct Deviation {
+    bigint every = 0;     // steps between evaluations of the members, 0: only when fix pair asks
+    int wanted = 0;       // set by fix pair
+    std::string path;     // of the file, "" for none
+    bool append = false;  // to it, after a restart
+    std::unique_ptr<FILE, int (*)(FILE*)> file{nullptr, std::fclose};
+    bigint last_row = -1;                           // step of its last line
+    std::vector<double> energies, forces, virials;  // [members], [members][3 * atoms], [members][6]; eV, Å
+    std::vector<double> of_atoms;                   // [owned] LAMMPS' units
+    bool has_atoms = false;                         // whether the latest step made them
+  };
+
+  // Features outside of their ranges in the training set.
+  struct Extrapolation {
+    bigint warn_every = 0;   // steps between summaries, 0: none
+    bigint stop_above = -1;  // so many of all ranks in a run, -1: no limit
+    bool is_on() const { return warn_every > 0 || stop_above >= 0; }
+    std::vector<ns_feature> features;
+    // Of this rank since the last summary.
+    std::vector<long long> counts;
+    std::vector<double> lowest, highest;
+    bigint sum = 0, first_step = -1;
+    bigint of_run = 0;  // of all ranks since the start of the run
+  };
+
   void require_model();
   bool load_model();
   std::string first_problem(ns_status status);
@@ -67,6 +96,20 @@ class PairMLP : public Pair {
   ns_domain make_domain();
   void update_centers();
   void check_centroid();
+  void offer_extra_values();
+  void init_uncertainty();
+  void require_committee();
+  bool wants_members() const;
+  void open_members(ns_results& results, std::size_t num_atoms);
+  void close_members(std::size_t num_atoms);
+  void write_deviation();
+  void begin_extrapolations();
+  void open_extrapolations(ns_results& results);
+  void close_extrapolations();
+  std::string summarize_extrapolations();
+  bigint read_count(const char* what, int narg, char** arg, int k, bigint least);
+  int read_deviation(int narg, char** arg, Deviation& deviation);
+  int read_extrapolation(int narg, char** arg, Extrapolation& extrapolation);
   void check_results(ns_status status, const ns_results& results);
   [[noreturn]] void stop(const std::string& sentence);
   std::vector<std::string> read_strings(FILE* file);
@@ -95,6 +138,11 @@ class PairMLP : public Pair {
   int want_energy_ = 0;  // set by fix pair for the steps at which it needs the energies of the atoms
   std::vector<double> atom_energies_;  // [owned] LAMMPS' units
   bool has_atom_energies_ = false;     // whether the latest step made them
+
+  Deviation deviation_;
+  Extrapolation extrapolation_;
+  std::vector<double> extra_;   // values of compute pair; whole on rank 0, or shares of each
+  double* reversed_ = nullptr;  // [3 * atoms] what reverse communication adds to
 };
 
 }  // namespace LAMMPS_NS

@@ -38,7 +38,7 @@ std::string syntax() {
   std::string text = "pair_style mlp";
   for (const Keyword& keyword : keywords)
     text += std::string(" [") + keyword.name + " " + join(keyword.words, "|") + "]";
-  return text;
+  return text + " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N]";
 }
 
 void write_strings(FILE* file, const std::vector<std::string>& strings) {
@@ -57,7 +57,17 @@ void write_strings(FILE* file, const std::vector<std::string>& strings) {
 
 void PairMLP::settings(int narg, char** arg) {
   std::array<int, 3> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO};
-  for (int k = 0; k < narg; k += 2) {
+  Deviation deviation;
+  Extrapolation extrapolation;
+  for (int k = 0; k < narg;) {
+    if (std::strcmp(arg[k], "deviation") == 0) {
+      k += read_deviation(narg - k, arg + k, deviation);
+      continue;
+    }
+    if (std::strcmp(arg[k], "extrapolation") == 0) {
+      k += read_extrapolation(narg - k, arg + k, extrapolation);
+      continue;
+    }
     const auto keyword = std::find_if(keywords.begin(), keywords.end(), [&](const Keyword& candidate) {
       return std::strcmp(candidate.name, arg[k]) == 0;
     });
@@ -74,11 +84,47 @@ void PairMLP::settings(int narg, char** arg) {
                  join(keyword->words, "|"), word);
     }
     choice[keyword - keywords.begin()] = static_cast<int>(found - keyword->words.begin());
+    k += 2;
   }
   precision_ = static_cast<ns_precision>(choice[0]);
   backend_ = static_cast<ns_backend>(choice[1]);
   device_ = static_cast<ns_device>(choice[2]);
+  deviation_ = std::move(deviation);
+  extrapolation_ = std::move(extrapolation);
+  offer_extra_values();
   if (model_) require_model();
+}
+
+// A whole number that is at least `least`.
+bigint PairMLP::read_count(const char* what, int narg, char** arg, int k, bigint least) {
+  const bool is_number = k < narg && utils::is_integer(arg[k]);
+  const bigint value = is_number ? utils::bnumeric(FLERR, arg[k], false, lmp) : least - 1;
+  if (value < least) {
+    error->all(FLERR, "pair_style mlp: '{}' takes a whole number from {}, and found {}", what, least,
+               k < narg ? arg[k] : "nothing");
+  }
+  return value;
+}
+
+// deviation N [file NAME]; returns the number of words.
+int PairMLP::read_deviation(int narg, char** arg, Deviation& deviation) {
+  deviation.every = read_count("deviation", narg, arg, 1, 1);
+  if (narg < 3 || std::strcmp(arg[2], "file") != 0) return 2;
+  if (narg < 4) error->all(FLERR, "pair_style mlp: 'file' takes the name of a file, and found nothing");
+  deviation.path = arg[3];
+  return 4;
+}
+
+// extrapolation warn N, extrapolation stop N; returns the number of words.
+int PairMLP::read_extrapolation(int narg, char** arg, Extrapolation& extrapolation) {
+  const std::string word = narg > 1 ? arg[1] : "nothing";
+  if (word == "warn")
+    extrapolation.warn_every = read_count("extrapolation warn", narg, arg, 2, 1);
+  else if (word == "stop")
+    extrapolation.stop_above = read_count("extrapolation stop", narg, arg, 2, 0);
+  else
+    error->all(FLERR, "pair_style mlp: 'extrapolation' takes warn|stop, and found {}", word);
+  return 3;
 }
 
 void PairMLP::coeff(int narg, char** arg) {
@@ -181,6 +227,10 @@ void PairMLP::announce() {
                  keywords[0].words[precision_], threads_);
   utils::logmesg(lmp, "  cutoff {:g} A, {} interaction layer(s), ghost atoms needed to {:g} A\n", cutoff,
                  layers, layers * cutoff);
+  const int members = ns_model_num_members(model_.get());
+  if (members > 1) utils::logmesg(lmp, "  committee of {} members: their mean drives\n", members);
+  if (extrapolation_.is_on())
+    utils::logmesg(lmp, "  {} features with training ranges\n", extrapolation_.features.size());
   for (int type = 1; type <= atom->ntypes; ++type) {
     const std::string mass = atom->mass ? fmt::format(" (mass {:g})", atom->mass[type]) : "";
     utils::logmesg(lmp, "  atom type {}{} -> {}\n", type, mass, element_of_type_[type - 1]);
@@ -215,8 +265,18 @@ void PairMLP::read_restart(FILE* file) {
 }
 
 void PairMLP::write_restart_settings(FILE* file) {
-  write_strings(file, {keywords[0].name, keywords[0].words[precision_], keywords[1].name,
-                       keywords[1].words[backend_], keywords[2].name, keywords[2].words[device_]});
+  std::vector<std::string> words = {keywords[0].name, keywords[0].words[precision_],
+                                    keywords[1].name, keywords[1].words[backend_],
+                                    keywords[2].name, keywords[2].words[device_]};
+  const auto add = [&](const std::vector<std::string>& more) {
+    words.insert(words.end(), more.begin(), more.end());
+  };
+  if (deviation_.every > 0) add({"deviation", std::to_string(deviation_.every)});
+  if (!deviation_.path.empty()) add({"file", deviation_.path});
+  const Extrapolation& e = extrapolation_;
+  if (e.warn_every > 0) add({"extrapolation", "warn", std::to_string(e.warn_every)});
+  if (e.stop_above >= 0) add({"extrapolation", "stop", std::to_string(e.stop_above)});
+  write_strings(file, words);
 }
 
 void PairMLP::read_restart_settings(FILE* file) {
@@ -224,6 +284,7 @@ void PairMLP::read_restart_settings(FILE* file) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   settings(static_cast<int>(arguments.size()), arguments.data());
+  deviation_.append = true;
 }
 
 std::vector<std::string> PairMLP::read_strings(FILE* file) {

@@ -48,6 +48,41 @@ class Embedded(torch.nn.Module):
         return {"energy": (self.depth[species[:num_owned]] * torch.tanh(rho)).unsqueeze(1)}
 
 
+def rarer_functions(symbols):
+    """Symmetry functions that automatic sets lack: compact ones, weighted neighbors, a ζ not whole."""
+    shapes = [
+        {"inner": inner, "cutoff": cutoff, "core": core, "asymmetric": asymmetric}
+        for inner, cutoff, core, asymmetric in (
+            (0.0, 4.5, "poly2", False),
+            (-3.0, 3.0, "poly1", False),
+            (0.5, 3.5, "poly3", True),
+            (0.5, 3.5, "poly4", False),
+            (1.0, 4.0, "exp", False),
+        )
+    ]
+    angles = [[0.0, 180.0], [-60.0, 60.0], [90.0, 270.0], [60.0, 150.0]]
+    everyone = {"neighbors": list(symbols), "weights": [1.5 + k for k in range(len(symbols))]}
+    pairs = [{"neighbors": [a, b]} for i, a in enumerate(symbols) for b in symbols[i:]]
+    radial = [
+        {"kind": "compact_radial", **neighbors, **shape}
+        for shape in shapes
+        for neighbors in (*({"neighbors": [symbol]} for symbol in symbols), everyone)
+    ]
+    radial.append({"kind": "radial", **everyone, "eta": 0.3, "r_shift": 0.7, "cutoff": 4.2})
+    angular = [
+        {"kind": kind, **neighbors, **shape, "angle": angle}
+        for kind in ("compact_narrow", "compact_wide")
+        for neighbors in (*pairs, everyone)
+        for shape, angle in zip(shapes, [*angles, angles[0]])
+    ]
+    angular += [
+        {"kind": kind, **everyone, "eta": eta, "r_shift": shift, "lambda": -1.0, "zeta": zeta, "cutoff": 4.0}
+        for kind in ("angular_narrow", "angular_wide")
+        for eta, shift, zeta in ((0.1, 0.0, 1.5), (0.3, 0.8, 2.0))
+    ]
+    return radial + angular
+
+
 def save_embedded(path: Path) -> Path:
     """Write the potential as a model file."""
     return _save(path, Embedded())

@@ -144,9 +144,7 @@ class Potential:
         """Total energy of a molecule."""
         total = 0.0
         for i, center in enumerate(symbols):
-            neighbors = [
-                (symbols[j], positions[j] - positions[i]) for j in range(len(symbols)) if j != i
-            ]
+            neighbors = [(symbols[j], positions[j] - positions[i]) for j in range(len(symbols)) if j != i]
             x = np.array(
                 [
                     symmetry_function(list(words), self.cutoff_type, self.alpha, neighbors)
@@ -154,14 +152,15 @@ class Potential:
                 ]
             )
             y = self.scaled(center, x)
-            letters = [*self.activations, *"l" * len(self.nodes)][: len(self.nodes)] + ["l"]
-            for letter, (weight, bias) in zip(letters, self.layers[center]):
+            for letter, (weight, bias) in zip([*self.activations, "l"], self.layers[center]):
                 z = y @ weight + bias
                 if "normalize_nodes" in self.options:
                     z = z / len(y)
                 y = ACTIVATIONS[letter](z)
             total += float(y[0]) / float(self.options.get("conv_energy", 1))
-            total += float(self.options.get("mean_energy", 0)) + float(self.options.get(f"atom_energy {center}", 0))
+            total += float(self.options.get("mean_energy", 0)) + float(
+                self.options.get(f"atom_energy {center}", 0)
+            )
         return total
 
     def write(self, folder: Path):
@@ -173,11 +172,13 @@ class Potential:
             f"cutoff_type {self.cutoff_line} # a comment",
             f"global_hidden_layers_short {len(self.nodes)}",
             f"global_nodes_short {' '.join(map(str, self.nodes))}",
-            f"global_activation_short {' '.join([*self.activations, *'l' * len(self.nodes)][: len(self.nodes)])} l",
+            f"global_activation_short {' '.join(self.activations)} l",
             "epochs 10",
             *(f"{keyword} {value}" for keyword, value in self.options.items()),
         ]
-        entries = [f"symfunction_short {c} {' '.join(w)}" for c, words in self.functions.items() for w in words]
+        entries = [
+            f"symfunction_short {c} {' '.join(w)}" for c, words in self.functions.items() for w in words
+        ]
         self.rng.shuffle(entries)
         (folder / "input.nn").write_text("\n".join(lines + entries) + "\n")
         rows = ["# min max mean sigma"]

@@ -147,7 +147,10 @@ def test_nearsight_entries_are_stored_uncompressed(saved):
     with zipfile.ZipFile(saved) as archive:
         extra = {e.filename: e.compress_type for e in archive.infolist() if "/extra/" in e.filename}
     assert extra == dict.fromkeys(
-        (f"archive/extra/{n}" for n in ("nearsight.json", "weights.safetensors", "checks.json")),
+        (
+            f"archive/extra/{n}"
+            for n in ("nearsight.json", "weights.safetensors", "labels.json", "checks.json")
+        ),
         zipfile.ZIP_STORED,
     )
 
@@ -328,7 +331,7 @@ def test_an_archive_that_torch_cannot_load_is_named(saved, tmp_path):
 
 
 def test_the_description_tells_what_a_user_asks_for(saved):
-    console = rich.console.Console(width=100, record=True, file=io.StringIO())
+    console = rich.console.Console(width=200, record=True, file=io.StringIO())
     console.print(describe(read_metadata(saved)))
     text = console.export_text()
     for words in (

@@ -334,7 +334,7 @@ def test_weights_have_the_names_and_shapes_of_the_file_format():
             "a symmetry function of H reaches 7.0 Å, beyond the cutoff 6.0 Å",
         ),
         ({"cutof": 5.0}, "Extra inputs are not permitted"),
-        ({"descriptor": {"cutoff_function": "cosine"}}, "Input should be 'cos', 'tanh3'"),
+        ({"descriptor": {"cutoff_function": "cosine"}}, "Input should be 'hard', 'cos', 'tanh3'"),
     ],
 )
 def test_configurations_that_cannot_be_right_are_refused(config, message):

@@ -1,12 +1,17 @@
 """Training on the core's symmetry functions against the torch module, which is the oracle."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from models_for_tests import rarer_functions
 
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.models import ACSFConfig, BPNNConfig, build_model, training_module
+from nearsight.models.automatic_functions import automatic_functions
+from nearsight.models.cutoff_functions import CutoffFunction
 from nearsight.neighbors import collate, make_graph
 
 CELL = np.array([[5.0, 0.0, 0.0], [1.2, 4.5, 0.0], [-0.8, 0.9, 5.5]])
@@ -21,6 +26,17 @@ def batch(cutoff):
     return collate([crystals[0], lone, crystals[1]])
 
 
+def every_kind(cutoff_function, inner_fraction=0.0):
+    functions = rarer_functions(["H", "O"]) + [
+        f.record() for f in automatic_functions(["H", "O"], 5.0, "small")["H"]
+    ]
+    return ACSFConfig(
+        cutoff_function=cutoff_function,
+        inner_fraction=inner_fraction,
+        symmetry_functions={"H": functions, "O": functions[::2]},
+    )
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -28,6 +44,8 @@ def batch(cutoff):
         {"descriptor": ACSFConfig(size="large", cutoff_function="cos"), "activation": "silu"},
         {"descriptor": ACSFConfig(size="medium", cutoff_function="tanh3"), "states": 2},
         {"descriptor": ACSFConfig(size="small", cutoff_function="poly4"), "cutoff": 4.5},
+        {"descriptor": every_kind("tanh3_normalized")},
+        {"descriptor": every_kind("exp", inner_fraction=0.3), "hidden": [3]},
     ],
 )
 def test_results_and_parameter_gradients_equal_those_of_torch(config):
@@ -49,8 +67,10 @@ def test_results_and_parameter_gradients_equal_those_of_torch(config):
         )
 
 
-def test_features_equal_those_of_torch():
-    model = build_model(BPNNConfig(descriptor=ACSFConfig(size="large")), ["H", "O"])
+@pytest.mark.parametrize("inner_fraction", [0.0, 0.4])
+@pytest.mark.parametrize("cutoff_function", get_args(CutoffFunction))
+def test_features_equal_those_of_torch(cutoff_function, inner_fraction):
+    model = build_model(BPNNConfig(descriptor=every_kind(cutoff_function, inner_fraction)), ["H", "O"])
     graph = batch(model.cutoff)
     for expected, found in zip(model.features(graph), training_module(model, "native").features(graph)):
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)

@@ -9,18 +9,24 @@ import torch
 from pydantic import ValidationError
 
 from nearsight.models.acsf import ACSF
-from nearsight.models.cutoff_functions import cutoff_function
-from nearsight.models.symmetry_functions import AngularFunction, RadialFunction, automatic_functions
+from nearsight.models.automatic_functions import automatic_functions
+from nearsight.models.cutoff_functions import core_function, cutoff_function
+from nearsight.models.symmetry_functions import AngularFunction, CompactAngularFunction, RadialFunction
 
 CUTOFF_FUNCTIONS = {
     "cos": lambda x: 0.5 * (math.cos(math.pi * x) + 1),
+    "hard": lambda x: 1.0,
     "tanh3": lambda x: math.tanh(1 - x) ** 3,
+    "tanh3_normalized": lambda x: (math.tanh(1 - x) / math.tanh(1)) ** 3,
+    "exp": lambda x: math.exp(1 - 1 / (1 - x**2)),
     "poly1": lambda x: 1 - 3 * x**2 + 2 * x**3,
     "poly2": lambda x: 1 - 10 * x**3 + 15 * x**4 - 6 * x**5,
     "poly3": lambda x: 1 - 35 * x**4 + 84 * x**5 - 70 * x**6 + 20 * x**7,
     "poly4": lambda x: 1 - 126 * x**5 + 420 * x**6 - 540 * x**7 + 315 * x**8 - 70 * x**9,
 }
-SMOOTHNESS = {"cos": 1, "tanh3": 2, "poly1": 1, "poly2": 2, "poly3": 3, "poly4": 4}  # derivatives that vanish
+SMOOTHNESS = {  # derivatives that vanish
+    "cos": 1, "tanh3": 2, "tanh3_normalized": 2, "poly1": 1, "poly2": 2, "poly3": 3, "poly4": 4
+}  # fmt: skip
 
 
 def radial(neighbor, eta=0.3, r_shift=0.0, cutoff=4.0):
@@ -81,15 +87,15 @@ def table_values(functions, positions, symbols, species, fc):
 @pytest.mark.parametrize("name", CUTOFF_FUNCTIONS)
 def test_cutoff_functions_equal_their_closed_form(name):
     r = torch.linspace(0.01, 5.0, 40, dtype=torch.float64)
-    found = cutoff_function(name, r, torch.tensor(3.0, dtype=torch.float64))
+    found = cutoff_function(name, 0.0, r, torch.tensor(3.0, dtype=torch.float64))
     expected = [CUTOFF_FUNCTIONS[name](float(x) / 3.0) if x < 3.0 else 0.0 for x in r]
     assert found.tolist() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", CUTOFF_FUNCTIONS)
+@pytest.mark.parametrize("name", SMOOTHNESS)
 def test_cutoff_functions_vanish_smoothly(name):
     r = torch.tensor(1.0 - 1e-6, dtype=torch.float64, requires_grad=True)
-    derivative = cutoff_function(name, r, torch.tensor(1.0, dtype=torch.float64))
+    derivative = cutoff_function(name, 0.0, r, torch.tensor(1.0, dtype=torch.float64))
     for order in range(1, SMOOTHNESS[name] + 2):
         (derivative,) = torch.autograd.grad(derivative, r, create_graph=True)
         vanishes = abs(derivative.item()) < 0.1
@@ -98,7 +104,29 @@ def test_cutoff_functions_vanish_smoothly(name):
 
 def test_an_unknown_cutoff_function_is_named():
     with pytest.raises(ValueError, match="unknown cutoff function 'cosine'"):
-        cutoff_function("cosine", torch.ones(1), torch.ones(1))
+        cutoff_function("cosine", 0.0, torch.ones(1), torch.ones(1))
+
+
+def test_cutoff_functions_begin_at_the_inner_fraction():
+    r = torch.tensor([0.5, 1.1, 2.0, 2.9, 3.0], dtype=torch.float64)
+    cutoff = torch.tensor(3.0, dtype=torch.float64)
+    for name in ("cos", "exp", "poly1", "poly2", "poly3", "poly4"):
+        found = cutoff_function(name, 0.4, r, cutoff).tolist()
+        scaled = CUTOFF_FUNCTIONS[name]((2.0 - 1.2) / 1.8)
+        assert found[:3] == pytest.approx([1.0, 1.0, scaled], rel=1e-14)
+        assert 0.0 < found[3] < 0.1
+        assert found[4] == 0.0
+    for name in ("hard", "tanh3", "tanh3_normalized"):  # they have no inner part
+        assert cutoff_function(name, 0.4, r, cutoff).equal(cutoff_function(name, 0.0, r, cutoff))
+
+
+def test_derivatives_of_the_exponential_are_finite_at_its_end():
+    x = torch.tensor([0.0, 0.5, 1.0 - 1e-9, 1.0], dtype=torch.float64, requires_grad=True)
+    derivative = core_function("exp", x).sum()
+    for _ in range(3):
+        (derivative,) = torch.autograd.grad(derivative.sum(), x, create_graph=True)
+        assert derivative.isfinite().all()
+        assert derivative[2:].tolist() == [0.0, 0.0]
 
 
 def test_a_dimer_by_hand():
@@ -171,12 +199,16 @@ def test_records_have_the_keys_of_the_file_format():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"zeta": 1.5}, "zeta must be a whole number, found 1.5"),
         ({"zeta": 0.0}, "greater than or equal to 1"),
         ({"lambda": 2.0}, "less than or equal to 1"),
         ({"eta": -0.1}, "greater than or equal to 0"),
         ({"cutoff": 0.0}, "greater than 0"),
-        ({"neighbors": ["H"]}, "Field required"),
+        ({"neighbors": ["H"]}, "neighbors must name 2 species, found 1"),
+        ({"weights": [1.0]}, "weights must be one for each of the 2 neighbors"),
+        (
+            {"neighbors": ["H", "H"], "weights": [1.0, 2.0]},
+            "neighbors with weights must be different species",
+        ),
         ({"theta": 1.0}, "Extra inputs are not permitted"),
     ],
 )
@@ -184,3 +216,35 @@ def test_parameters_that_cannot_be_right_are_refused(change, message):
     record = angular("angular_wide", ("H", "O")).record()
     with pytest.raises(ValidationError, match=message):
         AngularFunction.model_validate(record | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner": 4.0}, "inner must be smaller than the cutoff 4.0, found 4.0"),
+        ({"core": "exp", "asymmetric": True}, "asymmetric goes with a polynomial core"),
+        (
+            {"angle": [90.0, 30.0]},
+            r"angle must be a window \[left, right\] of at most 360, found \[90.0, 30.0\]",
+        ),
+        ({"angle": [-10.0, 30.0]}, r"beyond 0 or 180 must have its middle there, found \[-10.0, 30.0\]"),
+        ({"core": "poly5"}, "Input should be 'poly1', 'poly2'"),
+    ],
+)
+def test_compact_parameters_that_cannot_be_right_are_refused(change, message):
+    record = {
+        "kind": "compact_wide",
+        "neighbors": ["H", "O"],
+        "inner": 0.0,
+        "cutoff": 4.0,
+        "angle": [0.0, 90.0],
+    }
+    CompactAngularFunction.model_validate(record)
+    with pytest.raises(ValidationError, match=message):
+        CompactAngularFunction.model_validate(record | change)
+
+
+def test_labels_name_kind_neighbors_and_parameters():
+    assert radial("H").label() == "radial(H) cutoff=4 eta=0.3 r_shift=0"
+    weighted = RadialFunction(neighbors=("H", "O"), weights=(1.0, 8.0), eta=0.3, cutoff=4.0)
+    assert weighted.label() == "radial(H,O) weights=1,8 cutoff=4 eta=0.3 r_shift=0"

@@ -37,6 +37,19 @@ Doubles zeros(std::vector<py::ssize_t> shape) {
   return a;
 }
 
+/// (species, label, count, lowest, highest, minimum, maximum) of each feature that left its range.
+py::list describe(const std::vector<Feature>& features, const std::vector<long long>& counts,
+                  const std::vector<double>& lowest, const std::vector<double>& highest) {
+  py::list found;
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    const Feature& f = features[k];
+    if (counts[k])
+      found.append(
+          py::make_tuple(f.species, f.label, counts[k], lowest[k], highest[k], f.minimum, f.maximum));
+  }
+  return found;
+}
+
 class PyEvaluator {
  public:
   PyEvaluator(const std::string& path, const std::string& backend, const std::string& precision, int threads,
@@ -45,7 +58,7 @@ class PyEvaluator {
                    EvaluatorOptions{is_double(precision), threads, skin}) {}
 
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
-                    const std::array<bool, 3>& pbc, bool centroid) {
+                    const std::array<bool, 3>& pbc, bool centroid, bool members, bool extrapolations) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
       throw Error(ErrorKind::argument, "positions must be [n, 3], species [n] and cell [3, 3]");
@@ -59,6 +72,23 @@ class PyEvaluator {
     r.virials = Span<double>(virials.mutable_data(), 6 * n);
     auto centroid_virials = zeros({centroid ? n : 0, 9});
     if (centroid) r.centroid_virials = Span<double>(centroid_virials.mutable_data(), 9 * n);
+    const py::ssize_t num_members = model().num_members();
+    auto member_energies = zeros({num_members});
+    auto member_forces = zeros({members ? num_members : 0, n, 3});
+    auto member_virials = zeros({members ? num_members : 0, 6});
+    if (num_members > 1) r.member_energies = Span<double>(member_energies.mutable_data(), num_members);
+    if (members) {
+      r.member_forces = Span<double>(member_forces.mutable_data(), num_members * 3 * n);
+      r.member_virials = Span<double>(member_virials.mutable_data(), num_members * 6);
+    }
+    const auto& features = model().potential().features();
+    std::vector<long long> counts(features.size() + 1, 0);  // never a null span, which is "not wanted"
+    std::vector<double> lowest, highest;
+    for (const Feature& feature : features) {
+      lowest.push_back(feature.minimum);
+      highest.push_back(feature.maximum);
+    }
+    if (extrapolations) r.extrapolations = {{counts.data(), features.size()}, lowest, highest};
     {
       const Span<const double> x(positions.data(), 3 * n);
       const Span<const int> s(species.data(), n);
@@ -76,6 +106,12 @@ class PyEvaluator {
     result["virial"] = virial;
     result["virials"] = virials;
     if (centroid) result["centroid_virials"] = centroid_virials;
+    if (num_members > 1) result["member_energies"] = member_energies;
+    if (members) {
+      result["member_forces"] = member_forces;
+      result["member_virials"] = member_virials;
+    }
+    if (extrapolations) result["extrapolations"] = describe(features, counts, lowest, highest);
     return result;
   }
 
@@ -110,13 +146,17 @@ PYBIND11_MODULE(_core, m) {
            py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
            py::arg("threads") = 1, py::arg("skin") = 0.0)
       .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
-           py::arg("pbc"), py::arg("centroid") = false,
+           py::arg("pbc"), py::arg("centroid") = false, py::arg("members") = false,
+           py::arg("extrapolations") = false,
            "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], virials [n, 6] in xx yy zz xy "
-           "xz yz, and if asked for centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy")
+           "xz yz, of a committee member_energies [M], and if asked for: centroid_virials [n, 9] in xx yy zz "
+           "xy xz yz yx zx zy; member_forces [M, n, 3], member_virials [M, 6]; extrapolations, a list of "
+           "(species, label, count, lowest, highest, minimum, maximum)")
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
       .def_property_readonly("num_interactions",
                              [](const PyEvaluator& e) { return e.model().file().num_interactions; })
+      .def_property_readonly("num_members", [](const PyEvaluator& e) { return e.model().num_members(); })
       .def_property_readonly("backend", [](const PyEvaluator& e) { return e.model().backend(); })
       .def_property_readonly("metadata", [](const PyEvaluator& e) { return e.model().file().metadata; })
       .def_property_readonly("num_list_builds", &PyEvaluator::num_list_builds);

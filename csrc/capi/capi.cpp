@@ -55,8 +55,18 @@ void require_struct(const Struct* s, const char* name) {
                     "of the library that is loaded");
 }
 
-Results wrap(const ns_results& r, std::size_t num_owned, std::size_t num_atoms) {
+Results wrap(const ns_results& r, const Model& model, std::size_t num_owned, std::size_t num_atoms) {
+  const std::size_t members = model.num_members(), features = model.potential().features().size();
+  require(!r.extrapolations == !r.lowest_features && !r.extrapolations == !r.highest_features,
+          "ns_results: extrapolations, lowest_features and highest_features must be given together");
   Results results;
+  if (r.member_energies) results.member_energies = Span<double>(r.member_energies, members);
+  if (r.member_forces) results.member_forces = Span<double>(r.member_forces, members * 3 * num_atoms);
+  if (r.member_virials) results.member_virials = Span<double>(r.member_virials, members * 6);
+  if (r.extrapolations)
+    results.extrapolations = {Span<long long>(r.extrapolations, features),
+                              Span<double>(r.lowest_features, features),
+                              Span<double>(r.highest_features, features)};
   if (r.forces) results.forces = Span<double>(r.forces, 3 * num_atoms);
   if (r.energies) results.energies = Span<double>(r.energies, num_owned);
   if (r.virials) results.virials = Span<double>(r.virials, 6 * num_atoms);
@@ -125,6 +135,20 @@ int ns_model_num_interactions(const ns_model* m) {
 int ns_model_has_centroid_virials(const ns_model* m) {
   return m->model->has_centroid_virials();
 }
+int ns_model_num_members(const ns_model* m) {
+  return m->model->num_members();
+}
+int ns_model_num_features(const ns_model* m) {
+  return static_cast<int>(m->model->potential().features().size());
+}
+ns_status ns_model_feature(const ns_model* m, int index, ns_feature* feature) {
+  return guarded([&] {
+    require_struct(feature, "ns_feature");
+    require(index >= 0 && index < ns_model_num_features(m), "ns_model_feature: there is no such feature");
+    const Feature& f = m->model->potential().features()[index];
+    *feature = {sizeof(ns_feature), f.species, f.label.c_str(), f.minimum, f.maximum};
+  });
+}
 const char* ns_model_architecture(const ns_model* m) {
   return m->model->file().architecture.c_str();
 }
@@ -166,7 +190,7 @@ ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, n
     require(system->cell || !(cell.pbc[0] || cell.pbc[1] || cell.pbc[2]),
             "ns_system: periodic directions need a cell, found NULL");
     if (system->cell) std::copy(system->cell, system->cell + 9, cell.vectors.begin());
-    Results r = wrap(*results, n, n);
+    Results r = wrap(*results, evaluator->evaluator.model(), n, n);
     evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
                                   Span<const int>(system->species, n), cell, r);
     give_back(r, *results);
@@ -184,7 +208,7 @@ ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, n
     const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n)};
     const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,
                         domain->neighbors, domain->neighbor_mask};
-    Results r = wrap(*results, owned, n);
+    Results r = wrap(*results, evaluator->evaluator.model(), owned, n);
     evaluator->evaluator.evaluate(d, list, r);
     give_back(r, *results);
   });

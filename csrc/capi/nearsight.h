@@ -65,6 +65,21 @@ NS_EXPORT int ns_model_num_interactions(const ns_model* model);
 /* Whether ns_results.centroid_virials can be had: one interaction layer, and an energy that is a sum over
  * atoms. */
 NS_EXPORT int ns_model_has_centroid_virials(const ns_model* model);
+/* Members of a committee: models in one file whose mean is the energy. 1 for a model that is none. */
+NS_EXPORT int ns_model_num_members(const ns_model* model);
+/* Features (numbers that describe the neighborhood of an atom of one species) whose ranges in the training
+ * set are in the file, sorted by species; 0 where none are known, and with the torchscript backend. */
+NS_EXPORT int ns_model_num_features(const ns_model* model);
+
+typedef struct ns_feature {
+  size_t struct_size;
+  int species;       /* of the atoms that have this feature */
+  const char* label; /* readable; lives as long as the model */
+  double minimum;    /* in the training set */
+  double maximum;
+} ns_feature;
+
+NS_EXPORT ns_status ns_model_feature(const ns_model* model, int index, ns_feature* feature);
 /* Architecture as named in the file, for instance "bpnn". */
 NS_EXPORT const char* ns_model_architecture(const ns_model* model);
 /* "native" or "torchscript": what ns_model_load chose. */
@@ -110,6 +125,17 @@ typedef struct ns_results {
    * (2015); Surblys et al., Phys. Rev. E 99, 051301 (2019)). NS_ERROR_UNSUPPORTED where
    * ns_model_has_centroid_virials is 0. */
   double* centroid_virials;
+  /* Of each of the M = ns_model_num_members members of a committee, added to, or NULL; the other results are
+   * those of the mean, and the same whether these are asked for or not. NS_ERROR_UNSUPPORTED where M is 1. */
+  double* member_energies; /* [M] this rank's share, with reference energies */
+  double* member_forces;   /* [M][3 * atoms] */
+  double* member_virials;  /* [M][6] this rank's share */
+  /* Features of owned atoms outside of their training ranges, [ns_model_num_features] each, all three or
+   * none: how often, added to, and the values met, which widen the ranges that the caller puts there. 1e-5 of
+   * a feature's size and spread is allowed for round-off. NS_ERROR_UNSUPPORTED without ranges. */
+  long long* extrapolations;
+  double* lowest_features;
+  double* highest_features;
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */

@@ -7,6 +7,7 @@
 
 #include "core/engine/threads.hpp"
 #include "core/models/descriptor.hpp"
+#include "core/models/design.hpp"
 #include "torch_ops/stable.hpp"
 
 namespace {
@@ -29,20 +30,29 @@ struct Call {
         output(argument<Tensor>(stack[6])),
         num_threads(argument<std::int64_t>(stack[7])) {}
 
-  /// Calls body(workspace, graph, centers) for all centers, a tile at a time, in threads.
-  template <class Body>
-  void for_tiles(const Body& body) const {
-    const auto& descriptor = *reinterpret_cast<const Descriptor*>(handle);
+  const Descriptor& descriptor() const { return *reinterpret_cast<const Descriptor*>(handle); }
+
+  /// Every atom is a center; `atoms` holds their numbers.
+  Graph graph(std::vector<int>& atoms) const {
     Graph graph;
     graph.offsets = span_of<const std::int64_t>(offsets);
     graph.num_rows = graph.offsets.size() - 1;
-    std::vector<int> atoms(graph.num_rows);
+    atoms.resize(graph.num_rows);
     std::iota(atoms.begin(), atoms.end(), 0);
-    std::vector<std::size_t> numbers(atoms.begin(), atoms.end());
     graph.species = span_of<const int>(species);
     graph.centers = atoms;
     graph.neighbors = span_of<const int>(neighbors);
     graph.vectors = span_of<const double>(vectors);
+    return graph;
+  }
+
+  /// Calls body(workspace, graph, centers) for all centers, a tile at a time, in threads.
+  template <class Body>
+  void for_tiles(const Body& body) const {
+    const Descriptor& descriptor = this->descriptor();
+    std::vector<int> atoms;
+    const Graph graph = this->graph(atoms);
+    const std::vector<std::size_t> numbers(atoms.begin(), atoms.end());
     const Span<const std::size_t> all(numbers);
     const std::size_t tile = descriptor.tile();
     ThreadPool threads(static_cast<int>(num_threads));
@@ -101,11 +111,27 @@ void descriptor_jacobian(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
+/// first_atom [frames + 1] stands in the place of the input; energy, forces and virial follow the threads.
+void descriptor_design(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  std::vector<int> atoms;
+  const Graph graph = call.graph(atoms);
+  const auto num_species = argument<std::int64_t>(stack[8]);
+  const Tensor forces = argument<Tensor>(stack[9]);
+  const Tensor virial = argument<Tensor>(stack[10]);
+  const DesignRows rows{span_of<double>(call.output).data(), span_of<double>(forces).data(),
+                        span_of<double>(virial).data()};
+  ThreadPool threads(static_cast<int>(call.num_threads));
+  design_rows(call.descriptor(), static_cast<int>(num_species), graph,
+              span_of<const std::int64_t>(call.input), rows, threads);
+}
+
 }  // namespace
 
 // `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
 // neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
-// width >= the features of any species. The Jacobian is float32 [edges, 3, width].
+// width >= the features of any species. The Jacobian is float32 [edges, 3, width]. The rows of
+// descriptor_design are zero when it is called, see core/models/design.hpp.
 #define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
   name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"
@@ -115,6 +141,10 @@ STABLE_TORCH_LIBRARY(nearsight, m) {
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_reverse", "cotangents"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_tangent", "directions"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_jacobian", "unused"));
+  m.def(
+      "descriptor_design(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, "
+      "Tensor first_atom, Tensor(a!) energy, int num_threads, int num_species, Tensor(b!) forces, "
+      "Tensor(c!) virial) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
@@ -122,4 +152,5 @@ STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("descriptor_reverse", &descriptor_reverse);
   m.impl("descriptor_tangent", &descriptor_tangent);
   m.impl("descriptor_jacobian", &descriptor_jacobian);
+  m.impl("descriptor_design", &descriptor_design);
 }

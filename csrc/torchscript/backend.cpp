@@ -45,6 +45,7 @@ class TorchScriptWorker final : public Worker {
       : module_(std::move(module)), dtype_(dtype), readouts_(std::move(readouts)) {}
 
   void forward(const Graph& graph, Span<double> readouts) override {
+    outputs_.clear();  // frees the graph of the last call, which reverse() keeps for further cotangents
     const auto tensors = make_tensors(graph);
     try {
       const auto result = module_.forward(
@@ -72,7 +73,7 @@ class TorchScriptWorker final : public Worker {
     }
     if (outputs.empty()) return;
     try {
-      const auto gradient = torch::autograd::grad(outputs, {vectors_}, seeds, /*retain_graph=*/false,
+      const auto gradient = torch::autograd::grad(outputs, {vectors_}, seeds, /*retain_graph=*/true,
                                                   /*create_graph=*/false, /*allow_unused=*/true)[0];
       if (gradient.defined()) {
         const auto g = gradient.to(at::kDouble).contiguous();
@@ -81,7 +82,6 @@ class TorchScriptWorker final : public Worker {
     } catch (const std::exception& e) {
       fail("the TorchScript module cannot be differentiated: " + sentence(e));
     }
-    outputs_.clear();
   }
 
  private:
@@ -126,7 +126,6 @@ class TorchScriptWorker final : public Worker {
     if (!result.isGenericDict())
       fail("the TorchScript module must return Dict[str, Tensor], as docs/model_contract.md says");
     const auto dict = result.toGenericDict();
-    outputs_.clear();
     std::int64_t column = 0;
     const std::int64_t width = num_columns();
     for (const auto& r : readouts_) {

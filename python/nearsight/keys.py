@@ -23,7 +23,7 @@ FILE_KEYS = {
 }
 
 # Readouts of a model (docs/model_contract.md).
-READOUT_ENERGY = "energy"  # (n, 1) | eV, without reference energies
+READOUT_ENERGY = "energy"  # (n, members of the committee) | eV, without reference energies
 READOUT_HAMILTONIAN = "hamiltonian"  # (n, S(S+1)/2) | eV, upper triangle by rows
 
 # Graph: r_ij = r_j - r_i + S @ cell, center i = edge_index[0], neighbor j = edge_index[1], sorted by center.
@@ -35,5 +35,6 @@ EDGE_SHIFTS = "edge_shifts"  # (E, 3) int | lattice translations S
 # Entries of a model file (docs/file_format.md).
 METADATA_FILE = "nearsight.json"
 WEIGHTS_FILE = "weights.safetensors"
+LABELS_FILE = "labels.json"
 CHECKS_FILE = "checks.json"
 FORMAT_VERSION = 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from models_for_tests import rarer_functions
 
 from nearsight.export import save_model
 from nearsight.models import BPNNConfig
@@ -65,7 +66,7 @@ def explicit_functions() -> dict:
                 (0.1, 0.0, -1.0, 16, 3.5),
             )
         ]
-        return radial + angular
+        return radial + angular + rarer_functions(symbols)
 
     return {"H": functions(["H", "O"]), "O": functions(["O", "H"])}
 

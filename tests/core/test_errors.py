@@ -131,6 +131,10 @@ def test_compressed_again(bpnn, tmp_path):
             "names the species 'Xe'",
         ),
         (
+            lambda m: first_function(m).update(kind="compact_radial", inner=0.0, core="sine"),
+            "core function 'sine' is not known, expected one of poly1, poly2, poly3, poly4, exp",
+        ),
+        (
             lambda m: first_function(m).update(kind="round"),
             "symmetry function kind 'round' is not known",
         ),

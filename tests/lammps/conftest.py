@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lammps_models import ManyBody, MessagePassing, TwoStates, write_model
+from lammps_models import Committee, ManyBody, MessagePassing, TwoStates, write_model
+from lammps_systems import grid
 
 from nearsight.export import save_model
 from nearsight.interfaces.lammps_hook import plugin_dir
-from nearsight.models import ModelConfig, build_model
+from nearsight.models import BPNNConfig, build_model
+from nearsight.neighbors import make_graph
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,18 +25,27 @@ def _plugin() -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Model files by name: three that only torchscript runs, and a BPNN that the native engine knows."""
+    """Model files by name: BPNNs that the native engine knows, the committee with training ranges, and others
+    that only torchscript runs."""
     folder = tmp_path_factory.mktemp("models")
+    config = BPNNConfig(cutoff=4.0, hidden=[10, 10])
+    seen = grid((4, 4, 4), seed=9)  # the training set of the committee
+    graph = make_graph(seen.positions, seen.symbols == "O", seen.cell.array, seen.pbc, config.cutoff)
     torch.manual_seed(7)
-    bpnn = build_model(ModelConfig(cutoff=4.0, hidden=[10, 10]), ["H", "O"])
-    save_model(
-        folder / "bpnn.pt",
-        bpnn,
-        reference_energies={"H": -13.6, "O": -2043.0},
-        reference_energies_source="given",
-        provenance={},
-    )
+    natives = {"bpnn": build_model(config, ["H", "O"]), "committee": config.build(["H", "O"], members=3)}
+    natives["committee"].fit_statistics([graph], 1.0)
+    for name, model in natives.items():
+        save_model(
+            folder / f"{name}.pt",
+            model,
+            reference_energies={"H": -13.6, "O": -2043.0},
+            reference_energies_source="given",
+            provenance={},
+        )
+    changes = {"readouts": [{"name": "energy", "columns": 2}], "couple": {"kind": "sum", "members": 2}}
     return {
+        "committee": folder / "committee.pt",
+        "committee of messages": write_model(folder / "two.pt", Committee(), layers=2, **changes),
         "bpnn": folder / "bpnn.pt",
         "many_body": write_model(folder / "many_body.pt", ManyBody()),
         "messages": write_model(folder / "messages.pt", MessagePassing(), layers=2),

@@ -56,10 +56,10 @@ class ManyBody(nn.Module):
 class MessagePassing(nn.Module):
     """Two interaction layers: features of the neighbors depend on the neighbors' own surroundings."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 11) -> None:
         super().__init__()
-        self.layer = ManyBody(seed=11)
-        self.message = _table(len(SPECIES), 17)
+        self.layer = ManyBody(seed)
+        self.message = _table(len(SPECIES), seed + 6)
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
@@ -69,6 +69,24 @@ class MessagePassing(nn.Module):
         received = self.layer.weight(edge_vectors) * self.message[species[i], species[j]] * features[j]
         total = torch.zeros(species.shape[0], dtype=edge_vectors.dtype).index_add(0, i, received)
         return {"energy": (features + total * total)[:num_owned]}
+
+
+class Committee(nn.Module):
+    """Two members with two interaction layers each, side by side in the readout `energy`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = MessagePassing(seed=11)
+        self.second = MessagePassing(seed=51)
+
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
+        members = [
+            self.first(species, edge_index, edge_vectors, num_owned)["energy"],
+            self.second(species, edge_index, edge_vectors, num_owned)["energy"],
+        ]
+        return {"energy": torch.stack(members, 1)}
 
 
 class TwoStates(nn.Module):

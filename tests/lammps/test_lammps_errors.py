@@ -19,7 +19,7 @@ WATER = Atoms("OHHOHH", cell=[9.0, 9.0, 9.0], pbc=True, positions=[
 
 LEGAL = (
     "legal is: pair_style mlp [precision mixed|double] [backend auto|native|torchscript] "
-    "[device cpu|cuda|auto]"
+    "[device cpu|cuda|auto] [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N]"
 )
 
 
@@ -40,11 +40,21 @@ def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
         ("precision single", "'precision' takes mixed|double, and found single"),
         ("device", "'device' takes cpu|cuda|auto, and found nothing"),
         ("device cuda", "device cuda was asked for, but this build has no CUDA kernels"),
+        ("deviation", "'deviation' takes a whole number from 1, and found nothing"),
+        ("deviation 0", "'deviation' takes a whole number from 1, and found 0"),
+        ("deviation 10 file", "'file' takes the name of a file, and found nothing"),
+        ("deviation 10", "deviation needs a committee, and {model} is a single model; merge several with "
+         "'nearsight committee'"),
+        ("extrapolation", "'extrapolation' takes warn|stop, and found nothing"),
+        ("extrapolation warn 1.5", "'extrapolation warn' takes a whole number from 1, and found 1.5"),
+        ("extrapolation stop -1", "'extrapolation stop' takes a whole number from 0, and found -1"),
+        ("extrapolation warn 10", "needs the ranges of the features in the training set, and {model} with "
+         "backend native has none; take backend native and a model that was trained with them"),
     ],
 )  # fmt: skip
 def test_words_of_pair_style(models: dict[str, Path], tmp_path: Path, words: str, message: str) -> None:
     pair = (f"pair_style mlp {words}", f"pair_coeff * * {models['bpnn']} O H")
-    fails(tmp_path, message, Case(WATER, pair))
+    fails(tmp_path, message.replace("{model}", str(models["bpnn"])), Case(WATER, pair))
 
 
 @pytest.mark.parametrize(

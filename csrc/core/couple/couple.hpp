@@ -18,6 +18,9 @@ class Couple {
   /// Columns of the readout matrix that this couple reads.
   virtual int columns() const = 0;
 
+  /// Members of a committee: the energy is the mean of so many readouts.
+  virtual int members() const { return 1; }
+
   /// True if the cotangents of an atom depend on that atom alone: then forward and reverse run tile by tile.
   virtual bool is_local() const = 0;
 

@@ -10,6 +10,7 @@ class Sum final : public Couple {
  public:
   explicit Sum(int members) : members_(members) {}
   int columns() const override { return members_; }
+  int members() const override { return members_; }
   bool is_local() const override { return true; }
   void evaluate(Span<const double> readouts, const AllSum&, Span<double> cotangents,
                 Span<double> energies) const override {

@@ -1,6 +1,7 @@
 #include "core/engine/evaluator.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/engine/error.hpp"
@@ -12,15 +13,53 @@ namespace {
 constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
 constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
 
+/// The arrays that every thread adds to, whatever its atoms.
+std::array<Span<double>*, 5> shared_arrays(Results& r) {
+  return {&r.forces, &r.virials, &r.centroid_virials, &r.member_forces, &r.member_virials};
+}
+
+/// Adds the edges' shares to arrays of atoms, null where not wanted, and to virial[6].
+void scatter(const Graph& graph, const std::vector<double>& edge_gradients, double* forces, double* virials,
+             double* centroid, double* virial) {
+  double total[6] = {};
+  for (std::size_t c = 0; c < graph.centers.size(); ++c) {
+    const int i = graph.centers[c];
+    double own[3] = {};
+    for (auto e = graph.offsets[c]; e < graph.offsets[c + 1]; ++e) {
+      const double* const r = &graph.vectors[3 * e];
+      const double* const g = &edge_gradients[3 * e];
+      const int j = graph.neighbors[e];
+      // dE/dr_i = -g and dE/dr_j = +g, since r_ij = r_j - r_i.
+      if (forces)
+        for (int a = 0; a < 3; ++a) own[a] += g[a], forces[3 * j + a] -= g[a];
+      // Half of the mixed components from each order: symmetric also for a model that is not quite invariant.
+      const double w[6] = {-r[0] * g[0],
+                           -r[1] * g[1],
+                           -r[2] * g[2],
+                           -0.5 * (r[0] * g[1] + r[1] * g[0]),
+                           -0.5 * (r[0] * g[2] + r[2] * g[0]),
+                           -0.5 * (r[1] * g[2] + r[2] * g[1])};
+      for (int a = 0; a < 6; ++a) total[a] += w[a];
+      if (virials)
+        for (int a = 0; a < 6; ++a) virials[6 * i + a] += 0.5 * w[a], virials[6 * j + a] += 0.5 * w[a];
+      if (centroid)
+        for (int k = 0; k < 9; ++k) centroid[9 * j + k] -= r[kCentroidRow[k]] * g[kCentroidColumn[k]];
+    }
+    if (forces)
+      for (int a = 0; a < 3; ++a) forces[3 * i + a] += own[a];
+  }
+  for (int a = 0; a < 6; ++a) virial[a] += total[a];
+}
+
 }  // namespace
 
 struct Evaluator::Lane {
   std::unique_ptr<Worker> worker;
   EdgeBuffer edges;
-  std::vector<double> edge_gradients;
-  std::vector<double> forces, virials, centroid_virials;  // of threads other than the first
-  Span<double> force_target, virial_target, centroid_target;
-  double energy = 0.0, virial[6] = {};
+  std::vector<double> edge_gradients, cotangents;
+  Results results;  // the arrays are the host's in the first thread, else those below
+  std::vector<double> arrays[5], lowest, highest;
+  std::vector<long long> counts;
 };
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum)
@@ -85,13 +124,26 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
       [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list); }, results);
 }
 
-void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
-                    Results& results) {
-  if (results.centroid_virials && !model_->has_centroid_virials())
+void Evaluator::check(const Results& wanted) const {
+  if (wanted.centroid_virials && !model_->has_centroid_virials())
     throw Error(
         ErrorKind::unsupported,
         "virials in centroid form (heat flux) need a model with one interaction layer whose energy is "
         "a sum over atoms, and this model is none: use virials with half of each edge to each end");
+  if ((wanted.member_energies || wanted.member_forces || wanted.member_virials) && model_->num_members() < 2)
+    throw Error(ErrorKind::unsupported, "'" + model_->file().path +
+                                            "' is no committee, so there are no results of its members: "
+                                            "merge several models with `nearsight committee`");
+  if (wanted.extrapolations.counts && model_->potential().features().empty())
+    throw Error(ErrorKind::unsupported,
+                "'" + model_->file().path + "' with backend " + model_->backend() +
+                    " knows no ranges of its features in the training set, so extrapolations cannot be "
+                    "found: take backend native and a model that was trained with them");
+}
+
+void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
+                    Results& results) {
+  check(results);
   const Couple& couple = model_->couple();
   const std::size_t columns = couple.columns(), rows = owned.size();
   const std::size_t tile =
@@ -100,22 +152,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
   energies_.resize(rows);
-
-  for (std::size_t t = 0; t < lanes_.size(); ++t) {
-    Lane& lane = *lanes_[t];
-    lane.energy = 0.0;
-    std::fill(std::begin(lane.virial), std::end(lane.virial), 0.0);
-    lane.force_target = results.forces;
-    lane.virial_target = results.virials;
-    lane.centroid_target = results.centroid_virials;
-    if (t == 0) continue;
-    lane.forces.assign(results.forces.size(), 0.0);
-    lane.virials.assign(results.virials.size(), 0.0);
-    lane.centroid_virials.assign(results.centroid_virials.size(), 0.0);
-    lane.force_target = lane.forces;
-    lane.virial_target = lane.virials;
-    lane.centroid_target = lane.centroid_virials;
-  }
+  open_lanes(results);
 
   // The same three steps on any range of rows.
   const auto forward = [&](Lane& lane, std::size_t first, std::size_t count) {
@@ -132,10 +169,14 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
                     Span<double>(energies_.data() + first, count));
   };
   const auto reverse = [&](Lane& lane, const Graph& graph, std::size_t first, std::size_t count) {
+    Results& r = lane.results;
+    if (r.extrapolations.counts) lane.worker->find_extrapolations(r.extrapolations);
     lane.edge_gradients.resize(3 * graph.num_edges());
     lane.worker->reverse(graph, Span<const double>(cotangents_.data() + first * columns, count * columns),
                          lane.edge_gradients);
-    scatter(lane, graph, results);
+    scatter(graph, lane.edge_gradients, r.forces.data(), r.virials.data(), r.centroid_virials.data(),
+            r.virial);
+    if (r.member_forces || r.member_virials) reverse_members(lane, graph, count);
   };
   // Calls body(lane, first row, rows) for every tile; a thread always has the same tiles.
   const auto for_tiles = [&](const std::function<void(Lane&, std::size_t, std::size_t)>& body) {
@@ -164,61 +205,80 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
       reverse(lane, graph, first, count);
     });
   }
+  close_lanes(results);
+  add_energies(domain, owned, results);
+}
 
+void Evaluator::open_lanes(const Results& results) {
   for (std::size_t t = 0; t < lanes_.size(); ++t) {
-    const Lane& lane = *lanes_[t];
-    for (int a = 0; a < 6; ++a) results.virial[a] += lane.virial[a];
+    Lane& lane = *lanes_[t];
+    lane.results = results;
+    std::fill(std::begin(lane.results.virial), std::end(lane.results.virial), 0.0);
     if (t == 0) continue;
-    for (std::size_t k = 0; k < lane.forces.size(); ++k) results.forces[k] += lane.forces[k];
-    for (std::size_t k = 0; k < lane.virials.size(); ++k) results.virials[k] += lane.virials[k];
-    for (std::size_t k = 0; k < lane.centroid_virials.size(); ++k)
-      results.centroid_virials[k] += lane.centroid_virials[k];
+    const auto arrays = shared_arrays(lane.results);
+    for (std::size_t k = 0; k < arrays.size(); ++k) {
+      if (!*arrays[k]) continue;
+      lane.arrays[k].assign(arrays[k]->size(), 0.0);
+      *arrays[k] = lane.arrays[k];
+    }
+    Extrapolations& found = lane.results.extrapolations;
+    if (!found.counts) continue;
+    lane.counts.assign(found.counts.size(), 0);
+    lane.lowest.assign(found.lowest.begin(), found.lowest.end());
+    lane.highest.assign(found.highest.begin(), found.highest.end());
+    found = {lane.counts, lane.lowest, lane.highest};
   }
+}
+
+/// Members share everything but the cotangents, which are 1 in the member's own column.
+void Evaluator::reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const {
+  const std::size_t members = model_->num_members();
+  const Span<double> forces = lane.results.member_forces, virials = lane.results.member_virials;
+  const std::size_t width = forces.size() / members;
+  for (std::size_t m = 0; m < members; ++m) {
+    lane.cotangents.assign(rows * members, 0.0);
+    for (std::size_t row = 0; row < rows; ++row) lane.cotangents[row * members + m] = 1.0;
+    lane.worker->reverse(graph, lane.cotangents, lane.edge_gradients);
+    double unwanted[6] = {};
+    scatter(graph, lane.edge_gradients, forces ? forces.data() + m * width : nullptr, nullptr, nullptr,
+            virials ? virials.data() + 6 * m : unwanted);
+  }
+}
+
+void Evaluator::close_lanes(Results& results) const {
+  const auto targets = shared_arrays(results);
+  for (std::size_t t = 0; t < lanes_.size(); ++t) {
+    Results& part = lanes_[t]->results;
+    for (int a = 0; a < 6; ++a) results.virial[a] += part.virial[a];
+    if (t == 0) continue;
+    const auto arrays = shared_arrays(part);
+    for (std::size_t n = 0; n < arrays.size(); ++n)
+      for (std::size_t k = 0; k < arrays[n]->size(); ++k) (*targets[n])[k] += (*arrays[n])[k];
+    Extrapolations &found = results.extrapolations, &more = part.extrapolations;
+    for (std::size_t k = 0; k < more.counts.size(); ++k) {
+      found.counts[k] += more.counts[k];
+      found.lowest[k] = std::min(found.lowest[k], more.lowest[k]);
+      found.highest[k] = std::max(found.highest[k], more.highest[k]);
+    }
+  }
+}
+
+void Evaluator::add_energies(const Domain& domain, Span<const int> owned, Results& results) const {
+  const std::size_t members = results.member_energies.size();
   double energy = 0.0;
-  for (std::size_t row = 0; row < rows; ++row) {
-    const double share = energies_[row] + model_->file().reference_energies[domain.species[owned[row]]];
+  for (std::size_t row = 0; row < owned.size(); ++row) {
+    const double reference = model_->file().reference_energies[domain.species[owned[row]]];
+    const double share = energies_[row] + reference;
     energy += share;
     if (results.energies) results.energies[owned[row]] += share;
+    for (std::size_t m = 0; m < members; ++m)
+      results.member_energies[m] += readouts_[row * members + m] + reference;
   }
   results.energy += energy;
   if (!std::isfinite(energy))
     throw Error(ErrorKind::numeric,
                 "the energy is not a finite number: the structure is far outside what the model "
                 "was trained on, or the simulation has become unstable");
-}
-
-void Evaluator::scatter(Lane& lane, const Graph& graph, const Results& results) const {
-  double* const forces = lane.force_target.data();
-  double* const virials = results.virials ? lane.virial_target.data() : nullptr;
-  double* const centroid = results.centroid_virials ? lane.centroid_target.data() : nullptr;
-  double total[6] = {};
-  for (std::size_t c = 0; c < graph.centers.size(); ++c) {
-    const int i = graph.centers[c];
-    double own[3] = {};
-    for (auto e = graph.offsets[c]; e < graph.offsets[c + 1]; ++e) {
-      const double* const r = &graph.vectors[3 * e];
-      const double* const g = &lane.edge_gradients[3 * e];
-      const int j = graph.neighbors[e];
-      // dE/dr_i = -g and dE/dr_j = +g, since r_ij = r_j - r_i.
-      if (forces)
-        for (int a = 0; a < 3; ++a) own[a] += g[a], forces[3 * j + a] -= g[a];
-      // Half of the mixed components from each order: symmetric also for a model that is not quite invariant.
-      const double w[6] = {-r[0] * g[0],
-                           -r[1] * g[1],
-                           -r[2] * g[2],
-                           -0.5 * (r[0] * g[1] + r[1] * g[0]),
-                           -0.5 * (r[0] * g[2] + r[2] * g[0]),
-                           -0.5 * (r[1] * g[2] + r[2] * g[1])};
-      for (int a = 0; a < 6; ++a) total[a] += w[a];
-      if (virials)
-        for (int a = 0; a < 6; ++a) virials[6 * i + a] += 0.5 * w[a], virials[6 * j + a] += 0.5 * w[a];
-      if (centroid)
-        for (int k = 0; k < 9; ++k) centroid[9 * j + k] -= r[kCentroidRow[k]] * g[kCentroidColumn[k]];
-    }
-    if (forces)
-      for (int a = 0; a < 3; ++a) forces[3 * i + a] += own[a];
-  }
-  for (int a = 0; a < 6; ++a) lane.virial[a] += total[a];
 }
 
 }  // namespace nearsight

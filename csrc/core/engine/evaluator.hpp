@@ -17,6 +17,11 @@ struct Results {
   Span<double> energies;          // [owned]
   Span<double> virials;           // [6 * atoms]
   Span<double> centroid_virials;  // [9 * atoms]
+  // Of each member of a committee; eV and eV/Å.
+  Span<double> member_energies;  // [members] with reference energies
+  Span<double> member_forces;    // [members][3 * atoms]
+  Span<double> member_virials;   // [members][6]
+  Extrapolations extrapolations;
 };
 
 struct EvaluatorOptions {
@@ -44,9 +49,13 @@ class Evaluator {
   struct Lane;  // what one thread owns
 
   void check(const Domain& domain) const;
+  void check(const Results& wanted) const;
   void run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
            Results& results);
-  void scatter(Lane& lane, const Graph& graph, const Results& results) const;
+  void open_lanes(const Results& results);
+  void reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const;
+  void close_lanes(Results& results) const;
+  void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 
   std::shared_ptr<const Model> model_;
   AllSum all_sum_;

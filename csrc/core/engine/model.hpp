@@ -22,6 +22,8 @@ class Model {
   const char* backend() const { return backend_ == Backend::native ? "native" : "torchscript"; }
   /// Whether dE_i/dt is a sum over the edges of atom i alone: no messages, no couple that mixes the atoms.
   bool has_centroid_virials() const { return file_.num_interactions == 1 && couple_->is_local(); }
+  /// Members of a committee; 1 for a model that is none.
+  int num_members() const { return couple_->members(); }
   /// Index of a chemical symbol in the species list, or -1.
   int find_species(const std::string& symbol) const;
 
@@ -33,7 +35,7 @@ class Model {
   Backend backend_ = Backend::native;
 };
 
-/// The hand-written engine of an architecture that the core knows; null for others.
+/// The hand-written engine of an architecture that the core knows; null for others. The file must outlive it.
 std::unique_ptr<Potential> make_native_potential(const ModelFile& file);
 
 /// The module itself, through libtorch, which is opened here for the first time.

@@ -1,9 +1,24 @@
 #pragma once
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "core/engine/graph.hpp"
 
 namespace nearsight {
+
+/// A number that describes the neighborhood of a center of one species, and its range in the training set.
+struct Feature {
+  int species;
+  std::string label;
+  double minimum, maximum;
+};
+
+/// Which features left their ranges, in the order of Potential::features(). The arrays are the host's.
+struct Extrapolations {
+  Span<long long> counts;        // added to: how often
+  Span<double> lowest, highest;  // widened: values that were met; they start as the ranges
+};
 
 /// Forward and reverse of one model with its work arrays; one thread uses it at a time.
 class Worker {
@@ -13,8 +28,11 @@ class Worker {
   /// readouts[num_rows, columns], eV for energies; remembers what reverse() needs.
   virtual void forward(const Graph& graph, Span<double> readouts) = 0;
 
+  /// Takes in the features of the last forward(); not after its reverse().
+  virtual void find_extrapolations(const Extrapolations&) const {}
+
   /// edge_gradients[3 * edges] = dE/dr_ij for cotangents[num_rows, columns] = dE/d(readout); after
-  /// forward(graph).
+  /// forward(graph), which it may follow several times.
   virtual void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) = 0;
 };
 
@@ -23,6 +41,12 @@ class Potential {
  public:
   virtual ~Potential() = default;
   virtual std::unique_ptr<Worker> make_worker(bool double_precision) const = 0;
+
+  /// Features whose ranges in the training set are known, by species.
+  virtual const std::vector<Feature>& features() const {
+    static const std::vector<Feature> none;
+    return none;
+  }
 
   /// Centers that a worker likes to see at once; 0: all of them in one call.
   virtual std::size_t tile() const = 0;

@@ -71,6 +71,8 @@ ModelFile read_model_file(const std::string& path) {
         throw Error(ErrorKind::file,
                     "'" + path + "' has no weights.safetensors inside: export the model again");
       file.weights = read_safetensors("'" + path + "'", weights);
+      std::string labels;
+      if (zip.read("/extra/labels.json", labels)) json::parse(labels).get_to(file.labels);
     }
   } catch (const json::exception& e) {
     throw Error(ErrorKind::file,

@@ -1,4 +1,5 @@
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ struct ModelFile {
   };
   std::vector<Readout> readouts;
   bool native = false;
-  Tensors weights;  // empty unless native
+  Tensors weights;                                         // empty unless native
+  std::map<std::string, std::vector<std::string>> labels;  // of the features of each species; may be missing
 
   int num_columns() const;
 };

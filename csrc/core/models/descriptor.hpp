@@ -5,6 +5,7 @@
 
 #include "core/engine/graph.hpp"
 #include "core/io/tensors.hpp"
+#include "core/models/shared/range.hpp"
 
 namespace nearsight {
 
@@ -20,13 +21,18 @@ class DescriptorWorkspace {
                        std::size_t stride) = 0;
 
   /// Writes edge_gradients[3 * edges of the graph] = dE/dr_ij at the edges of the centers, for
-  /// cotangents = dE/d(feature); after forward() of the same centers.
+  /// cotangents = dE/d(feature); after forward() of the same centers, which it may follow several times.
   virtual void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                        std::size_t stride, Span<double> edge_gradients) = 0;
 
   /// Writes tangents = sum over edges of d(feature)/dr_ij · directions[3 * edges of the graph].
   virtual void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                        double* tangents, std::size_t stride) = 0;
+
+  /// Ascending ranges that hold every feature which was not zero, with zero derivatives, by the species alone
+  /// at all centers of the last forward(). Features outside need not enter the networks, and reverse() does
+  /// not read their cotangents. By default all features.
+  virtual Span<const Range> active() const;
 
   /// Writes jacobian[3 * edges of the center][stride] = d(feature)/dr_ij of one center; here by one reverse()
   /// for every feature.

@@ -16,7 +16,7 @@ import typer
 import nearsight
 from nearsight.errors import NearsightError
 
-COMMANDS = ("train", "evaluate", "info", "export", "lammps", "demo")
+COMMANDS = ("train", "evaluate", "info", "export", "committee", "lammps", "demo")
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"

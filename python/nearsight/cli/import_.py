@@ -29,9 +29,9 @@ Key = Annotated[
 def n2p2(
     folder: Annotated[Path, typer.Argument(help="has input.nn, scaling.data and weights.NNN.data")],
     output: Output,
-    length_unit: Annotated[str, typer.Option("--length-unit", help="bohr or angstrom")] = "bohr",
+    length_unit: Annotated[str, typer.Option("--length-unit", help="bohr, angstrom or nm")] = "bohr",
     energy_unit: Annotated[
-        str, typer.Option("--energy-unit", help="hartree, eV, rydberg, kcal/mol or kJ/mol")
+        str, typer.Option("--energy-unit", help="hartree, eV, kcal/mol or kJ/mol")
     ] = "hartree",
     cflength: Annotated[
         float | None,
@@ -54,20 +54,64 @@ def n2p2(
     compared with the scripted module and, with --reference, with what the other program gave.
     """
     from nearsight.errors import ConfigError
-    from nearsight.importers.n2p2 import ENERGY_UNITS, LENGTH_UNITS, import_n2p2
+    from nearsight.importers.n2p2 import import_n2p2
+    from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
-    if length_unit not in LENGTH_UNITS:
-        raise ConfigError(f"--length-unit is {length_unit!r}, expected {' or '.join(LENGTH_UNITS)}")
-    if energy_unit not in ENERGY_UNITS:
-        raise ConfigError(f"--energy-unit is {energy_unit!r}, expected one of {', '.join(ENERGY_UNITS)}")
+    for option, unit, units in (("length", length_unit, LENGTH_UNITS), ("energy", energy_unit, ENERGY_UNITS)):
+        if unit not in units:
+            raise ConfigError(f"--{option}-unit is {unit!r}, expected one of {', '.join(units)}")
     imported = import_n2p2(
-        folder, cflength or LENGTH_UNITS[length_unit], cfenergy or ENERGY_UNITS[energy_unit]
+        folder, cflength or 1.0 / LENGTH_UNITS[length_unit], cfenergy or 1.0 / ENERGY_UNITS[energy_unit]
     )
     write(imported, output, reference, key)
 
 
-def write(imported: Imported, output: Path, reference: Path | None, key: list[str]) -> None:
-    """Write the model file and print notes and the largest deviations."""
+@app.command("ani")
+def ani(
+    model: Annotated[Path, typer.Argument(help="the .info file of a model, or the folder that holds it")],
+    output: Output,
+    members: Annotated[
+        str | None, typer.Option("--members", help="numbers of members from 0, as 0,1; default: all")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="structures with energies and forces of the other program"),
+    ] = None,
+    key: Key = [],  # noqa: B006
+    reference_unit: Annotated[
+        str, typer.Option("--reference-unit", help="of the energies in the reference: hartree or eV")
+    ] = "hartree",
+) -> None:
+    """Import an ANI model (ANI-1x, -1ccx, -2x) from the files of the public model zoo, in NeuroChem's format.
+
+        nearsight import ani ani-2x_8x -o ani2x.pt
+        nearsight import ani ani-2x_8x.info -o member0.pt --members 0
+
+    The ensemble becomes one file; energies and forces are the mean of its members. At the end the file is
+    compared with the scripted module and, with --reference, with what the other program gave.
+
+    For a model of torchani see `nearsight.importers.from_torchani`.
+    """
+    from nearsight.errors import ConfigError
+    from nearsight.importers.neurochem import import_ani
+    from nearsight.units import HARTREE
+
+    units = {"hartree": HARTREE, "eV": 1.0}
+    if reference_unit not in units:
+        raise ConfigError(f"--reference-unit is {reference_unit!r}, expected {' or '.join(units)}")
+    try:
+        chosen = [int(word) for word in members.split(",")] if members else None
+    except ValueError:
+        raise ConfigError(f"--members is {members!r}, expected numbers such as 0,1") from None
+    write(import_ani(model, chosen), output, reference, key, units[reference_unit])
+
+
+def write(
+    imported: Imported, output: Path, reference: Path | None, key: list[str], reference_unit: float = 1.0
+) -> None:
+    """Write the model file and print notes and the largest deviations; `reference_unit` in eV."""
+    import numpy as np
+
     from nearsight.data import read_frames
     from nearsight.importers.imported import reference_check, self_check
 
@@ -78,4 +122,6 @@ def write(imported: Imported, output: Path, reference: Path | None, key: list[st
     print(f"Largest deviation of the native core from the scripted module: {self_check(output)}")
     if reference:
         frames = read_frames(reference, label_keys(key))
+        for frame in frames:
+            frame.labels = {name: np.multiply(value, reference_unit) for name, value in frame.labels.items()}
         print(f"Largest deviation from {reference} ({len(frames)} frames): {reference_check(output, frames)}")

@@ -15,7 +15,7 @@ def command(
 ) -> None:
     """Show what a model file says about itself: species, cutoff, architecture, origin.
 
-    It reads the file's metadata and needs neither torch nor the compiled core.
+    Also shown is what its features covered in the training set. It needs neither torch nor the compiled core.
 
         nearsight info model.pt
         nearsight info model.pt --json
@@ -29,5 +29,8 @@ def command(
     from rich.console import Console
 
     from nearsight.export.describe import describe
+    from nearsight.export.model_file import read_ranges
+    from nearsight.export.ranges import training_ranges
 
-    Console().print(describe(metadata))
+    ranges = training_ranges(metadata["species"], *read_ranges(model)) if metadata["native"] else []
+    Console().print(describe(metadata, ranges))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nearsight.couple.couples import build_couple, sum_frames
 from nearsight.errors import ConfigError
+from nearsight.keys import READOUT_ENERGY
 from nearsight.neighbors import Graph
 
 
@@ -21,6 +22,15 @@ class Results:
     forces: Tensor  # [n, 3] eV/Å
     virial: Tensor  # [num_frames, 3, 3] eV, -dE/dstrain, symmetric
     readouts: dict[str, Tensor]  # [n, ...] eV
+
+
+@dataclass(frozen=True)
+class MemberResults:
+    """What each member of a committee gives for a batch of frames, in double."""
+
+    energy: Tensor  # [members, num_frames] eV, without reference energies
+    forces: Tensor  # [members, n, 3] eV/Å
+    virial: Tensor  # [members, num_frames, 3, 3] eV
 
 
 def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_graph: bool = False) -> Results:
@@ -42,10 +52,22 @@ def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_gra
     if not create_graph:
         energy = energy.detach()
         readouts = {name: values.detach() for name, values in readouts.items()}
-
     sums = getattr(module, "edge_sums", edge_sums)  # a training module may have faster ones
     forces, virial = sums(gradient.to(torch.float64), graph)
     return Results(energy, forces, virial, readouts)
+
+
+def evaluate_members(module: nn.Module, graph: Graph, members: int) -> MemberResults:
+    """Evaluate each member of a committee: a module whose readout `energy` has a column for each of them."""
+    vectors = graph.edge_vectors.detach().requires_grad_(True)
+    readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
+    energies = sum_frames(readouts[READOUT_ENERGY].reshape(-1, members), graph.frame, graph.num_frames)
+    parts = []
+    for column in energies.unbind(1):
+        (gradient,) = torch.autograd.grad(column.sum(), vectors, retain_graph=True)
+        parts.append(edge_sums(gradient.to(torch.float64), graph))
+    forces, virials = zip(*parts)
+    return MemberResults(energies.detach().T.contiguous(), torch.stack(forces), torch.stack(virials))
 
 
 def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:

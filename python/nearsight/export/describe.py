@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from nearsight.export.ranges import TrainingRanges
 
-def describe(metadata: dict[str, Any]) -> Table:
-    """Return the metadata of a model file as a table for the console."""
+
+def describe(metadata: dict[str, Any], ranges: Sequence[TrainingRanges] = ()) -> Table:
+    """Return the metadata of a model file and its training ranges as a table for the console."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _rows(metadata):
         table.add_row(name, value)
+    if ranges:
+        table.add_row("training ranges", "\n".join(map(str, ranges)))
     return table
 
 

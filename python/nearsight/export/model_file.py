@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from typing import Any
 
 from nearsight.errors import ModelFileError
-from nearsight.keys import FORMAT_VERSION, METADATA_FILE
+from nearsight.keys import FORMAT_VERSION, LABELS_FILE, METADATA_FILE, WEIGHTS_FILE
 
 # One step from each older format version to the next: version -> function(metadata) -> metadata of version
 # + 1.
@@ -76,6 +77,25 @@ def read_entry(path: str | os.PathLike[str], name: str) -> bytes:
             "write it with nearsight.export.save_model"
         )
     raise ModelFileError(f"{path}: not a nearsight model but another zip archive: it has no {METADATA_FILE}")
+
+
+def read_ranges(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, tuple[float, ...]], dict[str, list[str]]]:
+    """Return the tensors `<X>.min`, `<X>.max` and the names of the features by species of a file that the
+    native core knows.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or foreign, or has no such entry.
+    """
+    content = read_entry(path, WEIGHTS_FILE)
+    start = 8 + int.from_bytes(content[:8], "little")
+    ranges = {}
+    for name, entry in json.loads(content[8:start]).items():
+        if name.endswith((".min", ".max")):
+            begin, end = entry["data_offsets"]
+            ranges[name] = struct.unpack(f"<{(end - begin) // 8}d", content[start + begin : start + end])
+    return ranges, json.loads(read_entry(path, LABELS_FILE))
 
 
 def _not_a_zip(path: str | os.PathLike[str], error: Exception) -> str:

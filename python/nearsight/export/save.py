@@ -20,7 +20,7 @@ from nearsight.errors import ModelFileError
 from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.torchscript import script, to_bytes
-from nearsight.keys import CHECKS_FILE, FORMAT_VERSION, METADATA_FILE, WEIGHTS_FILE
+from nearsight.keys import CHECKS_FILE, FORMAT_VERSION, LABELS_FILE, METADATA_FILE, WEIGHTS_FILE
 
 _ATTRIBUTES = (
     "architecture",
@@ -45,8 +45,8 @@ def save_model(
 
     Any module that keeps docs/model_contract.md can be written. It needs the attributes architecture,
     hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md; a method
-    `weights()` that returns the tensors of weights.safetensors marks an architecture that the native core
-    knows.
+    `weights()` that returns the tensors of weights.safetensors, and `labels()` with names of the features of
+    each species, mark an architecture that the native core knows.
 
     Nothing is left at `path`, and what was there stays, unless the reloaded file gives the module's results.
 
@@ -66,6 +66,7 @@ def save_model(
     }
     if metadata["native"]:
         extra[WEIGHTS_FILE] = safetensors.torch.save(model.weights())
+        extra[LABELS_FILE] = json.dumps(model.labels(), ensure_ascii=False)
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

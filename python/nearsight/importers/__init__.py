@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from nearsight.importers.imported import Imported
+from nearsight.importers.torchani_model import from_torchani
 
-__all__ = ["Imported"]
+__all__ = ["Imported", "from_torchani"]

@@ -20,16 +20,7 @@ from nearsight.models.acsf import ACSF
 from nearsight.models.bpnn import BPNN
 from nearsight.models.networks import NetworkShape
 from nearsight.models.symmetry_functions import SymmetryFunction
-from nearsight.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 
-LENGTH_UNITS = {"bohr": 1.0 / BOHR, "angstrom": 1.0}  # per Å
-ENERGY_UNITS = {
-    "hartree": 1.0 / HARTREE,
-    "eV": 1.0,
-    "rydberg": 2.0 / HARTREE,
-    "kcal/mol": 1.0 / KCAL_PER_MOL,
-    "kJ/mol": 1.0 / KJ_PER_MOL,
-}  # per eV
 _FUNCTION: TypeAdapter[SymmetryFunction] = TypeAdapter(SymmetryFunction)
 
 
@@ -48,8 +39,8 @@ def import_n2p2(folder: str | Path, cflength: float, cfenergy: float) -> Importe
 
     Args:
         folder: has input.nn, scaling.data and weights.NNN.data.
-        cflength: the potential's length unit per Å, as n2p2's LAMMPS interface names it; see LENGTH_UNITS.
-        cfenergy: the potential's energy unit per eV; see ENERGY_UNITS.
+        cflength: the potential's length units per Å, as n2p2's LAMMPS interface names it.
+        cfenergy: the potential's energy units per eV.
 
     Raises:
         ConfigError: a file is missing or damaged, or asks for what nearsight cannot do.

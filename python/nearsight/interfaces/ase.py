@@ -15,6 +15,9 @@ from nearsight.interfaces.potential import Potential, Results
 
 _VOIGT = [0, 1, 2, 5, 4, 3]  # ASE's xx, yy, zz, yz, xz, xy out of xx, yy, zz, xy, xz, yz
 _STRESSES = ("stress", "stresses")
+_ENERGIES = ("energy_std", "member_energies")  # of a committee
+_FORCES = ("forces_std", "member_forces")
+_EXTRAPOLATIONS = "extrapolations"
 
 
 class Calculator(AseCalculator):
@@ -22,6 +25,10 @@ class Calculator(AseCalculator):
 
     Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to
     `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
+
+    A committee gives `energy_std` and `member_energies` (M,) with every energy. More is computed when
+    `calc.get_property(name, atoms)` asks for it: of a committee `forces_std` (n,) and `member_forces`
+    (M, n, 3); of models that know the ranges of their features in the training set `extrapolations`, a list.
 
     Args:
         path, backend, precision, threads: as in `nearsight.Potential`.
@@ -31,7 +38,13 @@ class Calculator(AseCalculator):
         ModelFileError: the file is missing, damaged, foreign or too new.
     """
 
-    implemented_properties = ("energy", "free_energy", "energies", "forces", *_STRESSES)
+    implemented_properties = (
+        *("energy", "free_energy", "energies", "forces"),
+        *_STRESSES,
+        *_ENERGIES,
+        *_FORCES,
+        _EXTRAPOLATIONS,
+    )
 
     def __init__(
         self,
@@ -53,10 +66,11 @@ class Calculator(AseCalculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Compute everything at once, since forces cost little beyond the energy.
+        """Compute all of ASE's properties at once, since forces cost little beyond the energy.
 
         Raises:
-            EvaluationError: an element that the model does not know.
+            EvaluationError: an element that the model does not know; members or extrapolations of a model
+                that has none.
             PropertyNotImplementedError: stress was asked for without three periodic directions.
         """
         super().calculate(atoms, properties, system_changes)
@@ -69,9 +83,16 @@ class Calculator(AseCalculator):
             self._species = self.potential.species_indices(self.atoms.numbers)
             self._numbers = self.atoms.numbers.copy()
         found = self.potential.compute_indices(
-            self.atoms.positions, self._species, self.atoms.cell.array, self.atoms.pbc
+            self.atoms.positions,
+            self._species,
+            self.atoms.cell.array,
+            self.atoms.pbc,
+            members=any(name in _FORCES for name in properties or ()),
+            extrapolations=_EXTRAPOLATIONS in (properties or ()),
         )
-        self.results = _ase_results(found, self.atoms.get_volume() if periodic else None)
+        if system_changes:
+            self.results = {}
+        self.results |= _ase_results(found, self.atoms.get_volume() if periodic else None)
 
 
 def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
@@ -84,4 +105,9 @@ def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
     if volume is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
         results["stresses"] = -found.virials[:, _VOIGT] / volume
+    names = _ENERGIES if found.member_energies is not None else ()
+    names += _FORCES if found.member_forces is not None else ()
+    results |= {name: getattr(found, name) for name in names}
+    if found.extrapolations is not None:
+        results[_EXTRAPOLATIONS] = found.extrapolations
     return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +13,63 @@ import numpy as np
 from nearsight.errors import EvaluationError
 from nearsight.export.elements import element_symbol
 from nearsight.lib import _core
+from nearsight.uncertainty import Deviation, forces_std
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """A feature that left its range in the training set at some atoms of a structure."""
+
+    species: str  # of the atoms
+    label: str
+    count: int  # atoms
+    lowest: float  # value met, or `minimum` if none lies below
+    highest: float
+    minimum: float  # in the training set
+    maximum: float
+
+    @property
+    def value(self) -> float:
+        """The value that lies farthest outside."""
+        return self.lowest if self.minimum - self.lowest > self.highest - self.maximum else self.highest
+
+    @property
+    def beyond(self) -> float:
+        """How far it lies outside, in widths of the range; infinite where the range is one value."""
+        distance = max(self.minimum - self.lowest, self.highest - self.maximum)
+        width = self.maximum - self.minimum
+        return distance / width if width else math.inf
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a model says about one structure of n atoms. eV and Å."""
+    """What a model says about one structure of n atoms, or M members of a committee about it. eV and Å."""
 
     energy: float  # with reference energies
     energies: np.ndarray  # (n,) energy per atom
     forces: np.ndarray  # (n, 3) -dE/dr
     virial: np.ndarray  # (3, 3) -dE/dstrain, symmetric; stress = -virial / volume in ASE's sign
     virials: np.ndarray  # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz
+    member_energies: np.ndarray | None = None  # (M,) of a committee
+    # If asked for.
+    member_forces: np.ndarray | None = None  # (M, n, 3)
+    member_virials: np.ndarray | None = None  # (M, 6)
+    extrapolations: list[Extrapolation] | None = None
+
+    @property
+    def energy_std(self) -> float:
+        """Population standard deviation of the members' energies, eV."""
+        return float(self.member_energies.std())
+
+    @property
+    def forces_std(self) -> np.ndarray:
+        """Deviation of the members' forces of each atom, (n,) eV/Å: see `nearsight.uncertainty`."""
+        return forces_std(self.member_forces)
+
+    @property
+    def deviation(self) -> Deviation:
+        """Deviation of the members' forces and virials: see `nearsight.uncertainty`."""
+        return Deviation.of(self.member_forces, self.member_virials)
 
 
 class Potential:
@@ -70,6 +117,11 @@ class Potential:
         return self._evaluator.cutoff
 
     @property
+    def num_members(self) -> int:
+        """Members of a committee; 1 for a model that is none."""
+        return self._evaluator.num_members
+
+    @property
     def backend(self) -> str:
         """What "auto" came to: "native" or "torchscript"."""
         return self._evaluator.backend
@@ -96,6 +148,9 @@ class Potential:
         atoms: Sequence[str] | Sequence[int] | np.ndarray,
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
+        *,
+        members: bool = False,
+        extrapolations: bool = False,
     ) -> Results:
         """Energy, forces and virial of one structure.
 
@@ -104,11 +159,17 @@ class Potential:
             atoms: n chemical symbols or atomic numbers.
             cell: (3, 3), Å, rows are lattice vectors; may be left out where nothing is periodic.
             pbc: periodic or not, for all three directions or each.
+            members: also forces and virials of each member of a committee.
+            extrapolations: also which features lie outside of their ranges in the training set.
 
         Raises:
-            EvaluationError: shapes that do not belong together, or an element that the model does not know.
+            EvaluationError: shapes that do not belong together, an element that the model does not know, or
+                members or extrapolations of a model that has none.
         """
-        return self.compute_indices(positions, self.species_indices(atoms), cell, pbc)
+        species = self.species_indices(atoms)
+        return self.compute_indices(
+            positions, species, cell, pbc, members=members, extrapolations=extrapolations
+        )
 
     def compute_indices(
         self,
@@ -116,6 +177,9 @@ class Potential:
         species: np.ndarray,
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
+        *,
+        members: bool = False,
+        extrapolations: bool = False,
     ) -> Results:
         """Like `compute`, for species numbers that `species_indices` has found before."""
         positions = np.ascontiguousarray(positions, dtype=np.float64)
@@ -129,4 +193,11 @@ class Potential:
                 f"the cell has shape {cell.shape}, expected (3, 3): its rows are the lattice vectors"
             )
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
-        return Results(**self._evaluator.evaluate(positions, species, cell, periodic))
+        found = self._evaluator.evaluate(
+            positions, species, cell, periodic, members=members, extrapolations=extrapolations
+        )
+        if extrapolations:
+            found["extrapolations"] = [
+                Extrapolation(self.species[kind], *rest) for kind, *rest in found["extrapolations"]
+            ]
+        return Results(**found)

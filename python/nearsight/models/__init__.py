@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import nn
 
+from nearsight.models.ace import ACEConfig
+from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
+from nearsight.models.linear import LinearConfig
 from nearsight.models.native import training_module
+from nearsight.models.soap import SOAPConfig
 
-__all__ = ["BPNN", "ACSFConfig", "BPNNConfig", "ModelConfig", "build_model", "training_module"]
+__all__ = [
+    "ANI",
+    "BPNN",
+    "ACEConfig",
+    "ACSFConfig",
+    "ANIConfig",
+    "BPNNConfig",
+    "LinearConfig",
+    "ModelConfig",
+    "SOAPConfig",
+    "build_model",
+    "training_module",
+]
 
-ModelConfig = BPNNConfig  # a union discriminated by `architecture` as soon as there is a second one
+ModelConfig = Annotated[BPNNConfig | LinearConfig, Field(discriminator="architecture")]
 
 
 def build_model(config: ModelConfig, species: list[str]) -> nn.Module:

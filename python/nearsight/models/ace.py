@@ -14,9 +14,9 @@ from nearsight.models.radial_basis import distance_polynomials, tabulate
 
 Size = Literal["small", "medium", "large"]
 _MAX_DEGREES: dict[Size, tuple[float, ...]] = {
-    "small": (14.0, 11.0, 8.0),
-    "medium": (16.0, 14.0, 11.0),
-    "large": (18.0, 16.0, 13.0),
+    "small": (12.0, 10.0, 8.0),
+    "medium": (16.0, 14.0, 12.0),
+    "large": (16.0, 14.0, 13.0),
 }
 
 
@@ -54,12 +54,7 @@ class ACEConfig(BaseModel):
 
 
 class ACE(MomentDescriptor):
-    """The descriptor of an `ACEConfig`.
-
-    Attributes:
-        degrees: degree of every feature, for priors.
-        orders: number of moments in every feature.
-    """
+    """The descriptor of an `ACEConfig`."""
 
     def __init__(self, config: ACEConfig, cutoff: float, species: list[str]):
         max_degree = config.max_degree or _MAX_DEGREES[config.size]
@@ -75,10 +70,9 @@ class ACE(MomentDescriptor):
             _radial_tables(config, cutoff, species, counts),
             build_products(layout, functions),
             [_label(function, species) for function in functions],
+            [degree for _, degree in found],
             description={"max_degree": list(max_degree), "l_weight": config.l_weight},
         )
-        self.degrees = np.array([degree for _, degree in found])
-        self.orders = np.array([len(function) for function in functions])
 
 
 def _radial_counts(functions: Sequence[Function]) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from nearsight.models.acsf_terms import (
     CompactAngularTerms,
     CompactRadialTerms,
     RadialTerms,
-    Terms,
 )
+from nearsight.models.constants import ConstantsModule
 from nearsight.models.symmetry_functions import (
     AngularFunction,
     CompactAngularFunction,
@@ -23,7 +23,7 @@ from nearsight.models.symmetry_functions import (
 )
 
 
-class ACSF(Terms):
+class ACSF(ConstantsModule):
     """Symmetry functions of every owned atom; keeps the protocol of `nearsight.models.descriptors`.
 
     The table has a column for every distinct radial function and neighbor species, then for every distinct
@@ -82,10 +82,13 @@ class ACSF(Terms):
         self._weighted = list(dict.fromkeys(f for f in everything if f.weights is not None))
         self.constant(
             "combination",
-            [
-                [f.factor(*neighbors) * (plain == f.anywhere()) for f in self._weighted]
-                for neighbors, plain in self._places
-            ],
+            torch.tensor(
+                [
+                    [f.factor(*neighbors) * (plain == f.anywhere()) for f in self._weighted]
+                    for neighbors, plain in self._places
+                ],
+                dtype=torch.float64,
+            ),
         )
 
     @torch.jit.unused
@@ -116,6 +119,11 @@ class ACSF(Terms):
     def weights(self) -> dict[str, Tensor]:
         """Return the tensors of the model file: none, the record says all."""
         return {}
+
+    @torch.jit.unused
+    def degrees(self, symbol: str) -> Tensor:
+        """Return the degree of each feature, which priors grow with: symmetry functions have none."""
+        return torch.zeros(len(self._functions[symbol]), dtype=torch.float64)
 
     @torch.jit.unused
     def labels(self, symbol: str) -> list[str]:

@@ -8,12 +8,13 @@ multiplication with a 0/1 matrix. No loop runs over atoms, species or functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nearsight.models.constants import ConstantsModule
 from nearsight.models.cutoff_functions import compact_function, cutoff_function
 from nearsight.models.symmetry_functions import (
     AngularFunction,
@@ -29,6 +30,10 @@ def _distinct(keys: Sequence[_Key]) -> tuple[list[_Key], list[int]]:
     """Return the distinct keys in order of appearance, and the place of every key among them."""
     distinct = list(dict.fromkeys(keys))
     return distinct, [distinct.index(key) for key in keys]
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float64)
 
 
 def _selection(places: list[int], count: int) -> Tensor:
@@ -61,28 +66,7 @@ def pair_index(num_species: int) -> Tensor:
     return index
 
 
-class Terms(nn.Module):
-    """A module whose constants are exact again when it comes back from single precision."""
-
-    __jit_ignored_attributes__ = ["_exact"]  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._exact: dict[str, Tensor] = {}
-
-    def constant(self, name: str, values: Sequence[Any]) -> None:
-        """Make a buffer of the numbers, or rows of numbers."""
-        self._exact[name] = torch.tensor(list(values), dtype=torch.float64)
-        self.register_buffer(name, self._exact[name])
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Terms:
-        super()._apply(fn, recurse)
-        for name, exact in self._exact.items():
-            self.register_buffer(name, exact.to(self.get_buffer(name)))
-        return self
-
-
-class RadialTerms(Terms):
+class RadialTerms(ConstantsModule):
     """Distinct functions `radial`; the result has a column for each of them and each neighbor species."""
 
     def __init__(self, functions: Sequence[RadialFunction], num_species: int, kind: str, inner: float):
@@ -91,9 +75,9 @@ class RadialTerms(Terms):
         self.inner = inner
         self.num_species = num_species
         self.width = len(functions)
-        self.constant("eta", [f.eta for f in functions])
-        self.constant("r_shift", [f.r_shift for f in functions])
-        self.constant("cutoff", [f.cutoff for f in functions])
+        self.constant("eta", _column([f.eta for f in functions]))
+        self.constant("r_shift", _column([f.r_shift for f in functions]))
+        self.constant("cutoff", _column([f.cutoff for f in functions]))
 
     def forward(self, center: Tensor, neighbor_species: Tensor, distances: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, num_species * width]."""
@@ -105,7 +89,7 @@ class RadialTerms(Terms):
         return sums.view(num_owned, self.num_species * self.width)
 
 
-class CompactRadialTerms(Terms):
+class CompactRadialTerms(ConstantsModule):
     """Like RadialTerms for functions `compact_radial` of one core."""
 
     def __init__(self, functions: Sequence[CompactRadialFunction], num_species: int, core: str):
@@ -113,9 +97,9 @@ class CompactRadialTerms(Terms):
         self.core = core
         self.num_species = num_species
         self.width = len(functions)
-        self.constant("left", [f.inner for f in functions])
-        self.constant("right", [f.cutoff for f in functions])
-        self.constant("asymmetric", [float(f.asymmetric) for f in functions])
+        self.constant("left", _column([f.inner for f in functions]))
+        self.constant("right", _column([f.cutoff for f in functions]))
+        self.constant("asymmetric", _column([float(f.asymmetric) for f in functions]))
 
     def forward(self, center: Tensor, neighbor_species: Tensor, distances: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, num_species * width]."""
@@ -142,7 +126,7 @@ def _geometry(
     return r_ij.unsqueeze(1), r_ik.unsqueeze(1), torch.sqrt(square_jk).unsqueeze(1), cosine
 
 
-class _Angular(Terms):
+class _Angular(ConstantsModule):
     """Distinct angular functions; the result has a column for each of them and each neighbor pair."""
 
     def __init__(self, functions: Sequence[AngularFunction | CompactAngularFunction], num_species: int):
@@ -180,18 +164,18 @@ class AngularTerms(_Angular):
         self.kind = kind
         self.inner = inner
         angles, angle_of = _distinct([(f.lambda_, f.zeta) for f in functions])
-        self.constant("lambda_", [key[0] for key in angles])
-        self.constant("zeta", [key[1] for key in angles])
+        self.constant("lambda_", _column([key[0] for key in angles]))
+        self.constant("zeta", _column([key[1] for key in angles]))
         self.register_buffer("select_angle", _selection(angle_of, len(angles)))
 
         shells, shell_of = _distinct([(f.is_narrow, f.eta, f.r_shift, f.cutoff) for f in functions])
         self.register_buffer("narrow", torch.tensor([key[0] for key in shells], dtype=torch.bool))
-        self.constant("eta", [key[1] for key in shells])
-        self.constant("r_shift", [key[2] for key in shells])
+        self.constant("eta", _column([key[1] for key in shells]))
+        self.constant("r_shift", _column([key[2] for key in shells]))
         self.register_buffer("select_shell", _selection(shell_of, len(shells)))
 
         cutoffs, cutoff_of = _distinct([key[3] for key in shells])
-        self.constant("cutoff", cutoffs)
+        self.constant("cutoff", _column(cutoffs))
         self.register_buffer("select_cutoff", _selection(cutoff_of, len(cutoffs)))
 
     def terms(self, r_ij: Tensor, r_ik: Tensor, r_jk: Tensor, cosine: Tensor) -> Tensor:
@@ -216,15 +200,15 @@ class CompactAngularTerms(_Angular):
         super().__init__(functions, num_species)
         self.core = core
         windows, window_of = _distinct([f.angle for f in functions])
-        self.constant("theta_left", [math.radians(left) for left, _ in windows])
-        self.constant("theta_right", [math.radians(right) for _, right in windows])
+        self.constant("theta_left", _column([math.radians(left) for left, _ in windows]))
+        self.constant("theta_right", _column([math.radians(right) for _, right in windows]))
         self.register_buffer("select_window", _selection(window_of, len(windows)))
 
         shells, shell_of = _distinct([(f.is_narrow, f.inner, f.cutoff, f.asymmetric) for f in functions])
         self.register_buffer("narrow", torch.tensor([key[0] for key in shells], dtype=torch.bool))
-        self.constant("left", [key[1] for key in shells])
-        self.constant("right", [key[2] for key in shells])
-        self.constant("asymmetric", [float(key[3]) for key in shells])
+        self.constant("left", _column([key[1] for key in shells]))
+        self.constant("right", _column([key[2] for key in shells]))
+        self.constant("asymmetric", _column([float(key[3]) for key in shells]))
         self.register_buffer("select_shell", _selection(shell_of, len(shells)))
 
     def _shell(self, r: Tensor) -> Tensor:

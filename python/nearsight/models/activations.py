@@ -54,6 +54,17 @@ class Square(nn.Module):
         return x**2
 
 
+class CELU(nn.Module):
+    """x above 0, α (exp(x/α) - 1) below, with α = 0.1 as in ANI.
+
+    torch's own rounds α to single precision in its derivative.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function of every element."""
+        return torch.relu(x) + 0.1 * torch.expm1(10.0 * torch.clamp(x, max=0.0))
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "linear": nn.Identity,
     "tanh": nn.Tanh,
@@ -66,4 +77,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "cos": Cos,
     "exp_negative": ExpNegative,
     "square": Square,
+    "celu": CELU,
+    "gelu": nn.GELU,
 }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
-from nearsight.models.descriptors import ACSFConfig, DescriptorConfig
+from nearsight.models.descriptors import ACSFConfig, DescriptorConfig, default_tag
 from nearsight.models.networks import Moments, NetworkShape, SpeciesNetwork
 from nearsight.neighbors import Graph
 
@@ -29,9 +29,11 @@ class BPNNConfig(BaseModel):
     cutoff: float = Field(6.0, gt=0.0)
     descriptor: DescriptorConfig = ACSFConfig()
     hidden: list[int] = Field([25, 25], min_length=1)
-    activation: Literal["tanh", "silu"] = "tanh"
+    activation: Literal["tanh", "silu", "celu", "gelu"] = "tanh"
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
+
+    _default_kind = model_validator(mode="before")(default_tag("descriptor", "kind", "acsf"))
 
     @model_validator(mode="after")
     def _consistent(self) -> BPNNConfig:
@@ -74,6 +76,7 @@ class BPNN(nn.Module):
         states: with two or more the readout is a `hamiltonian`.
         state: the eigenvalue that is the energy.
         architecture: name in the model file.
+        whiten: give the networks a matrix that `fit_statistics` sets; imported models need none.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class BPNN(nn.Module):
         states: int = 1,
         state: int = 0,
         architecture: str = "bpnn",
+        whiten: bool = True,
     ):
         super().__init__()
         columns = states * (states + 1) // 2
@@ -109,7 +113,7 @@ class BPNN(nn.Module):
         self.members = members
         self.descriptor = descriptor
         self.networks = nn.ModuleList(
-            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members)
+            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members, whiten)
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
@@ -166,6 +170,22 @@ class BPNN(nn.Module):
 
     @torch.jit.unused
     @torch.no_grad()
+    def fit_ranges(self, graphs: Iterable[Graph], source: nn.Module | None = None) -> None:
+        """Set the ranges of the features from all graphs of the training set; `source` as above.
+
+        A species that `graphs` lacks has none.
+        """
+        for network in self.networks:
+            network.minimum.fill_(torch.inf)
+            network.maximum.fill_(-torch.inf)
+        for graph in graphs:
+            for network, x in zip(self.networks, (source or self).features(graph)):
+                if x.size(0):
+                    network.minimum.copy_(torch.minimum(network.minimum, x.amin(0)))
+                    network.maximum.copy_(torch.maximum(network.maximum, x.amax(0)))
+
+    @torch.jit.unused
+    @torch.no_grad()
     def set_mean_energies(self, energies: Mapping[str, float]) -> None:
         """Let untrained networks start at a mean energy per species, in eV: the bias of their last layer.
 
@@ -175,6 +195,11 @@ class BPNN(nn.Module):
         diagonal = torch.eye(states, dtype=torch.float64)[tuple(torch.triu_indices(states, states))]
         for symbol, network in zip(self.species, self.networks):
             network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
+
+    @torch.jit.unused
+    def labels(self) -> dict[str, list[str]]:
+        """Return a readable name for each feature of every species."""
+        return {symbol: self.descriptor.labels(symbol) for symbol in self.species}
 
     @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:

@@ -6,18 +6,23 @@ A descriptor is a scriptable module without trained parameters:
   docs/model_contract.md;
 - columns(symbol): which columns are the features of a center of that species, int64;
 - record() and weights(): its JSON object and tensors ("descriptor.…") in the model file;
-- labels(symbol): a readable name for each feature.
+- labels(symbol): a readable name for each feature;
+- degrees(symbol): how rough each feature is, for the prior of linear models; float64.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nearsight.models.ace import ACEConfig
 from nearsight.models.acsf import ACSF
+from nearsight.models.ani import ANIConfig
 from nearsight.models.automatic_functions import Size, automatic_functions
 from nearsight.models.cutoff_functions import CutoffFunction
+from nearsight.models.soap import SOAPConfig
 from nearsight.models.symmetry_functions import SymmetryFunction
 
 
@@ -65,4 +70,14 @@ class ACSFConfig(BaseModel):
         return ACSF(functions, species, self.cutoff_function, self.inner_fraction)
 
 
-DescriptorConfig = ACSFConfig  # a union discriminated by `kind` as soon as there is a second one
+DescriptorConfig = Annotated[ACSFConfig | ACEConfig | ANIConfig | SOAPConfig, Field(discriminator="kind")]
+
+
+def default_tag(field: str, tag: str, value: str) -> Callable[[Any], Any]:
+    """Return a validator for whole models: the section `field` may leave its `tag` out, which then is `value`."""
+
+    def fill(values: Any) -> Any:
+        section = values.get(field) if isinstance(values, dict) else None
+        return {**values, field: {tag: value, **section}} if isinstance(section, dict) else values
+
+    return fill

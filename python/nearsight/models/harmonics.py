@@ -10,9 +10,7 @@ al., J. Chem. Phys. 159, 064802, 2023); csrc/core/models/ace uses the same ones.
 from __future__ import annotations
 
 import math
-from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +31,15 @@ def spherical_harmonics(unit: Tensor, l_max: int) -> Tensor:
         for l in range(m, l_max + 1):  # noqa: E741
             if l > m:
                 a = math.sqrt((4.0 * l * l - 1.0) / (l * l - m * m))
-                b = math.sqrt(((l - 1.0) * (l - 1.0) - m * m) * (2.0 * l + 1.0) / ((2.0 * l - 3.0) * (l * l - m * m))) if l > m + 1 else 0.0
+                b = (
+                    math.sqrt(
+                        ((l - 1.0) * (l - 1.0) - m * m)
+                        * (2.0 * l + 1.0)
+                        / ((2.0 * l - 3.0) * (l * l - m * m))
+                    )
+                    if l > m + 1
+                    else 0.0
+                )
                 value, before = a * z * value - b * before, value
             columns[l * l + l + m] = value * cosine
             if m > 0:

@@ -78,6 +78,7 @@ class MomentDescriptor(ConstantsModule):
         radial: tables of the radial functions.
         products: what makes the features.
         labels: a name for each feature.
+        degrees: total degree of each feature in radial and angular functions.
         normalize: divide the features of an atom by their Euclidean norm.
         mix: channels are trained mixtures of the species.
         description: further entries of the record, for readers of the file.
@@ -92,6 +93,7 @@ class MomentDescriptor(ConstantsModule):
         radial: RadialTables,
         products: Products,
         labels: Sequence[str],
+        degrees: Sequence[float],
         *,
         normalize: bool = False,
         mix: bool = False,
@@ -108,6 +110,7 @@ class MomentDescriptor(ConstantsModule):
         self.radial_first = list(radial.first)
         self._products = products
         self._labels = list(labels)
+        self._degrees = torch.tensor(degrees, dtype=torch.float64)
         self._description = dict(description or {})
         self.constant("radial", torch.from_numpy(radial.values))
         self.register_buffer("table_of", torch.from_numpy(radial.table_of.astype(np.int64)))
@@ -118,8 +121,12 @@ class MomentDescriptor(ConstantsModule):
         self.constant("at_center", at_center)
         self.register_buffer("features", torch.from_numpy(products.features))
         split = products.levels[0]
-        self.levels = nn.ModuleList([_ProductLevel(products.rows[:split]), _ProductLevel(products.rows[split:])])
-        self.register_parameter("mixing", nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None)
+        self.levels = nn.ModuleList(
+            [_ProductLevel(products.rows[:split]), _ProductLevel(products.rows[split:])]
+        )
+        self.register_parameter(
+            "mixing", nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None
+        )
 
     def moments(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return the moments by species, [num_owned, species * moments per channel]."""
@@ -169,6 +176,11 @@ class MomentDescriptor(ConstantsModule):
     def labels(self, symbol: str) -> list[str]:
         """Return a readable name for each feature of a center of this species."""
         return [f"{number} {label}" for number, label in enumerate(self._labels, 1)]
+
+    @torch.jit.unused
+    def degrees(self, symbol: str) -> Tensor:
+        """Return the degree of each feature of a center of this species, which priors grow with."""
+        return self._degrees
 
     @torch.jit.unused
     def record(self) -> dict[str, Any]:

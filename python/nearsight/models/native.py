@@ -156,12 +156,10 @@ class NativeDescriptor(nn.Module):
 
     def neighborhoods(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> _Evaluated:
         """Return the neighborhoods of all atoms; arguments as in docs/model_contract.md."""
-        offsets = torch.zeros(species.numel() + 1, dtype=torch.int64)
-        torch.cumsum(torch.bincount(edge_index[0], minlength=species.numel()), 0, out=offsets[1:])
         return _Evaluated(
             descriptor=self.core,
             species=species.to(torch.int32),
-            offsets=offsets,
+            offsets=_offsets(torch.bincount(edge_index[0], minlength=species.numel())),
             neighbors=edge_index[1].to(torch.int32),
             vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
@@ -172,6 +170,42 @@ class NativeDescriptor(nn.Module):
         """Return [num_owned, most features] in float64; all atoms must be owned."""
         neighborhoods = self.neighborhoods(species, edge_index, edge_vectors)
         return features_of(edge_vectors.to(torch.float64), neighborhoods)
+
+    def design_rows(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what multiplies the coefficients of a linear model in energies [frames, columns], forces
+        [3 * atoms, columns] and virials [6 * frames, columns] (xx yy zz xy xz yz).
+
+        Columns are the features of the first species, then those of the second, and so on.
+        """
+        a = self.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors)
+        atoms = torch.bincount(graph.frame, minlength=graph.num_frames)
+        shape = (len(self.sizes), a.width)
+        energy, forces, virial = (
+            torch.zeros(count, *shape, dtype=torch.float64)
+            for count in (graph.num_frames, 3 * graph.num_atoms, 6 * graph.num_frames)
+        )
+        load_ops().descriptor_design(
+            a.descriptor.handle,
+            a.species,
+            a.offsets,
+            a.neighbors,
+            a.vectors,
+            _offsets(atoms),
+            energy,
+            a.num_threads,
+            len(self.sizes),
+            forces,
+            virial,
+        )
+        own = torch.arange(a.width) < torch.tensor(self.sizes).unsqueeze(1)
+        return energy[:, own], forces[:, own], virial[:, own]
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """Where each of several runs of these lengths begins, and where the last one ends."""
+    offsets = torch.zeros(counts.numel() + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets
 
 
 class _EdgeSums(torch.autograd.Function):

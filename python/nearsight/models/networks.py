@@ -49,14 +49,16 @@ class MemberLinear(nn.Module):
 class SpeciesNetwork(nn.Module):
     """The networks of one center species, on its columns of the descriptor's table."""
 
-    def __init__(self, columns: Tensor, shape: NetworkShape, outputs: int, members: int = 1):
+    def __init__(
+        self, columns: Tensor, shape: NetworkShape, outputs: int, members: int = 1, whiten: bool = True
+    ):
         super().__init__()
         features = columns.numel()
         self.members = members
         self.register_buffer("columns", columns)
         self.register_buffer("shift", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
-        self.register_buffer("mixing", torch.eye(features, dtype=torch.float64))
+        self.register_buffer("mixing", torch.eye(features, dtype=torch.float64) if whiten else None)
         # Ranges of the features in the training set; empty (min > max) where there was none.
         self.register_buffer("minimum", torch.full((features,), torch.inf, dtype=torch.float64))
         self.register_buffer("maximum", torch.full((features,), -torch.inf, dtype=torch.float64))
@@ -66,7 +68,9 @@ class SpeciesNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [n, functions] to [n, members * outputs], without the output scale."""
-        x = ((features - self.shift) * self.scale) @ self.mixing
+        x = (features - self.shift) * self.scale
+        if self.mixing is not None:
+            x = x @ self.mixing
         y = x.unsqueeze(0).expand(self.members, -1, -1)
         for layer, activation in zip(self.layers, self.activations):
             y = activation(layer(y))
@@ -83,10 +87,11 @@ class SpeciesNetwork(nn.Module):
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
         self.shift.copy_(moments.mean)
         self.scale.copy_(1.0 / spread)
-        variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
-        self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
         self.minimum.copy_(moments.minimum)
         self.maximum.copy_(moments.maximum)
+        if self.mixing is not None:
+            variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
+            self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
 
     @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:
@@ -95,7 +100,8 @@ class SpeciesNetwork(nn.Module):
         if bool((self.minimum <= self.maximum).all()):
             tensors |= {"min": self.minimum, "max": self.maximum}
         for i, layer in enumerate(self.layers):
-            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if i == 0 else layer.weight
+            mixed = i == 0 and self.mixing is not None
+            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if mixed else layer.weight
             tensors[f"{i}.bias"] = layer.bias
         return tensors
 

@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearsight.models.cutoff_functions import cutoff_function
-
 RadialForm = Callable[[np.ndarray], np.ndarray]  # distances [p] in Å -> values [p, functions]
 
 NUM_KNOTS = 257
@@ -60,7 +58,8 @@ def interpolate(table: Tensor, which: Tensor, distances: Tensor, cutoff: float) 
     return (
         (1.0 - 10.0 * t3 + 15.0 * t4 - 6.0 * t5) * left[:, 0]
         + (10.0 * t3 - 15.0 * t4 + 6.0 * t5) * right[:, 0]
-        + step * ((t - 6.0 * t3 + 8.0 * t4 - 3.0 * t5) * left[:, 1] + (7.0 * t4 - 4.0 * t3 - 3.0 * t5) * right[:, 1])
+        + step
+        * ((t - 6.0 * t3 + 8.0 * t4 - 3.0 * t5) * left[:, 1] + (7.0 * t4 - 4.0 * t3 - 3.0 * t5) * right[:, 1])
         + (0.5 * step * step)
         * ((t2 - 3.0 * t3 + 3.0 * t4 - t5) * left[:, 2] + (t3 - 2.0 * t4 + t5) * right[:, 2])
     )
@@ -132,4 +131,6 @@ def orthonormal_chebyshev(r: np.ndarray, cutoff: float, count: int) -> np.ndarra
     basis = np.polynomial.chebyshev.chebvander(nodes, count - 1)
     triangle = np.linalg.qr(np.sqrt(0.5 * cutoff * weights)[:, None] * distances[:, None] * basis)[1]
     triangle *= np.sign(np.diag(triangle))[:, None]
-    return np.linalg.solve(triangle.T, np.polynomial.chebyshev.chebvander(1.0 - 2.0 * r / cutoff, count - 1).T).T
+    return np.linalg.solve(
+        triangle.T, np.polynomial.chebyshev.chebvander(1.0 - 2.0 * r / cutoff, count - 1).T
+    ).T

@@ -109,6 +109,7 @@ class SOAP(MomentDescriptor):
             _radial_tables(config, cutoff, len(species)),
             _power_spectrum(layout, functions),
             [_label(function, channels) for function in functions],
+            [float(sum(l + n for _, l, n in function)) for function in functions],  # noqa: E741
             normalize=config.normalize,
             mix=mix,
             description=config.model_dump(mode="json", exclude={"kind", "normalize"}, exclude_none=True),
@@ -119,7 +120,8 @@ def _radial_tables(config: SOAPConfig, cutoff: float, num_species: int) -> Radia
     form = config.form(cutoff)
 
     def weight(r: np.ndarray) -> np.ndarray:
-        values = cutoff_function(config.cutoff_function, torch.from_numpy(r), torch.tensor(cutoff)).numpy()
+        ends = torch.tensor(cutoff, dtype=torch.float64)
+        values = cutoff_function(config.cutoff_function, 0.0, torch.from_numpy(r), ends).numpy()
         if config.radial_scaling is not None:
             u = config.radial_scaling
             values = values * u.rate / (u.rate + (r / u.scale) ** u.exponent)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearsight import keys
 from nearsight.data import RUNNER_UNITS
 from nearsight.data.frame import MAX_FORCE
 from nearsight.errors import ConfigError
-from nearsight.models import ModelConfig
+from nearsight.models import BPNNConfig, ModelConfig
+from nearsight.models.descriptors import default_tag
 from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
 
@@ -138,6 +139,13 @@ class LevenbergMarquardtConfig(_Section):
 Optimizer = Annotated[AdamWConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
 
 
+class RegressionConfig(_Section):
+    """How a linear model is fitted: prior of the coefficients, see `nearsight.models.linear`."""
+
+    smoothness: Weight = 0.5
+    ridge: Positive | None = None
+
+
 class TrainingConfig(_Section):
     """Length, optimizer, loss."""
 
@@ -152,6 +160,7 @@ class TrainingConfig(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     early_stopping: Count | None = None
     loss: LossConfig = LossConfig()
+    regression: RegressionConfig = RegressionConfig()
     backend: Literal["auto", "native", "torch"] = "auto"
     threads: Count | None = None
     cache_gb: Annotated[float, Field(ge=0)] = 4.0
@@ -170,8 +179,20 @@ class Config(_Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = BPNNConfig()
     training: TrainingConfig = TrainingConfig()
+
+    _default_architecture = model_validator(mode="before")(default_tag("model", "architecture", "bpnn"))
+
+    @model_validator(mode="after")
+    def _linear_models_are_solved(self) -> Config:
+        if self.model.architecture == "linear":
+            if "epochs" in self.training.model_fields_set and self.training.epochs != 1:
+                raise ValueError(
+                    f"training.epochs is {self.training.epochs}, but a linear model is solved in one; leave it out"
+                )
+            self.training = self.training.model_copy(update={"epochs": 1})
+        return self
 
 
 # What may change between a run and its restart.

@@ -85,11 +85,12 @@ class Logbook:
         with (self.folder / "metrics.csv").open("a", newline="") as file:
             csv.writer(file).writerow([_cell(name, row.get(name)) for name in COLUMNS])
         errors = [_number(row.get(f"{name}_rmse"), width) for name, width in _RMSE_WIDTHS.items()]
+        rate = f"{row['learning_rate']:7.1e}" if "learning_rate" in row else f"{'-':>7}"
         minutes, seconds = divmod(int(row["elapsed"]), 60)
         self.say(
             f"{row['epoch']:5d} {row['training_loss']:9.2e} {row['validation_loss']:10.2e} "
             f"{' '.join(errors)} "
-            f"{row['learning_rate']:7.1e} {minutes:4d}:{seconds:02d}{' *' * is_best}"
+            f"{rate} {minutes:4d}:{seconds:02d}{' *' * is_best}"
         )
 
     @contextmanager

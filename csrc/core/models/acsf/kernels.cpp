@@ -1,5 +1,6 @@
 #include "core/models/acsf/kernels.hpp"
 
+#include "core/models/acsf/moments.hpp"
 #include "core/models/acsf/shapes.hpp"
 #include "core/models/shared/simd_lanes.hpp"
 
@@ -7,9 +8,7 @@ namespace nearsight {
 namespace acsf {
 namespace {
 
-using simd::load;
 using simd::Mask;
-using simd::store;
 
 template <class T>
 void prepare(Shell<T>& s) {
@@ -111,98 +110,159 @@ struct Loops {
   }
 };
 
-/// Packs cosines, squared distances (into `far`) and products of shapes; with a direction also what tangent()
-/// says.
+/// Rows of arrays, resolved once: a store might change any pointer that stands in memory.
+template <class T>
+struct Rows {
+  T* row[kMaxFunctions];
+
+  Rows(T* first, int count, int stride) {
+    for (int k = 0; k < count; ++k) row[k] = first + k * stride;
+  }
+  Rows(T* first, int count, int stride, const int* numbers) {
+    for (int k = 0; k < count; ++k) row[k] = first + numbers[k] * stride;
+  }
+  T* operator[](int k) const { return row[k]; }
+};
+
+/// Packs cosines, squared distances (into `far`) and products of shapes; with a direction also the rates of
+/// change of cosines, of r_jk² / 2 and of the logarithms of the products, into the scratch arrays behind the
+/// terms.
 template <class T, bool kDirection>
-void find_triplets(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
-  t.swapped = Loops<T>(g, s, true).blocks() < Loops<T>(g, s, false).blocks();
+void find_triplets(const AngularGroup<T>& group, const Shell<T>& shell, Triplets<T>& triplets) {
+  const AngularGroup<T> g = group;
+  const Shell<T> s = shell;
+  triplets.swapped = Loops<T>(g, s, true).blocks() < Loops<T>(g, s, false).blocks();
+  const Triplets<T> t = triplets;
   const Loops<T> loops(g, s, t.swapped);
+  const Rows<T> given(s.value, g.num_shapes, s.stride, g.shapes),
+      slopes(s.slope, g.num_shapes, s.stride, g.shapes);
+  const Rows<T> values(t.value, g.num_shapes, t.stride);
+  const Rows<T> rates(t.scratch + 2 * g.num_terms * t.stride, kDirection ? g.num_shapes + 2 : 0, t.stride);
   const Vec<T> radius2 = broadcast<T>(s.cutoff.radius * s.cutoff.radius);
-  T* const rates = t.scratch + 2 * g.num_terms * t.stride;
-  T* const cosine_rate = rates + g.num_shapes * t.stride;
-  T* const far_rate = cosine_rate + t.stride;
   unsigned short* masks = t.masks;
   int count = 0;
-  for (int j = loops.first_j; j < loops.last_j; ++j)
+  for (int j = loops.first_j; j < loops.last_j; ++j) {
+    const Vec<T> xj = broadcast(s.x[j]), yj = broadcast(s.y[j]), zj = broadcast(s.z[j]);
+    const Vec<T> uxj = broadcast(s.ux[j]), uyj = broadcast(s.uy[j]), uzj = broadcast(s.uz[j]);
     for (int k = loops.first_block(j); k < loops.last_k; k += width<T>) {
       Mask mask = loops.lanes(j, k);
-      const Vec<T> dx = load(s.x + k) - s.x[j], dy = load(s.y + k) - s.y[j], dz = load(s.z + k) - s.z[j];
+      const Vec<T> dx = load(s.x + k) - xj, dy = load(s.y + k) - yj, dz = load(s.z + k) - zj;
       const Vec<T> distance2 = dx * dx + dy * dy + dz * dz;
       if (g.narrow) mask &= simd::less(distance2, radius2);
       *masks++ = static_cast<unsigned short>(mask);
       if (!mask) continue;
       const Vec<T> ux = load(s.ux + k), uy = load(s.uy + k), uz = load(s.uz + k);
-      const Vec<T> cosine = ux * s.ux[j] + uy * s.uy[j] + uz * s.uz[j];
+      const Vec<T> cosine = ux * uxj + uy * uyj + uz * uzj;
       simd::pack(t.cosine + count, mask, cosine);
       if (g.narrow) simd::pack(t.far + count, mask, distance2);
-      for (int e = 0; e < g.num_shapes; ++e) {
-        const T* const value = s.value + g.shapes[e] * s.stride;
-        simd::pack(t.value + e * t.stride + count, mask, value[j] * load(value + k));
-      }
+      for (int e = 0; e < g.num_shapes; ++e)
+        simd::pack(values[e] + count, mask, given[e][j] * load(given[e] + k));
       if (kDirection) {
         const Vec<T> vx = load(s.gx + k), vy = load(s.gy + k), vz = load(s.gz + k), vr = load(s.gr + k);
-        const Vec<T> from_k = vx * s.ux[j] + vy * s.uy[j] + vz * s.uz[j] - cosine * vr;
+        const Vec<T> from_k = vx * uxj + vy * uyj + vz * uzj - cosine * vr;
         const Vec<T> from_j = ux * s.gx[j] + uy * s.gy[j] + uz * s.gz[j] - cosine * s.gr[j];
-        simd::pack(cosine_rate + count, mask, from_k * load(s.inverse_r + k) + from_j * s.inverse_r[j]);
-        simd::pack(far_rate + count, mask,
+        for (int e = 0; e < g.num_shapes; ++e)
+          simd::pack(rates[e] + count, mask,
+                     slopes[e][j] * s.r[j] * s.gr[j] + load(slopes[e] + k) * load(s.r + k) * vr);
+        simd::pack(rates[g.num_shapes] + count, mask,
+                   from_k * load(s.inverse_r + k) + from_j * s.inverse_r[j]);
+        simd::pack(rates[g.num_shapes + 1] + count, mask,
                    dx * (vx - s.gx[j]) + dy * (vy - s.gy[j]) + dz * (vz - s.gz[j]));
-        for (int e = 0; e < g.num_shapes; ++e) {
-          const T* const slope = s.slope + g.shapes[e] * s.stride;
-          simd::pack(rates + e * t.stride + count, mask,
-                     slope[j] * s.r[j] * s.gr[j] + load(slope + k) * load(s.r + k) * vr);
-        }
       }
       count += simd::count_lanes(mask);
     }
+  }
   const int end = (count + width<T> - 1) / width<T> * width<T>;
   for (; count < end; ++count) {
     t.cosine[count] = T(0);
     if (g.narrow) t.far[count] = T(0.25) * s.cutoff.radius * s.cutoff.radius;
-    for (int e = 0; e < g.num_shapes; ++e) t.value[e * t.stride + count] = T(0);
-    if (kDirection)
-      for (int e = 0; e < g.num_shapes + 2; ++e) rates[e * t.stride + count] = T(0);
+    for (int e = 0; e < g.num_shapes; ++e) values[e][count] = T(0);
+    for (int e = 0; kDirection && e < g.num_shapes + 2; ++e) rates[e][count] = T(0);
   }
-  t.count = end;
+  triplets.count = end;
 }
 
-/// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and leaves
-/// its slopes there.
+/// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and
+/// leaves its slopes there.
 template <class T>
-void third_sides(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
-  const bool compact = s.shapes[g.shapes[0]].compact;
+void third_sides(const AngularGroup<T>& group, const Shell<T>& shell, const Triplets<T>& triplets) {
+  const AngularGroup<T> g = group;
+  const Shell<T> s = shell;
+  const Triplets<T> t = triplets;
+  const Rows<T> values(t.value, g.num_shapes, t.stride);
+  Shape<T> shapes[kMaxFunctions];
+  for (int e = 0; e < g.num_shapes; ++e) shapes[e] = s.shapes[g.shapes[e]];
   for (int n = 0; n < t.count; n += width<T>) {
-    const Vec<T> r = simd::sqrt(simd::max<T>(load(t.far + n), T(1e-12))), inverse = T(1) / r;
-    Vec<T> f = r, f_slope = r, w, slope;
-    if (!compact) cutoff_function<T>(s.cutoff, r, f, f_slope);
-    for (int e = 0; e < g.num_shapes; ++e) {
-      shape<T>(s.shapes[g.shapes[e]], r, f, f_slope, w, slope);
-      T* const value = t.value + e * t.stride + n;
-      store<T>(value, load(value) * w);
-      if (!g.common_slope) store<T>(t.far + e * t.stride + n, slope * inverse);
+    const Vec<T> square = simd::max<T>(load(t.far + n), T(1e-12));
+    const Vec<T> inverse = simd::inverse_sqrt(square), r = square * inverse;
+    if (g.common_slope) {
+      Vec<T> f, f_slope;
+      cutoff_function<T>(s.cutoff, r, f, f_slope);
+      for (int e = 0; e < g.num_shapes; ++e)
+        store<T>(values[e] + n, load(values[e] + n) * f * exp_negative<T>(-shapes[e].eta * square));
+      store<T>(t.far + n, f_slope * inverse);
+      continue;
     }
-    if (g.common_slope) store<T>(t.far + n, f_slope * inverse);
+    Vec<T> f = r, f_slope = r, w, slope;
+    if (!shapes[0].compact) cutoff_function<T>(s.cutoff, r, f, f_slope);
+    for (int e = 0; e < g.num_shapes; ++e) {
+      shape<T>(shapes[e], r, f, f_slope, w, slope);
+      store<T>(values[e] + n, load(values[e] + n) * w);
+      store<T>(t.far + e * t.stride + n, slope * inverse);
+    }
   }
 }
 
 /// w'/(w r) at r_jk of a shape; zero for wide functions.
 template <class T>
-inline Vec<T> far_slope(const AngularGroup<T>& g, const Shell<T>& s, const Triplets<T>& t, int e, int n) {
+inline Vec<T> far_slope(const AngularGroup<T>& g, const Triplets<T>& t, T eta, int e, int n) {
   if (!g.narrow) return broadcast<T>(T(0));
   if (!g.common_slope) return load(t.far + e * t.stride + n);
-  return load(t.far + n) - T(2) * s.shapes[g.shapes[e]].eta;
+  return load(t.far + n) - T(2) * eta;
+}
+
+/// P and dP/dc of one term; kZeta: its zeta, 0: any term.
+template <class T, int kZeta, bool kDerivative>
+void angular_term_row(const Term<T>& given, const T* cosine, int count, T* p, T* dp) {
+  const Term<T> term = given;
+  for (int n = 0; n < count; n += width<T>) {
+    Vec<T> value, derivative;
+    if (kZeta) {
+      const Vec<T> base = simd::max<T>(T(1) + term.lambda * load(cosine + n), T(0));
+      const Vec<T> q = power<T>(base, kZeta - 1);
+      value = q * base;
+      derivative = term.zeta * term.lambda * q;
+    } else {
+      angular_term<T>(term, load(cosine + n), value, derivative);
+    }
+    store<T>(p + n, value);
+    if (kDerivative) store<T>(dp + n, derivative);
+  }
 }
 
 /// P and dP/dc of all terms into the scratch arrays.
 template <class T, bool kDerivative>
 void angular_terms(const AngularGroup<T>& g, const Triplets<T>& t) {
   for (int u = 0; u < g.num_terms; ++u) {
+    const Term<T>& term = g.terms[u];
     T* const p = t.scratch + u * t.stride;
     T* const dp = t.scratch + (g.num_terms + u) * t.stride;
-    for (int n = 0; n < t.count; n += width<T>) {
-      Vec<T> value, derivative;
-      angular_term<T>(g.terms[u], load(t.cosine + n), value, derivative);
-      store<T>(p + n, value);
-      if (kDerivative) store<T>(dp + n, derivative);
+    switch (term.integer_zeta) {
+      case 1:
+        angular_term_row<T, 1, kDerivative>(term, t.cosine, t.count, p, dp);
+        break;
+      case 2:
+        angular_term_row<T, 2, kDerivative>(term, t.cosine, t.count, p, dp);
+        break;
+      case 4:
+        angular_term_row<T, 4, kDerivative>(term, t.cosine, t.count, p, dp);
+        break;
+      case 16:
+        angular_term_row<T, 16, kDerivative>(term, t.cosine, t.count, p, dp);
+        break;
+      default:
+        angular_term_row<T, 0, kDerivative>(term, t.cosine, t.count, p, dp);
+        break;
     }
   }
 }
@@ -225,80 +285,91 @@ void angular_forward(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
       other += load(value + n + width<T>) * load(p + n + width<T>);
     }
     if (n < t.count) sum += load(value + n) * load(p + n);
-    features[f.out] += f.factor * (simd::sum<T>(sum) + simd::sum<T>(other));
+    features[f.out] += f.factor * simd::sum<T>(sum + other);
   }
 }
 
 /// dE/dw of each shape, dE/dcos θ and (dE/dr_jk)/r_jk of every triplet into the scratch arrays behind the
 /// terms.
 template <class T>
-void triplet_adjoints(const AngularGroup<T>& g, const Shell<T>& s, const Triplets<T>& t, const T* cotangents) {
-  T coefficients[kMaxFunctions];
-  for (int i = 0; i < g.num_functions; ++i)
-    coefficients[i] = cotangents[g.functions[i].out] * g.functions[i].factor;
-  T* const of_shapes = t.scratch + 2 * g.num_terms * t.stride;
-  T* const of_cosine = of_shapes + g.num_shapes * t.stride;
-  T* const of_far = of_cosine + t.stride;
+void triplet_adjoints(const AngularGroup<T>& group, const Shell<T>& s, const Triplets<T>& triplets,
+                      const T* cotangents) {
+  const AngularGroup<T> g = group;
+  const Triplets<T> t = triplets;
+  const Rows<T> values(t.value, g.num_shapes, t.stride);
+  const Rows<T> adjoints(t.scratch + 2 * g.num_terms * t.stride, g.num_shapes + 2, t.stride);
+  const int to_derivative = g.num_terms * t.stride;
+  const T* terms[kMaxFunctions];
+  T coefficients[kMaxFunctions], etas[kMaxFunctions];
+  int last[kMaxFunctions] = {};  // behind the functions of each shape
+  for (int i = 0; i < g.num_functions; ++i) {
+    const AngularFunction<T>& f = g.functions[i];
+    coefficients[i] = cotangents[f.out] * f.factor;
+    terms[i] = t.scratch + f.term * t.stride;
+    last[f.shape] = i + 1;
+  }
+  for (int e = 0; e < g.num_shapes; ++e) etas[e] = s.shapes[g.shapes[e]].eta;
   for (int n = 0; n < t.count; n += width<T>) {
     Vec<T> cosine = broadcast<T>(T(0)), far = cosine;
     for (int e = 0, i = 0; e < g.num_shapes; ++e) {
       Vec<T> p = broadcast<T>(T(0)), dp = p;
-      for (; i < g.num_functions && g.functions[i].shape == e; ++i) {
-        const T* const term = t.scratch + g.functions[i].term * t.stride + n;
-        p += coefficients[i] * load(term);
-        dp += coefficients[i] * load(term + g.num_terms * t.stride);
+      for (; i < last[e]; ++i) {
+        p += coefficients[i] * load(terms[i] + n);
+        dp += coefficients[i] * load(terms[i] + to_derivative + n);
       }
-      const Vec<T> value = load(t.value + e * t.stride + n), x = value * p;
-      store<T>(of_shapes + e * t.stride + n, x);
+      const Vec<T> value = load(values[e] + n), x = value * p;
+      store<T>(adjoints[e] + n, x);
       cosine += value * dp;
-      far += x * far_slope(g, s, t, e, n);
+      far += x * far_slope<T>(g, t, etas[e], e, n);
     }
-    store<T>(of_cosine + n, cosine);
-    store<T>(of_far + n, far);
+    store<T>(adjoints[g.num_shapes] + n, cosine);
+    store<T>(adjoints[g.num_shapes + 1] + n, far);
   }
 }
 
 template <class T>
-void angular_reverse(const AngularGroup<T>& g, Shell<T>& s, const Triplets<T>& t, const T* cotangents) {
-  angular_terms<T, true>(g, t);
-  triplet_adjoints(g, s, t, cotangents);
+void angular_reverse(const AngularGroup<T>& group, const Shell<T>& shell, const Triplets<T>& triplets,
+                     const T* cotangents) {
+  angular_terms<T, true>(group, triplets);
+  triplet_adjoints(group, shell, triplets, cotangents);
+  const AngularGroup<T> g = group;
+  const Shell<T> s = shell;
+  const Triplets<T> t = triplets;
   const Loops<T> loops(g, s, t.swapped);
-  const T* of_shapes = t.scratch + 2 * g.num_terms * t.stride;
-  const T* of_cosine = of_shapes + g.num_shapes * t.stride;
-  const T* of_far = of_cosine + t.stride;
+  const Rows<T> slopes(s.slope, g.num_shapes, s.stride, g.shapes);
+  const Rows<T> adjoints(t.scratch + 2 * g.num_terms * t.stride, g.num_shapes + 2, t.stride);
   const unsigned short* masks = t.masks;
+  int place = 0;
   for (int j = loops.first_j; j < loops.last_j; ++j) {
+    const Vec<T> xj = broadcast(s.x[j]), yj = broadcast(s.y[j]), zj = broadcast(s.z[j]);
+    const Vec<T> uxj = broadcast(s.ux[j]), uyj = broadcast(s.uy[j]), uzj = broadcast(s.uz[j]);
+    const Vec<T> inverse_j = broadcast(s.inverse_r[j]), inverse_j2 = inverse_j * inverse_j;
     Vec<T> sum_x = broadcast<T>(T(0)), sum_y = sum_x, sum_z = sum_x, sum_r = sum_x;
-    const T inverse_j = s.inverse_r[j];
     for (int k = loops.first_block(j); k < loops.last_k; k += width<T>) {
       const Mask mask = *masks++;
       if (!mask) continue;
-      const Vec<T> d_cosine = simd::spread(of_cosine, mask), d_far = simd::spread(of_far, mask);
+      const Vec<T> d_cosine = simd::spread(adjoints[g.num_shapes] + place, mask);
+      const Vec<T> d_far = simd::spread(adjoints[g.num_shapes + 1] + place, mask);
       const Vec<T> inverse_k = load(s.inverse_r + k);
-      const Vec<T> cosine =
-          load(s.ux + k) * s.ux[j] + load(s.uy + k) * s.uy[j] + load(s.uz + k) * s.uz[j];
+      const Vec<T> cosine = load(s.ux + k) * uxj + load(s.uy + k) * uyj + load(s.uz + k) * uzj;
       // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|², and dr_jk/dr_k likewise: a part along r_j, the
       // rest along r_k.
       const Vec<T> along = d_cosine * inverse_k * inverse_j - d_far, turn = d_cosine * cosine;
-      Vec<T> radial_k = d_far - turn * inverse_k * inverse_k, radial_j = d_far - turn * (inverse_j * inverse_j);
+      Vec<T> radial_k = d_far - turn * inverse_k * inverse_k, radial_j = d_far - turn * inverse_j2;
       for (int e = 0; e < g.num_shapes; ++e) {
-        const Vec<T> x = simd::spread(of_shapes + e * t.stride, mask);
-        const T* const slope = s.slope + g.shapes[e] * s.stride;
-        radial_k += x * load(slope + k);
-        radial_j += x * slope[j];
+        const Vec<T> x = simd::spread(adjoints[e] + place, mask);
+        radial_k += x * load(slopes[e] + k);
+        radial_j += x * slopes[e][j];
       }
-      store<T>(s.gx + k, load(s.gx + k) + along * s.x[j]);
-      store<T>(s.gy + k, load(s.gy + k) + along * s.y[j]);
-      store<T>(s.gz + k, load(s.gz + k) + along * s.z[j]);
+      store<T>(s.gx + k, load(s.gx + k) + along * xj);
+      store<T>(s.gy + k, load(s.gy + k) + along * yj);
+      store<T>(s.gz + k, load(s.gz + k) + along * zj);
       store<T>(s.gr + k, load(s.gr + k) + radial_k);
       sum_x += along * load(s.x + k);
       sum_y += along * load(s.y + k);
       sum_z += along * load(s.z + k);
       sum_r += radial_j;
-      const int count = simd::count_lanes(mask);
-      of_shapes += count;
-      of_cosine += count;
-      of_far += count;
+      place += simd::count_lanes(mask);
     }
     T sums[4];
     simd::sum_four(sum_x, sum_y, sum_z, sum_r, sums);
@@ -314,18 +385,18 @@ void angular_tangent(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
   find_triplets<T, true>(g, s, t);
   if (g.narrow) third_sides(g, s, t);
   angular_terms<T, true>(g, t);
-  const T* const rates = t.scratch + 2 * g.num_terms * t.stride;
-  const T* const cosine_rate = rates + g.num_shapes * t.stride;
-  const T* const far_rate = cosine_rate + t.stride;
+  const Rows<T> rates(t.scratch + 2 * g.num_terms * t.stride, g.num_shapes + 2, t.stride);
   for (int i = 0; i < g.num_functions; ++i) {
     const AngularFunction<T>& f = g.functions[i];
+    const T eta = s.shapes[g.shapes[f.shape]].eta;
     const T* const p = t.scratch + f.term * t.stride;
     const T* const dp = p + g.num_terms * t.stride;
     Vec<T> sum = broadcast<T>(T(0));
     for (int n = 0; n < t.count; n += width<T>) {
       const Vec<T> rate =
-          load(rates + f.shape * t.stride + n) + far_slope(g, s, t, f.shape, n) * load(far_rate + n);
-      sum += load(t.value + f.shape * t.stride + n) * (load(dp + n) * load(cosine_rate + n) + load(p + n) * rate);
+          load(rates[f.shape] + n) + far_slope<T>(g, t, eta, f.shape, n) * load(rates[g.num_shapes + 1] + n);
+      sum += load(t.value + f.shape * t.stride + n) *
+             (load(dp + n) * load(rates[g.num_shapes] + n) + load(p + n) * rate);
     }
     tangents[f.out] += f.factor * simd::sum<T>(sum);
   }
@@ -334,28 +405,38 @@ void angular_tangent(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
 // ---- the descriptor of one center
 
 template <class T>
-void forward(const CenterFunctions<T>& f, const Shell<T>* shells, T* radial_slopes, Triplets<T>* triplets,
-             double* features) {
-  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
-  for (int n = 0; n < f.num_radial; ++n) {
-    const Shell<T>& s = shells[f.radial[n].shell];
-    radial_forward(f.radial[n], s, radial_slopes, features);
-    radial_slopes += f.radial[n].num_functions * s.stride;
-  }
-  for (int n = 0; n < f.num_angular; ++n)
-    angular_forward(f.angular[n], shells[f.angular[n].shell], triplets[n], features);
+double* moments_of(const CenterFunctions<T>& f, const Kept<T>& kept, int n) {
+  return kept.moments + n * 2 * f.moment[n].num_species * kMomentStride;
 }
 
 template <class T>
-void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const T* radial_slopes,
-             const Triplets<T>* triplets, const T* cotangents) {
+void forward(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept, double* features) {
+  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
+  T* slopes = kept.radial_slopes;
   for (int n = 0; n < f.num_radial; ++n) {
-    Shell<T>& s = shells[f.radial[n].shell];
-    radial_reverse(f.radial[n], s, radial_slopes, cotangents);
-    radial_slopes += f.radial[n].num_functions * s.stride;
+    const Shell<T>& s = shells[f.radial[n].shell];
+    radial_forward(f.radial[n], s, slopes, features);
+    slopes += f.radial[n].num_functions * s.stride;
   }
   for (int n = 0; n < f.num_angular; ++n)
-    angular_reverse(f.angular[n], shells[f.angular[n].shell], triplets[n], cotangents);
+    angular_forward(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], features);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_forward(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), features);
+}
+
+template <class T>
+void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const Kept<T>& kept,
+             const T* cotangents) {
+  const T* slopes = kept.radial_slopes;
+  for (int n = 0; n < f.num_radial; ++n) {
+    Shell<T>& s = shells[f.radial[n].shell];
+    radial_reverse(f.radial[n], s, slopes, cotangents);
+    slopes += f.radial[n].num_functions * s.stride;
+  }
+  for (int n = 0; n < f.num_angular; ++n)
+    angular_reverse(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], cotangents);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_reverse(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), cotangents);
   for (int n = 0; n < num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>) {
@@ -368,7 +449,7 @@ void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, cons
 }
 
 template <class T>
-void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, Triplets<T>* triplets,
+void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const Kept<T>& kept,
              double* tangents) {
   for (int n = 0; n < f.num_features; ++n) tangents[n] = 0;
   for (int n = 0; n < num_shells; ++n) {
@@ -379,7 +460,9 @@ void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, Trip
   }
   for (int n = 0; n < f.num_radial; ++n) radial_tangent(f.radial[n], shells[f.radial[n].shell], tangents);
   for (int n = 0; n < f.num_angular; ++n)
-    angular_tangent(f.angular[n], shells[f.angular[n].shell], triplets[n], tangents);
+    angular_tangent(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], tangents);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_tangent(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), tangents);
 }
 
 template <class T>

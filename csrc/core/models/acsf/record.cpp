@@ -66,7 +66,8 @@ class Reader {
     const double zeta = record.at("zeta");
     f.term.lambda = record.at("lambda");
     f.term.zeta = zeta;
-    f.term.integer_zeta = zeta == std::floor(zeta) && zeta >= 1.0 && zeta <= 256.0 ? static_cast<int>(zeta) : 0;
+    f.term.integer_zeta =
+        zeta == std::floor(zeta) && zeta >= 1.0 && zeta <= 256.0 ? static_cast<int>(zeta) : 0;
     f.prefactor = std::exp2(1.0 - zeta);
   }
 
@@ -124,7 +125,7 @@ class Acsf final : public Descriptor {
     if (double_precision) return std::make_unique<Workspace<double>>(double_);
     return std::make_unique<Workspace<float>>(mixed_);
   }
-  std::size_t tile() const override { return 32; }
+  std::size_t tile() const override { return 8; }
 
  private:
   Functions<float> mixed_;

@@ -28,7 +28,7 @@ inline void core_function(Falling kind, Vec<T> y, Vec<T>& f, Vec<T>& slope) {
   const Vec<T> one = broadcast<T>(T(1));
   if (kind == Falling::exp) {
     y = simd::max<T>(y, kEndExponential<T>);
-    const Vec<T> x = one - y, q = one / (y * (one + x));
+    const Vec<T> x = one - y, q = simd::reciprocal(y * (one + x));
     f = exp_negative<T>(one - q);
     slope = T(-2) * x * q * q;
     return;
@@ -59,7 +59,7 @@ inline void core_function(Falling kind, Vec<T> y, Vec<T>& f, Vec<T>& slope) {
       slope = T(-630) * x2 * x2;
       break;
   }
-  slope = slope / (y * p);
+  slope *= simd::reciprocal(y * p);
 }
 
 /// The cutoff function f and f'/f at r; f is zero from the radius on.
@@ -83,7 +83,8 @@ inline void cutoff_function(const Cutoff<T>& c, Vec<T> r, Vec<T>& f, Vec<T>& slo
     case Falling::tanh3:
     case Falling::tanh3_normalized: {
       const Vec<T> e = exp_negative<T>(T(-2) * simd::max<T>(y, T(0)));
-      const Vec<T> a = simd::max<T>(one - e, kEnd<T>), b = one + e, inverse = one / (a * b), t = a * a * inverse;
+      const Vec<T> a = simd::max<T>(one - e, kEnd<T>), b = one + e, inverse = simd::reciprocal(a * b),
+                   t = a * a * inverse;
       constexpr double kTanh = 0.76159415595576488812;  // tanh(1)
       f = t * t * t * (c.kind == Falling::tanh3 ? T(1) : T(1.0 / (kTanh * kTanh * kTanh)));
       slope = T(-12) * e * inverse * c.inverse_width;
@@ -99,8 +100,8 @@ inline void cutoff_function(const Cutoff<T>& c, Vec<T> r, Vec<T>& f, Vec<T>& slo
 
 /// A core function of |x - middle| / half width and its logarithmic slope with respect to x.
 template <class T>
-inline void compact_function(Falling core, bool asymmetric, T middle, T inverse_half_width, Vec<T> x, Vec<T>& f,
-                             Vec<T>& slope) {
+inline void compact_function(Falling core, bool asymmetric, T middle, T inverse_half_width, Vec<T> x,
+                             Vec<T>& f, Vec<T>& slope) {
   const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0));
   const Vec<T> t = (x - middle) * inverse_half_width, size = t < zero ? -t : t;
   const Vec<T> y = simd::max<T>(one - size, T(0));
@@ -125,9 +126,9 @@ inline void shape(const Shape<T>& s, Vec<T> r, Vec<T> f, Vec<T> f_slope, Vec<T>&
 /// arccos(c) for |c| <= 1, by polynomials for arcsin(s) on s <= 1/2 (relative error 2e-9, 6e-18).
 template <class T>
 inline Vec<T> arc_cosine(Vec<T> c) {
-  constexpr double terms[] = {0.16666666666666666592,  0.07500000000000117751,    0.044642857142551892902,
-                              0.030381944475532339993, 0.022372157443507222419,  0.017352816540325494994,
-                              0.013963780012203569641, 0.011566459612121668568,  0.0096218429701002810177,
+  constexpr double terms[] = {0.16666666666666666592,   0.07500000000000117751,   0.044642857142551892902,
+                              0.030381944475532339993,  0.022372157443507222419,  0.017352816540325494994,
+                              0.013963780012203569641,  0.011566459612121668568,  0.0096218429701002810177,
                               0.0093195607947674462957, 0.0030448799094556773959, 0.019554513336123378949,
                               -0.019241671746743040654, 0.02961201126495512036};
   constexpr int kTerms = sizeof(T) == 4 ? 9 : 14;

@@ -9,6 +9,18 @@
 namespace nearsight {
 namespace acsf {
 
+namespace {
+
+constexpr int kOctants = 8;
+
+/// The octant of a vector, in an order in which the next one always shares a face.
+int octant(const double* v) {
+  constexpr int order[] = {0, 1, 3, 2, 7, 6, 4, 5};
+  return order[(v[0] < 0) + 2 * (v[1] < 0) + 4 * (v[2] < 0)];
+}
+
+}  // namespace
+
 template <class T>
 Workspace<T>::Workspace(const Functions<T>& functions) : functions_(functions) {}
 template <class T>
@@ -20,9 +32,11 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   n.num_edges = graph.offsets[c + 1] - begin;
   n.center = &functions_.center(graph.species[graph.centers[c]]);
   distances_.resize(n.num_edges);
+  bins_.resize(n.num_edges);
   for (std::size_t e = 0; e < n.num_edges; ++e) {
     const double* const v = graph.vectors.data() + 3 * (begin + e);
     distances_[e] = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    bins_[e] = kOctants * graph.species[graph.neighbors[begin + e]] + octant(v);
   }
   n.shells.resize(n.center->shells.size());
   while (n.shell_arrays.size() < n.shells.size())
@@ -41,6 +55,12 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   }
   scratch_.resize(scratch);
   for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
+
+  std::size_t slopes = 0;
+  for (const auto& g : n.center->radial_groups)
+    slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
+  n.moments.resize(2 * functions_.num_species() * kMomentStride * n.center->moment_groups.size());
+  n.kept = {n.radial_slopes.resize(slopes), n.triplets.data(), n.moments.data()};
 }
 
 template <class T>
@@ -49,15 +69,21 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   auto& a = *n.shell_arrays[number];
   Shell<T>& s = n.shells[number];
   const int num_species = functions_.num_species();
-  const int* const neighbors = graph.neighbors.data() + graph.offsets[c];
   const double* const vectors = graph.vectors.data() + 3 * graph.offsets[c];
-  a.count.assign(num_species, 0);
+  // Sorted by species and octant: vectors of neighbors on the far side then need not be looked at.
+  a.fill.assign(kOctants * num_species, 0);
   for (std::size_t e = 0; e < n.num_edges; ++e)
-    if (distances_[e] < spec.radius) ++a.count[graph.species[neighbors[e]]];
+    if (distances_[e] < spec.radius) ++a.fill[bins_[e]];
   a.first.resize(num_species);
+  a.count.assign(num_species, 0);
   s.stride = 0;
   for (int k = 0; k < num_species; ++k) {
     a.first[k] = s.stride;
+    for (int bin = kOctants * k; bin < kOctants * (k + 1); ++bin) {
+      const int count = a.fill[bin];
+      a.fill[bin] = a.first[k] + a.count[k];
+      a.count[k] += count;
+    }
     s.stride += padded(a.count[k]);
   }
   s.cutoff = spec.cutoff;
@@ -74,10 +100,9 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   s.slope = s.value + s.num_shapes * s.stride;
 
   a.edge.assign(s.stride, -1);
-  a.fill = a.first;
   for (std::size_t e = 0; e < n.num_edges; ++e) {
     if (!(distances_[e] < spec.radius)) continue;
-    const int k = a.fill[graph.species[neighbors[e]]]++;
+    const int k = a.fill[bins_[e]]++;
     s.x[k] = T(vectors[3 * e]);
     s.y[k] = T(vectors[3 * e + 1]);
     s.z[k] = T(vectors[3 * e + 2]);
@@ -86,7 +111,7 @@ void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t num
   }
   for (int species = 0; species < num_species; ++species) {
     const int end = a.first[species] + padded(a.count[species]);
-    for (int k = a.fill[species]; k < end; ++k) {
+    for (int k = a.first[species] + a.count[species]; k < end; ++k) {
       s.x[k] = s.r[k] = T(2 * (k + 1) * spec.radius);
       s.y[k] = s.z[k] = T(0);
     }
@@ -122,11 +147,7 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
     load(graph, centers[k], n);
-    std::size_t slopes = 0;
-    for (const auto& g : n.center->radial_groups)
-      slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
-    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes),
-                         n.triplets.data(), features + k * stride);
+    kernels<T>().forward(n.center->functions, n.shells.data(), n.kept, features + k * stride);
   }
 }
 
@@ -140,8 +161,8 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
     for (std::size_t f = 0; f < cotangents_.size(); ++f)
       cotangents_[f] = static_cast<T>(cotangents[k * stride + f]);
     for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
-    kernels<T>().reverse(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()),
-                         n.radial_slopes.data(), n.triplets.data(), cotangents_.data());
+    kernels<T>().reverse(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()), n.kept,
+                         cotangents_.data());
     double* const gradients = edge_gradients.data() + 3 * graph.offsets[centers[k]];
     std::fill_n(gradients, 3 * n.num_edges, 0.0);
     for (std::size_t m = 0; m < n.shells.size(); ++m) {
@@ -154,6 +175,7 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
         g[1] += s.gy[i];
         g[2] += s.gz[i];
       }
+      std::fill_n(s.gx, 4 * s.stride, T(0));  // gx, gy, gz, gr: for other cotangents of the same center
     }
   }
 }
@@ -177,8 +199,8 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
         s.gz[i] = T(v[2]);
       }
     }
-    kernels<T>().tangent(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()),
-                         n.triplets.data(), tangents + k * stride);
+    kernels<T>().tangent(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()), n.kept,
+                         tangents + k * stride);
   }
 }
 
@@ -194,11 +216,11 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
   cotangents_.assign(n.center->functions.num_features, T(0));
   CenterFunctions<T> one = n.center->functions;
 
-  const auto add_column = [&](int shell, const T* slopes, const Triplets<T>* triplets, int column) {
+  const auto add_column = [&](int shell, const Kept<T>& kept, int column) {
     Shell<T>& s = n.shells[shell];
     for (T* array : {s.gx, s.gy, s.gz, s.gr}) std::fill_n(array, s.stride, T(0));
     cotangents_[column] = T(1);
-    kernels<T>().reverse(one, &s, 1, slopes, triplets, cotangents_.data());
+    kernels<T>().reverse(one, &s, 1, kept, cotangents_.data());
     cotangents_[column] = T(0);
     const std::vector<int>& edge = n.shell_arrays[shell]->edge;
     for (int i = 0; i < s.stride; ++i) {
@@ -209,26 +231,35 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
       row[2 * stride] += s.gz[i];
     }
   };
-  const T* slopes = n.radial_slopes.data();
-  one.num_angular = 0;
+  Kept<T> kept = n.kept;
+  one.num_angular = one.num_moment = 0;
   one.num_radial = 1;
   for (RadialGroup<T> group : n.center->radial_groups) {
     const int shell = std::exchange(group.shell, 0);
     one.radial = &group;
     for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions) {
-      add_column(shell, slopes, nullptr, group.functions->out);
-      slopes += n.shells[shell].stride;
+      add_column(shell, kept, group.functions->out);
+      kept.radial_slopes += n.shells[shell].stride;
     }
   }
   one.num_radial = 0;
   one.num_angular = 1;
-  for (std::size_t k = 0; k < n.center->angular_groups.size(); ++k) {
-    AngularGroup<T> group = n.center->angular_groups[k];
+  for (AngularGroup<T> group : n.center->angular_groups) {
     const int shell = std::exchange(group.shell, 0);
     one.angular = &group;
-    n.triplets[k].scratch = scratch_.data();
+    kept.triplets->scratch = scratch_.data();
     for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions)
-      add_column(shell, nullptr, &n.triplets[k], group.functions->out);
+      add_column(shell, kept, group.functions->out);
+    ++kept.triplets;
+  }
+  one.num_angular = 0;
+  one.num_moment = 1;
+  for (MomentGroup<T> group : n.center->moment_groups) {
+    const int shell = std::exchange(group.shell, 0);
+    one.moment = &group;
+    for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions)
+      add_column(shell, kept, group.functions->out);
+    kept.moments += 2 * group.num_species * kMomentStride;
   }
 }
 

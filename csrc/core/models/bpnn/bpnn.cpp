@@ -1,6 +1,8 @@
 // Behler-Parrinello networks: a descriptor, then one dense network per species. Linear models are networks
 // without a hidden layer.
 #include <algorithm>
+#include <cmath>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
@@ -18,16 +20,52 @@ using networks::NetworksWorkspace;
 /// in double also in mixed precision.
 constexpr int kSmallNetwork = 64;  // width of the widest hidden layer
 
+/// What a feature may lie outside of its range by round-off of single precision, relative to its size and to
+/// what the networks' scale makes one.
+constexpr double kRounding = 1e-5;
+
+/// The features of each species whose ranges in the training set are in the file, one after the other.
+struct Ranges {
+  std::vector<Feature> features;
+  std::vector<double> lowest, highest;  // the ranges with room for round-off
+  std::vector<int> first;               // [species] number of its first feature, -1 without ranges
+
+  Ranges(const ModelFile& file, const std::vector<int>& num_features) : first(num_features.size(), -1) {
+    for (std::size_t s = 0; s < num_features.size(); ++s) {
+      const std::string& symbol = file.species[s];
+      const std::size_t count = num_features[s];
+      if (!file.weights.find(symbol + ".min")) continue;
+      const auto& minimum = file.weights.at(symbol + ".min", {count}).values;
+      const auto& maximum = file.weights.at(symbol + ".max", {count}).values;
+      const auto& scale = file.weights.at(symbol + ".scale", {count}).values;
+      const auto labels = file.labels.find(symbol);
+      const bool labelled = labels != file.labels.end() && labels->second.size() == count;
+      first[s] = static_cast<int>(features.size());
+      for (std::size_t n = 0; n < count; ++n) {
+        features.push_back({static_cast<int>(s), labelled ? labels->second[n] : std::to_string(n + 1),
+                            minimum[n], maximum[n]});
+        const double size = std::max(std::abs(minimum[n]), std::abs(maximum[n]));
+        const double margin = kRounding * (size + (scale[n] != 0.0 ? 1.0 / std::abs(scale[n]) : 0.0));
+        lowest.push_back(minimum[n] - margin);
+        highest.push_back(maximum[n] + margin);
+      }
+    }
+  }
+};
+
 template <class T>
 class BpnnWorker final : public Worker {
  public:
-  BpnnWorker(const Descriptor& descriptor, const Networks<T>& networks, int num_species,
+  BpnnWorker(const Descriptor& descriptor, const Networks<T>& networks, const Ranges& ranges, int num_species,
              bool double_precision)
       : descriptor_(descriptor.make_workspace(double_precision)),
         networks_(networks),
+        ranges_(ranges),
         outputs_(static_cast<std::size_t>(networks.members()) * networks.columns()) {
-    for (int s = 0; s < num_species; ++s)
-      stride_ = std::max(stride_, static_cast<std::size_t>(networks.num_features(s)));
+    for (int s = 0; s < num_species; ++s) {
+      num_features_.push_back(networks.num_features(s));
+      stride_ = std::max(stride_, static_cast<std::size_t>(num_features_[s]));
+    }
     counts_.resize(num_species);
   }
 
@@ -37,11 +75,26 @@ class BpnnWorker final : public Worker {
     block_.resize(order_.size() * outputs_);
     descriptor_->forward(graph, order_, features_.data(), stride_);
     for_blocks([&](int species, std::size_t first, int count) {
-      networks_.forward(species, count, features_.data() + first * stride_, stride_,
+      networks_.forward(species, count, features_.data() + first * stride_, stride_, descriptor_->active(),
                         block_.data() + first * outputs_);
     });
     for (std::size_t k = 0; k < order_.size(); ++k)
       std::copy_n(block_.data() + k * outputs_, outputs_, readouts.data() + order_[k] * outputs_);
+  }
+
+  void find_extrapolations(const Extrapolations& found) const override {
+    std::size_t row = 0;
+    for (std::size_t s = 0; s < counts_.size(); ++s)
+      for (const std::size_t end = row + counts_[s]; row < end; ++row) {
+        if (ranges_.first[s] < 0) continue;
+        const double* const x = features_.data() + row * stride_;
+        for (int n = 0, f = ranges_.first[s]; n < num_features_[s]; ++n, ++f) {
+          if (x[n] >= ranges_.lowest[f] && x[n] <= ranges_.highest[f]) continue;
+          ++found.counts[f];
+          found.lowest[f] = std::min(found.lowest[f], x[n]);
+          found.highest[f] = std::max(found.highest[f], x[n]);
+        }
+      }
   }
 
   void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) override {
@@ -76,62 +129,94 @@ class BpnnWorker final : public Worker {
 
   std::unique_ptr<DescriptorWorkspace> descriptor_;
   NetworksWorkspace<T> networks_;
-  std::size_t outputs_;     // per atom: members x columns
-  std::size_t stride_ = 0;  // features of the species that has most
+  const Ranges& ranges_;
+  std::vector<int> num_features_;  // [species]
+  std::size_t outputs_;            // per atom: members x columns
+  std::size_t stride_ = 0;         // features of the species that has most
   std::vector<int> counts_;
   std::vector<std::size_t> order_;
   std::vector<double> features_;  // [rows][stride], their cotangents in reverse
   std::vector<double> block_;     // [rows][outputs]
 };
 
+/// Throws Error (file) in place of what a damaged record makes the JSON reader throw.
+template <class Body>
+auto reading(const ModelFile& file, const Body& body) {
+  try {
+    return body();
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorKind::file,
+                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
+  }
+}
+
 class BpnnPotential final : public Potential {
  public:
-  explicit BpnnPotential(const ModelFile& file) {
+  /// The file must outlive the potential.
+  explicit BpnnPotential(const ModelFile& file) : file_(file) {
     const auto hyper = nlohmann::json::parse(file.hyperparameters);
     descriptor_ = make_descriptor(hyper.at("descriptor").dump(), file.species, file.weights);
-    num_species_ = static_cast<int>(file.species.size());
-    std::vector<int> num_features;
-    for (int s = 0; s < num_species_; ++s) num_features.push_back(descriptor_->num_features(s));
-    const int members = hyper.at("members"), columns = file.num_columns() / std::max(1, members);
-    if (members < 1 || members * columns != file.num_columns())
-      throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members) + " members and " +
+    for (std::size_t s = 0; s < file.species.size(); ++s)
+      num_features_.push_back(descriptor_->num_features(static_cast<int>(s)));
+    ranges_ = std::make_unique<Ranges>(file, num_features_);
+    members_ = hyper.at("members");
+    columns_ = file.num_columns() / std::max(1, members_);
+    if (members_ < 1 || members_ * columns_ != file.num_columns())
+      throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members_) + " members and " +
                                        std::to_string(file.num_columns()) +
                                        " readout columns, which does not fit: export the model again");
-    const std::string record = hyper.at("networks").dump();
+    record_ = hyper.at("networks").dump();
     for (const auto& [symbol, network] : hyper.at("networks").items())
       for (const int width : network.at("hidden")) is_small_ = is_small_ && width <= kSmallNetwork;
-    double_ = std::make_unique<Networks<double>>(record, file.species, num_features, members, columns,
-                                                 file.weights);
-    if (!is_small_)
-      mixed_ = std::make_unique<Networks<float>>(record, file.species, num_features, members, columns,
-                                                 file.weights);
+    if (is_small_) networks(double_);
   }
 
   std::unique_ptr<Worker> make_worker(bool double_precision) const override {
-    if (double_precision || is_small_)
-      return std::make_unique<BpnnWorker<double>>(*descriptor_, *double_, num_species_, double_precision);
-    return std::make_unique<BpnnWorker<float>>(*descriptor_, *mixed_, num_species_, double_precision);
+    if (double_precision || is_small_) return worker(networks(double_), double_precision);
+    return worker(networks(mixed_), double_precision);
   }
+  const std::vector<Feature>& features() const override { return ranges_->features; }
   std::size_t tile() const override { return descriptor_->tile(); }
 
  private:
+  /// Made when the first worker needs them: wide networks are large, and most runs use one precision.
+  template <class T>
+  struct Lazy {
+    std::once_flag once;
+    std::unique_ptr<const Networks<T>> networks;
+  };
+  template <class T>
+  const Networks<T>& networks(Lazy<T>& lazy) const {
+    std::call_once(lazy.once, [&] {
+      lazy.networks = reading(file_, [&] {
+        return std::make_unique<const Networks<T>>(record_, file_.species, num_features_, members_, columns_,
+                                                   file_.weights);
+      });
+    });
+    return *lazy.networks;
+  }
+  template <class T>
+  std::unique_ptr<Worker> worker(const Networks<T>& networks, bool double_precision) const {
+    return std::make_unique<BpnnWorker<T>>(*descriptor_, networks, *ranges_,
+                                           static_cast<int>(num_features_.size()), double_precision);
+  }
+
+  const ModelFile& file_;
   std::unique_ptr<Descriptor> descriptor_;
-  int num_species_;
+  std::unique_ptr<Ranges> ranges_;
+  std::vector<int> num_features_;
+  int members_ = 1, columns_ = 1;
+  std::string record_;
   bool is_small_ = true;
-  std::unique_ptr<Networks<double>> double_;
-  std::unique_ptr<Networks<float>> mixed_;  // of wide networks
+  mutable Lazy<double> double_;
+  mutable Lazy<float> mixed_;  // of wide networks
 };
 
 }  // namespace
 
 std::unique_ptr<Potential> make_native_potential(const ModelFile& file) {
   if (file.architecture != "bpnn" && file.architecture != "linear") return nullptr;
-  try {
-    return std::make_unique<BpnnPotential>(file);
-  } catch (const nlohmann::json::exception& e) {
-    throw Error(ErrorKind::file,
-                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
-  }
+  return reading(file, [&] { return std::make_unique<BpnnPotential>(file); });
 }
 
 }  // namespace nearsight

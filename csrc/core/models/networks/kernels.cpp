@@ -1,6 +1,7 @@
 #include "core/models/networks/kernels.hpp"
 
 #include "core/models/shared/simd.hpp"
+#include "core/models/shared/simd_erfc.hpp"
 
 namespace nearsight {
 namespace networks {
@@ -13,29 +14,67 @@ using simd::store;
 using simd::Vec;
 using simd::width;
 
-/// Rows x 2 vectors of the product, kept in registers.
-template <class T, int kRows>
-inline void multiply_block(int inner, int columns, const T* a, int lda, const T* b, int ldb, const T* bias,
-                           T* c, int ldc) {
-  for (int n = 0; n < columns; n += width<T>) {
-    Vec<T> sums[kRows];
-    for (int m = 0; m < kRows; ++m) sums[m] = bias ? load(bias + n) : broadcast<T>(T(0));
-    for (int k = 0; k < inner; ++k) {
-      const Vec<T> right = load(b + k * ldb + n);
-      for (int m = 0; m < kRows; ++m) sums[m] += a[m * lda + k] * right;
-    }
-    for (int m = 0; m < kRows; ++m) store<T>(c + m * ldc + n, sums[m]);
+// Rows x vectors of c that are kept in registers: 32 of them with AVX-512, 16 else.
+constexpr int kRows = NEARSIGHT_VECTOR_BYTES == 64 ? 12 : 6;
+constexpr int kVectors = 2;
+
+/// A block of c: rows from `row`, vectors from `vector` (counted over the panels that take part).
+template <class T, int rows, int vectors>
+inline void multiply_block(const Product<T>& p, int row, int vector) {
+  constexpr int per_panel = kPad / width<T>;
+  const T* right[vectors];
+  Vec<T> sums[rows][vectors];
+  const T* left = p.a + row * p.lda;
+  T* const c = p.c + row * p.ldc + vector * width<T>;
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v) {
+    const int number = (vector + v) / per_panel, lane = (vector + v) % per_panel * width<T>;
+    const int panel = p.panels ? p.panels[number] : number;
+    right[v] = p.b + panel * p.inner * kPad + lane;
+    const Vec<T> start = p.bias ? load(p.bias + panel * kPad + lane) : broadcast<T>(T(0));
+#pragma GCC unroll 12
+    for (int m = 0; m < rows; ++m) sums[m][v] = p.add ? load(c + m * p.ldc + v * width<T>) : start;
   }
+  for (int run = 0; run < p.num_runs; ++run)
+    for (int k = p.runs[run].first; k < p.runs[run].last; ++k, ++left) {
+      Vec<T> b[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) b[v] = load(right[v] + k * kPad);
+#pragma GCC unroll 12
+      for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sums[m][v] += left[m * p.lda] * b[v];
+    }
+#pragma GCC unroll 12
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      const int at = m * p.ldc + v * width<T>;
+      const T* const factor = p.factor ? p.factor + (c - p.c) + at : nullptr;
+      store<T>(c + at, factor ? sums[m][v] * load(factor) : sums[m][v]);
+    }
 }
 
+/// multiply_block() for `count` <= rows.
+template <class T, int rows, int vectors>
+inline void multiply_rows(const Product<T>& p, int row, int count, int vector) {
+  if constexpr (rows > 1)
+    if (count < rows) return multiply_rows<T, rows - 1, vectors>(p, row, count, vector);
+  multiply_block<T, rows, vectors>(p, row, vector);
+}
+
+/// A block of vectors stays in the cache while all rows pass; rows are split into blocks of equal size.
 template <class T>
-void multiply(int rows, int inner, int columns, const T* a, int lda, const T* b, int ldb, const T* bias, T* c,
-              int ldc) {
-  int m = 0;
-  for (; m + 8 <= rows; m += 8)
-    multiply_block<T, 8>(inner, columns, a + m * lda, lda, b, ldb, bias, c + m * ldc, ldc);
-  for (; m < rows; ++m)
-    multiply_block<T, 1>(inner, columns, a + m * lda, lda, b, ldb, bias, c + m * ldc, ldc);
+void multiply(const Product<T>& p) {
+  const int blocks = (p.rows + kRows - 1) / kRows, num_vectors = p.num_panels * kPad / width<T>;
+  for (int vector = 0; vector < num_vectors; vector += kVectors)
+    for (int block = 0; block < blocks; ++block) {
+      const int row = p.rows * block / blocks, count = p.rows * (block + 1) / blocks - row;
+      if (vector + kVectors <= num_vectors)
+        multiply_rows<T, kRows, kVectors>(p, row, count, vector);
+      else
+        multiply_rows<T, kRows, 1>(p, row, count, vector);
+    }
 }
 
 /// exp(x) for any x.
@@ -105,10 +144,23 @@ inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
       df = -f;
       break;
     case Activation::square:
-    default:
       f = x * x;
       df = T(2) * x;
       break;
+    case Activation::celu: {  // with α = 0.1
+      const Vec<T> e = exp_negative<T>(T(10) * (x < zero ? x : zero));
+      f = x > zero ? x : T(0.1) * (e - one);
+      df = x > zero ? one : e;
+      break;
+    }
+    case Activation::gelu:  // x Φ(x) with the normal distribution Φ
+    default: {
+      const Vec<T> tail = T(0.5) * simd::erfc<T>(magnitude * T(0.70710678118654752440));
+      const Vec<T> phi = x < zero ? tail : one - tail;
+      f = x * phi;
+      df = phi + x * T(0.39894228040143267794) * exp_negative<T>(T(-0.5) * x * x);
+      break;
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 // plain structs and pointers cross this line, so that no template of the standard library is instantiated
 // there.
 #include "core/models/shared/isa.hpp"
+#include "core/models/shared/range.hpp"
 
 namespace nearsight {
 namespace networks {
@@ -18,14 +19,34 @@ enum class Activation {
   gaussian,
   cos,
   exp_negative,
-  square
+  square,
+  celu,
+  gelu
+};
+
+/// c = a b + bias, or c += a b, then c *= factor; see the members. b is stored in panels of kPad columns:
+/// [panels][inner][kPad]. It may have more rows and panels than take part.
+template <class T>
+struct Product {
+  int rows;
+  const T* a;  // [rows][lda]; its columns are, one after the other, the rows of b that `runs` names
+  int lda;
+  const Range* runs;
+  int num_runs;
+  const T* b;
+  int inner;          // rows of b
+  const int* panels;  // the panels of b that make the columns of c; null: 0, 1, …
+  int num_panels;
+  const T* bias;  // [all columns of b], or null
+  bool add;       // to what stands in c
+  T* c;           // [rows][ldc]
+  int ldc;
+  const T* factor;  // [rows][ldc], or null
 };
 
 template <class T>
 struct Kernels {
-  /// c[rows, columns] = a[rows, inner] b[inner, columns] + bias; columns and all leading dimensions padded.
-  void (*multiply)(int rows, int inner, int columns, const T* a, int lda, const T* b, int ldb, const T* bias,
-                   T* c, int ldc);
+  void (*multiply)(const Product<T>&);
   /// z -> activation(z), derivative; count padded.
   void (*activate)(Activation, int count, T* z, T* derivative);
 };

@@ -112,6 +112,43 @@ inline Vec<double> sqrt(Vec<double> x) {
 #endif
 }
 
+/// 1 / x and 1 / sqrt(x) for normal numbers, in all but the last digit: AVX-512 starts from 14 bits and
+/// doubles them, which takes a third of the time of its division and square root.
+inline Vec<float> reciprocal(Vec<float> x) {
+#if NEARSIGHT_VECTOR_BYTES == 64
+  const Vec<float> y = (Vec<float>)_mm512_maskz_rcp14_ps((__mmask16)-1, (__m512)x);
+  return y + y * (1.0f - x * y);
+#else
+  return 1.0f / x;
+#endif
+}
+inline Vec<double> reciprocal(Vec<double> x) {
+#if NEARSIGHT_VECTOR_BYTES == 64
+  Vec<double> y = (Vec<double>)_mm512_maskz_rcp14_pd((__mmask8)-1, (__m512d)x);
+  y += y * (1.0 - x * y);
+  return y + y * (1.0 - x * y);
+#else
+  return 1.0 / x;
+#endif
+}
+inline Vec<float> inverse_sqrt(Vec<float> x) {
+#if NEARSIGHT_VECTOR_BYTES == 64
+  const Vec<float> y = (Vec<float>)_mm512_maskz_rsqrt14_ps((__mmask16)-1, (__m512)x);
+  return y + 0.5f * y * (1.0f - x * y * y);
+#else
+  return 1.0f / sqrt(x);
+#endif
+}
+inline Vec<double> inverse_sqrt(Vec<double> x) {
+#if NEARSIGHT_VECTOR_BYTES == 64
+  Vec<double> y = (Vec<double>)_mm512_maskz_rsqrt14_pd((__mmask8)-1, (__m512d)x);
+  y += 0.5 * y * (1.0 - x * y * y);
+  return y + 0.5 * y * (1.0 - x * y * y);
+#else
+  return 1.0 / sqrt(x);
+#endif
+}
+
 /// exp(x) for x <= 0: x = k ln2 + r with |r| <= ln2 / 2, a polynomial for r (relative error 3e-9, 4e-18).
 /// Below min_exponent the result stays at its exponential, far from the slow denormal numbers.
 template <class T>

@@ -10,7 +10,7 @@ namespace simd {
 using Mask = unsigned;
 
 template <class T>
-constexpr Mask all_lanes = (Mask(1) << width<T>) - 1;
+constexpr Mask all_lanes = (Mask(1) << width<T>)-1;
 
 inline int count_lanes(Mask mask) {
   return __builtin_popcount(mask);
@@ -85,8 +85,9 @@ inline __m256 wanted_lanes(Mask mask) {
 inline void sum_four(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float* sums) {
 #if NEARSIGHT_VECTOR_BYTES >= 32
 #if NEARSIGHT_VECTOR_BYTES == 64
-  const auto half = [](Vec<float> v) {
-    return _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1));
+  const auto half = [](Vec<float> v) {  // masked, for GCC 12 warns of its own casts
+    return _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 0),
+                         _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1));
   };
 #else
   const auto half = [](Vec<float> v) { return (__m256)v; };
@@ -107,13 +108,15 @@ inline void sum_four(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d,
 #if NEARSIGHT_VECTOR_BYTES >= 32
 #if NEARSIGHT_VECTOR_BYTES == 64
   const auto half = [](Vec<double> v) {
-    return _mm256_add_pd(_mm512_castpd512_pd256((__m512d)v), _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 1));
+    return _mm256_add_pd(_mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 0),
+                         _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 1));
   };
 #else
   const auto half = [](Vec<double> v) { return (__m256d)v; };
 #endif
   const __m256d ab = _mm256_hadd_pd(half(a), half(b)), cd = _mm256_hadd_pd(half(c), half(d));
-  _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31)));
+  _mm256_storeu_pd(sums,
+                   _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31)));
 #else
   for (int n = 0; n < 4; ++n) sums[n] = 0;
   for (int l = 0; l < width<double>; ++l) {

@@ -1,0 +1,152 @@
+"""The C API's part of committees and extrapolations, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, byref, c_double, c_int, c_longlong, c_size_t, c_void_p, sizeof
+from pathlib import Path
+
+import numpy as np
+import pytest
+from committees_for_tests import graph_of, random_model, save
+
+import nearsight
+from nearsight.lib import _core
+
+from .core_models import random_box
+
+BOX, TRAINING = random_box(5), random_box(2)
+ARRAYS = ("forces", "energies", "virials", "centroid_virials")
+MEMBERS = ("member_energies", "member_forces", "member_virials")
+EXTRAPOLATIONS = ("extrapolations", "lowest_features", "highest_features")
+
+
+class Options(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("precision", c_int),
+        ("device", c_int),
+        ("num_threads", c_int),
+        ("skin", c_double),
+    ]
+
+
+class Results(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("energy", c_double),
+        ("virial", c_double * 6),
+        *((name, POINTER(c_double)) for name in (*ARRAYS, *MEMBERS)),
+        ("extrapolations", POINTER(c_longlong)),
+        *((name, POINTER(c_double)) for name in EXTRAPOLATIONS[1:]),
+    ]
+
+
+class System(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("num_atoms", c_int),
+        ("positions", POINTER(c_double)),
+        ("species", POINTER(c_int)),
+        ("cell", POINTER(c_double)),
+        ("pbc", c_int * 3),
+    ]
+
+
+class Feature(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("species", c_int),
+        ("label", ctypes.c_char_p),
+        ("minimum", c_double),
+        ("maximum", c_double),
+    ]
+
+
+def pointer(array: np.ndarray):
+    return array.ctypes.data_as(POINTER(np.ctypeslib.as_ctypes_type(array.dtype)))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    model = random_model(3, [graph_of(*TRAINING)], members=3)
+    return save(tmp_path_factory.mktemp("c") / "committee.pt", model)
+
+
+@pytest.fixture(scope="module")
+def library():
+    lib = ctypes.CDLL(str(Path(nearsight.__file__).parent / "lib" / "libnearsight.so"))
+    lib.ns_last_error.restype = ctypes.c_char_p
+    return lib
+
+
+@pytest.fixture
+def model(library, path):
+    handle = c_void_p()
+    assert library.ns_model_load(str(path).encode(), 0, byref(handle)) == 0
+    yield handle
+    library.ns_model_free(handle)
+
+
+@pytest.fixture
+def evaluator(library, model):
+    handle = c_void_p()
+    options = Options(sizeof(Options), 1, 0, 1, 0.0)
+    assert library.ns_evaluator_create(model, byref(options), None, byref(handle)) == 0
+    yield handle
+    library.ns_evaluator_free(handle)
+
+
+def evaluate(library, evaluator, **arrays) -> int:
+    x, s, cell = BOX
+    system = System(sizeof(System), len(s), pointer(x), pointer(s), pointer(cell), (c_int * 3)(1, 1, 1))
+    results = Results(struct_size=sizeof(Results))
+    for name, array in arrays.items():
+        setattr(results, name, pointer(array))
+    return library.ns_evaluate_system(evaluator, byref(system), byref(results))
+
+
+def features_of(library, model) -> list[Feature]:
+    found = [Feature(sizeof(Feature)) for _ in range(library.ns_model_num_features(model))]
+    assert [library.ns_model_feature(model, k, byref(f)) for k, f in enumerate(found)] == [0] * len(found)
+    return found
+
+
+def test_members_and_extrapolations(library, model, evaluator, path):
+    assert library.ns_model_num_members(model) == 3
+    features = features_of(library, model)
+    arrays = {
+        "member_energies": np.ones(3),
+        "member_forces": np.ones((3, len(BOX[1]), 3)),
+        "member_virials": np.ones((3, 6)),
+        "extrapolations": np.ones(len(features), dtype=np.longlong),
+        "lowest_features": np.array([f.minimum for f in features]),
+        "highest_features": np.array([f.maximum for f in features]),
+    }
+    assert evaluate(library, evaluator, **arrays) == 0
+    expected = _core.Evaluator(str(path)).evaluate(*BOX, [True] * 3, members=True, extrapolations=True)
+    for name in MEMBERS:  # they are added to
+        np.testing.assert_allclose(arrays[name] - 1, expected[name], rtol=1e-12, atol=1e-12)
+    found = [
+        (f.species, f.label.decode(), count - 1, low, high, f.minimum, f.maximum)
+        for f, count, low, high in zip(features, *(arrays[name].tolist() for name in EXTRAPOLATIONS))
+        if count > 1
+    ]
+    assert found == expected["extrapolations"] != []
+
+
+def test_what_is_refused(library, model, evaluator, bpnn):
+    count = library.ns_model_num_features(model)
+    assert evaluate(library, evaluator, extrapolations=np.zeros(count, dtype=np.longlong)) == 1
+    assert b"extrapolations, lowest_features and highest_features must be given together" in (
+        library.ns_last_error()
+    )
+    for number in (-1, count):
+        assert library.ns_model_feature(model, number, byref(Feature(sizeof(Feature)))) == 1
+        assert b"there is no such feature" in library.ns_last_error()
+    assert library.ns_model_feature(model, 0, byref(Feature(1))) == 1
+    assert b"ns_feature is missing or its struct_size" in library.ns_last_error()
+    single = c_void_p()
+    assert library.ns_model_load(str(bpnn).encode(), 0, byref(single)) == 0
+    assert library.ns_model_num_members(single) == 1 and library.ns_model_num_features(single) == 0
+    library.ns_model_free(single)
