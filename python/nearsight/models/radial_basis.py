@@ -117,7 +117,7 @@ def gaussian_density(r: np.ndarray, cutoff: float, smearing: float, n_max: int, 
 
 
 def orthonormal_bessel(r: np.ndarray, cutoff: float, count: int) -> np.ndarray:
-    """Return √(2 / cutoff) sin(nπr / cutoff) / r for n = 1 … count: orthonormal with r² dr, [points, count]."""
+    """Return √(2 / cutoff) sin(nπr / cutoff) / r, n = 1 … count, orthonormal with r² dr: [points, count]."""
     k = np.arange(1, count + 1) * math.pi / cutoff
     return math.sqrt(2.0 / cutoff) * k * np.sinc(k * r[:, None] / math.pi)
 

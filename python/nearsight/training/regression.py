@@ -120,7 +120,7 @@ class Regression:
         energy, forces, virial = self.module.descriptor.design_rows(graph)
         of_atoms = graph.frame.repeat_interleave(3)
         virials = torch.stack([batch.targets[keys.VIRIAL][:, a, b] for a, b in _VIRIAL], dim=1)
-        mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64)  # xy stands for yx too
+        mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64) / 9  # xy stands for yx too
         shares = 1 / (3 * batch.num_atoms)
         parts = (  # name, X, y, frame and share of each row
             (keys.ENERGY, energy, batch.targets[keys.ENERGY], frames, torch.ones(1)),
