@@ -86,6 +86,17 @@ def imported(kind: str, source: Path, target: Path, *options: str) -> Path:
     return target
 
 
+def repeated_ani(source: Path, folder: Path, members: int) -> Path:
+    """Return a model whose members are those of `source` by turns: the cost is that of different ones."""
+    lines = next(source.glob("*.info")).read_text().split()
+    folder.mkdir()
+    for member in range(members):
+        (folder / f"train{member}").symlink_to((source / f"{lines[2]}{member % int(lines[3])}").resolve())
+    names = [str((source / line).resolve()) for line in lines[:2]]
+    (folder / "model.info").write_text("\n".join([*names, "train", str(members)]))
+    return folder
+
+
 def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
     atoms, species = water(copies), ("H", "O")
     for size in ("small", "medium"):
@@ -96,6 +107,12 @@ def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
         model = imported("n2p2", data / "n2p2_water", folder / "n2p2.pt")
         for precision in ("mixed", "double"):
             yield mlp("n2p2 water model", atoms, species, model, precision)
+        ani = repeated_ani(data / "ani2x", folder / "ani", 8)
+        for members in (8, 1):
+            chosen = ",".join(map(str, range(members)))
+            model = imported("ani", ani, folder / f"ani{members}.pt", "--members", chosen)
+            for precision in ("mixed", "double"):
+                yield mlp(f"ANI-2x, {members} member(s)", atoms, species, model, precision)
 
 
 def crystal_cases(folder: Path) -> Iterator[Case]:

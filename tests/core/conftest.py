@@ -1,6 +1,6 @@
 import pytest
 
-from nearsight.models import ACSFConfig
+from nearsight.models import ACSFConfig, ANIConfig
 
 from .core_models import explicit_functions, save_bpnn
 
@@ -25,4 +25,16 @@ def every_kind(tmp_path_factory):
         descriptor=ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="tanh3"),
         activation="silu",
         hidden=[17, 33, 5],
+    )
+
+
+@pytest.fixture(scope="session")
+def ani(tmp_path_factory):
+    """A file of ANI's vectors with a committee of networks so wide that they are single in mixed precision."""
+    return save_bpnn(
+        tmp_path_factory.mktemp("core") / "ani.pt",
+        descriptor=ANIConfig(radial_shifts=5, cutoff_function="exp"),
+        activation="gelu",
+        hidden=[70, 40],
+        members=3,
     )

@@ -24,7 +24,7 @@ def evaluate(path, structure, pbc=PERIODIC, **options):
 
 
 @pytest.mark.parametrize("pbc", [PERIODIC, [True, False, True], [False, False, False]])
-@pytest.mark.parametrize("fixture", ["bpnn", "two_states", "every_kind"])
+@pytest.mark.parametrize("fixture", ["bpnn", "two_states", "every_kind", "ani"])
 def test_native_equals_torchscript(fixture, pbc, request):
     path = request.getfixturevalue(fixture)
     for seed in range(3):
@@ -44,7 +44,7 @@ def test_cutoff_functions(cutoff_function, tmp_path):
     assert np.abs(native - torchscript).max() < 1e-11 * np.abs(torchscript).max()
 
 
-@pytest.mark.parametrize("fixture", ["bpnn", "two_states", "every_kind"])
+@pytest.mark.parametrize("fixture", ["bpnn", "two_states", "every_kind", "ani"])
 def test_mixed_precision(fixture, request):
     path, structure = request.getfixturevalue(fixture), random_box(1)
     double, mixed = (evaluate(path, structure, precision=p) for p in ("double", "mixed"))
@@ -182,11 +182,12 @@ def ask_instruction_set(isa, path, structure):
     )
 
 
-def test_instruction_sets_agree(every_kind):
-    structure = random_box(10)
+@pytest.mark.parametrize("fixture", ["every_kind", "ani"])
+def test_instruction_sets_agree(fixture, request):
+    path, structure = request.getfixturevalue(fixture), random_box(10)
     answers = {}
     for isa in ("baseline", "avx2", "avx512"):
-        answer = json.loads(ask_instruction_set(isa, every_kind, structure).stdout)
+        answer = json.loads(ask_instruction_set(isa, path, structure).stdout)
         answers[answer["isa"]] = answer
     assert "baseline" in answers
     for answer in answers.values():
