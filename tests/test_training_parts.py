@@ -13,7 +13,7 @@ from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies, fit_energies
 from nearsight.errors import ConfigError, DataError, NearsightError
-from nearsight.models import ModelConfig, build_model, training_module
+from nearsight.models import BPNNConfig, build_model, training_module
 from nearsight.training import plots
 from nearsight.training.batches import batch_order, join, make_batch, species_numbers
 from nearsight.training.checkpoint import check_unchanged, read_checkpoint, write_checkpoint
@@ -114,7 +114,7 @@ def test_sigmas_are_given_or_estimated():
 def test_gradient_of_the_loss_is_its_finite_difference(backend):
     """Through energy, forces and virial at once; random weights, double precision."""
     torch.manual_seed(0)
-    model = build_model(ModelConfig(cutoff=CUTOFF, hidden=[5, 5]), SPECIES)
+    model = build_model(BPNNConfig(cutoff=CUTOFF, hidden=[5, 5]), SPECIES)
     module = training_module(model, backend)
     batch = batch_of(boxes(2))
     model.fit_statistics([batch.graph], 0.5)
@@ -168,7 +168,7 @@ def test_fitted_energies_over_a_reference():
 
 
 def test_untrained_networks_start_at_mean_energies():
-    model = build_model(ModelConfig(cutoff=CUTOFF, hidden=[5]), SPECIES)
+    model = build_model(BPNNConfig(cutoff=CUTOFF, hidden=[5]), SPECIES)
     batch = batch_of(boxes(1))
     model.fit_statistics([batch.graph], 1e-9)
     model.set_mean_energies({"Ne": -1.0, "Ar": 2.0})

@@ -14,6 +14,7 @@ from nearsight.models import BPNN, ACSFConfig, training_module
 from nearsight.models.ace import ACEConfig
 from nearsight.models.ani import ANIConfig
 from nearsight.models.networks import NetworkShape
+from nearsight.models.soap import SOAPConfig
 
 from .core_models import random_box
 
@@ -95,9 +96,10 @@ def test_threads(path, threads):
     [
         ACSFConfig(size="medium"),
         ACEConfig(max_degree=[8, 5, 3], l_max=3),
+        SOAPConfig(n_max=3, l_max=2),
         ANIConfig(),
     ],
-    ids=["acsf", "ace", "ani"],
+    ids=["acsf", "ace", "soap", "ani"],
 )
 def test_every_descriptor(config, tmp_path):
     """Reverse passes with other cotangents after one forward, and features that stay what they were."""

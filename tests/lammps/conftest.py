@@ -11,7 +11,7 @@ from lammps_systems import grid
 
 from nearsight.export import save_model
 from nearsight.interfaces.lammps_hook import plugin_dir
-from nearsight.models import ModelConfig, build_model
+from nearsight.models import BPNNConfig, build_model
 from nearsight.neighbors import make_graph
 
 
@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model files by name: BPNNs that the native engine knows, the committee with training ranges, and others
     that only torchscript runs."""
     folder = tmp_path_factory.mktemp("models")
-    config = ModelConfig(cutoff=4.0, hidden=[10, 10])
+    config = BPNNConfig(cutoff=4.0, hidden=[10, 10])
     seen = grid((4, 4, 4), seed=9)  # the training set of the committee
     graph = make_graph(seen.positions, seen.symbols == "O", seen.cell.array, seen.pbc, config.cutoff)
     torch.manual_seed(7)

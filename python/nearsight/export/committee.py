@@ -187,6 +187,7 @@ def _committee(files: Sequence[_File]) -> BPNN:
         shapes,
         members=sum(file.members for file in files),
         architecture=first.metadata["architecture"],
+        whiten=False,
     )
     same_scale = all(
         torch.equal(file.tensors["output_scale"], first.tensors["output_scale"]) for file in files

@@ -14,9 +14,9 @@ from nearsight.models.radial_basis import distance_polynomials, tabulate
 
 Size = Literal["small", "medium", "large"]
 _MAX_DEGREES: dict[Size, tuple[float, ...]] = {
-    "small": (14.0, 11.0, 8.0),
-    "medium": (16.0, 14.0, 11.0),
-    "large": (18.0, 16.0, 13.0),
+    "small": (12.0, 10.0, 8.0),
+    "medium": (16.0, 14.0, 12.0),
+    "large": (16.0, 14.0, 13.0),
 }
 
 

@@ -7,8 +7,6 @@ namespace nearsight {
 namespace ace {
 namespace {
 
-constexpr int kCenters = kRun<double>;  // whose products are evaluated side by side
-
 int runs_of(std::size_t count, int run) {
   return static_cast<int>((count + run - 1) / run);
 }
@@ -79,60 +77,78 @@ Tables<T>::Tables(const Definition& d) : definition(d) {
             static_cast<T>(d.radial[row * d.num_functions + k + n] * scale[row % 3]);
 }
 
+/// The neighbors of a center, kept from forward() to reverse().
+template <class T>
+struct Workspace<T>::Neighborhood {
+  void load(const Tables<T>& tables, const Graph& graph, std::size_t center);
+  void sort(const Graph& graph, const int* neighbors, std::size_t count, int num_species);
+
+  Neighbors<T> view{};
+  std::vector<std::size_t> order;  // number of each sorted neighbor among the center's edges
+  std::vector<int> first, species;
+  std::vector<const T*> rows;
+  AlignedBuffer<T> arrays;
+};
+
+template <class T>
+void Workspace<T>::Neighborhood::sort(const Graph& graph, const int* neighbors, std::size_t count,
+                                      int num_species) {
+  order.resize(count);
+  first.assign(num_species + 1, 0);
+  for (std::size_t e = 0; e < count; ++e) ++first[graph.species[neighbors[e]] + 1];
+  for (int s = 0; s < num_species; ++s) first[s + 1] += first[s];
+  for (std::size_t e = 0; e < count; ++e) order[first[graph.species[neighbors[e]]]++] = e;
+}
+
+/// Sorts the edges of a center by species and finds their places in the radial tables.
+template <class T>
+void Workspace<T>::Neighborhood::load(const Tables<T>& tables, const Graph& graph, std::size_t center) {
+  const Definition& d = tables.definition;
+  const std::size_t begin = graph.offsets[center], count = graph.offsets[center + 1] - begin;
+  const int* const neighbors = graph.neighbors.data() + begin;
+  sort(graph, neighbors, count, d.num_species);
+  const std::size_t stride = static_cast<std::size_t>(runs_of(count, kRun<T>)) * kRun<T>;
+  T* array = arrays.resize(8 * stride);
+  for (T** a : {&view.x, &view.y, &view.z, &view.inv_r, &view.place, &view.vx, &view.vy, &view.vz}) {
+    *a = array;
+    array += stride;
+  }
+  rows.resize(stride);
+  species.resize(stride);
+  view.count = static_cast<int>(count);
+  view.table = rows.data();
+  view.species = species.data();
+  const std::size_t knot_size = 3 * static_cast<std::size_t>(tables.shape.num_columns);
+  const double per_step = (d.num_knots - 1) / d.cutoff;
+  const int* const table_of = &d.table_of[graph.species[graph.centers[center]] * d.num_species];
+  for (std::size_t k = 0; k < count; ++k) {
+    const double* const v = graph.vectors.data() + 3 * (begin + order[k]);
+    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), inv_r = 1.0 / r;
+    const double steps = std::min(r * per_step, d.num_knots - 1.0);
+    const int knot = std::min(static_cast<int>(steps), d.num_knots - 2);
+    species[k] = graph.species[neighbors[order[k]]];
+    rows[k] = tables.radial.data() +
+              (static_cast<std::size_t>(table_of[species[k]]) * d.num_knots + knot) * knot_size;
+    view.x[k] = static_cast<T>(v[0] * inv_r);
+    view.y[k] = static_cast<T>(v[1] * inv_r);
+    view.z[k] = static_cast<T>(v[2] * inv_r);
+    view.inv_r[k] = static_cast<T>(inv_r);
+    view.place[k] = static_cast<T>(steps - knot);
+  }
+  for (std::size_t k = count; k < stride; ++k) {
+    view.x[k] = view.inv_r[k] = T(1);
+    view.y[k] = view.z[k] = view.place[k] = view.vx[k] = view.vy[k] = view.vz[k] = T(0);
+  }
+}
+
 template <class T>
 Workspace<T>::Workspace(const Tables<T>& tables)
     : tables_(tables), d_(tables.definition), products_(d_.products()) {
   moments_.resize(static_cast<std::size_t>(d_.num_species) * tables.shape.num_moments);
   adjoints_.resize(static_cast<std::size_t>(products_.num_nodes) * kCenters);
-  features_.resize(d_.features.size());
 }
-
-/// Sorts the edges of a center by species and finds their place in the radial tables.
 template <class T>
-void Workspace<T>::load(const Graph& graph, std::size_t center) {
-  const std::size_t begin = graph.offsets[center], count = graph.offsets[center + 1] - begin;
-  const int* const neighbors = graph.neighbors.data() + begin;
-  const int center_species = graph.species[graph.centers[center]];
-  counts_.assign(d_.num_species + 1, 0);
-  for (std::size_t e = 0; e < count; ++e) ++counts_[graph.species[neighbors[e]] + 1];
-  for (int s = 0; s < d_.num_species; ++s) counts_[s + 1] += counts_[s];
-  order_.resize(count);
-  for (std::size_t e = 0; e < count; ++e) order_[counts_[graph.species[neighbors[e]]]++] = e;
-
-  const std::size_t stride = static_cast<std::size_t>(runs_of(count, kRun<T>)) * kRun<T>;
-  T* array = arrays_.resize(8 * stride);
-  for (T** a : {&neighbors_.x, &neighbors_.y, &neighbors_.z, &neighbors_.inv_r, &neighbors_.place,
-                &neighbors_.vx, &neighbors_.vy, &neighbors_.vz}) {
-    *a = array;
-    array += stride;
-  }
-  rows_.resize(stride);
-  species_.resize(stride);
-  neighbors_.count = static_cast<int>(count);
-  neighbors_.table = rows_.data();
-  neighbors_.species = species_.data();
-  const std::size_t knot_size = 3 * static_cast<std::size_t>(tables_.shape.num_columns);
-  const double per_step = (d_.num_knots - 1) / d_.cutoff;
-  for (std::size_t k = 0; k < count; ++k) {
-    const double* const v = graph.vectors.data() + 3 * (begin + order_[k]);
-    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), inv_r = 1.0 / r;
-    const double steps = std::min(r * per_step, d_.num_knots - 1.0);
-    const int knot = std::min(static_cast<int>(steps), d_.num_knots - 2);
-    const int species = graph.species[neighbors[order_[k]]];
-    const std::size_t table = d_.table_of[center_species * d_.num_species + species];
-    neighbors_.x[k] = static_cast<T>(v[0] * inv_r);
-    neighbors_.y[k] = static_cast<T>(v[1] * inv_r);
-    neighbors_.z[k] = static_cast<T>(v[2] * inv_r);
-    neighbors_.inv_r[k] = static_cast<T>(inv_r);
-    neighbors_.place[k] = static_cast<T>(steps - knot);
-    rows_[k] = tables_.radial.data() + (table * d_.num_knots + knot) * knot_size;
-    species_[k] = species;
-  }
-  for (std::size_t k = count; k < stride; ++k) {
-    neighbors_.x[k] = neighbors_.inv_r[k] = T(1);
-    neighbors_.y[k] = neighbors_.z[k] = neighbors_.vx[k] = neighbors_.vy[k] = neighbors_.vz[k] = T(0);
-  }
-}
+Workspace<T>::~Workspace() = default;
 
 /// Mixes the moments of species into channels, in one lane of the nodes.
 template <class T>
@@ -170,49 +186,60 @@ void Workspace<T>::adjoints_to_moments(int lane, const double* adjoints) {
   }
 }
 
-/// The moments of a center, its own included, in moments_; after load().
+/// The moments of a center, its own included, in moments_.
 template <class T>
-void Workspace<T>::sum_moments(int center_species) {
+void Workspace<T>::sum_moments(const Neighborhood& neighborhood, int center_species) {
   std::fill_n(moments_.data(), moments_.size(), T(0));
   for (int n = 0; n < d_.radial_counts[0]; ++n)
     moments_[center_species * tables_.shape.num_moments + n] =
         static_cast<T>(d_.center[center_species * d_.radial_counts[0] + n]);
-  kernels<T>().moments(tables_.shape, neighbors_, moments_.data());
+  kernels<T>().moments(tables_.shape, neighborhood.view, moments_.data());
 }
 
-/// All nodes of up to kCenters centers; lanes without a center stay finite.
+/// All nodes of up to kCenters centers, whose neighborhoods are kept from number `first` on. Lanes without a
+/// center stay finite.
 template <class T>
-void Workspace<T>::fill_nodes(const Graph& graph, Span<const std::size_t> centers, double* nodes) {
+void Workspace<T>::fill_nodes(const Graph& graph, Span<const std::size_t> centers, std::size_t first,
+                              double* nodes) {
+  while (kept_.size() < first + centers.size()) kept_.push_back(std::make_unique<Neighborhood>());
   std::fill_n(nodes, static_cast<std::size_t>(products_.first_target) * kCenters, 0.0);
   for (std::size_t lane = 0; lane < centers.size(); ++lane) {
-    load(graph, centers[lane]);
-    sum_moments(graph.species[graph.centers[centers[lane]]]);
+    kept_[first + lane]->load(tables_, graph, centers[lane]);
+    sum_moments(*kept_[first + lane], graph.species[graph.centers[centers[lane]]]);
     nodes[lane] = 1.0;
     moments_to_nodes(static_cast<int>(lane), nodes);
   }
   kernels<double>().products(products_, nodes);
 }
 
-/// Norm of the features, or 1 where they are not normalized.
+/// 1 / |features| of each lane, or 1 where they are not normalized.
 template <class T>
-double Workspace<T>::norm(const double* nodes, int lane) const {
-  if (!d_.normalize) return 1.0;
-  double square = 0.0;
-  for (const int node : d_.features) square += nodes[node * kCenters + lane] * nodes[node * kCenters + lane];
-  return std::sqrt(square);
+std::array<double, kCenters> Workspace<T>::scales(const double* nodes) const {
+  std::array<double, kCenters> scale;
+  scale.fill(d_.normalize ? 0.0 : 1.0);
+  if (!d_.normalize) return scale;
+  for (const int node : d_.features)
+    for (int lane = 0; lane < kCenters; ++lane)
+      scale[lane] += nodes[node * kCenters + lane] * nodes[node * kCenters + lane];
+  for (double& square : scale) square = square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
+  return scale;
 }
 
-/// The derivative of p / |p| applied to a vector, which is its own transpose: (v - p (p·v) / |p|²) / |p|.
+/// Applies the derivative of p / |p|, which is its own transpose, to vectors that stand at the features'
+/// nodes: v -> (v - p (p·v) / |p|²) / |p|.
 template <class T>
-void Workspace<T>::differentiate_norm(const double* nodes, int lane, double* vector) const {
+void Workspace<T>::differentiate_norm(const double* nodes, double* vectors) const {
   if (!d_.normalize) return;
-  const double length = norm(nodes, lane);
-  double along = 0.0;
-  for (std::size_t k = 0; k < d_.features.size(); ++k)
-    along += nodes[d_.features[k] * kCenters + lane] * vector[k];
-  along /= length * length;
-  for (std::size_t k = 0; k < d_.features.size(); ++k)
-    vector[k] = (vector[k] - along * nodes[d_.features[k] * kCenters + lane]) / length;
+  const auto scale = scales(nodes);
+  std::array<double, kCenters> along{};
+  for (const int node : d_.features)
+    for (int lane = 0; lane < kCenters; ++lane)
+      along[lane] += nodes[node * kCenters + lane] * vectors[node * kCenters + lane];
+  for (const int node : d_.features)
+    for (int lane = 0; lane < kCenters; ++lane) {
+      double& v = vectors[node * kCenters + lane];
+      v = (v - along[lane] * scale[lane] * scale[lane] * nodes[node * kCenters + lane]) * scale[lane];
+    }
 }
 
 template <class T>
@@ -222,13 +249,11 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
   double* nodes = nodes_.resize(runs_of(centers.size(), kCenters) * size);
   for (std::size_t first = 0; first < centers.size(); first += kCenters, nodes += size) {
     const std::size_t count = std::min<std::size_t>(kCenters, centers.size() - first);
-    fill_nodes(graph, centers.subspan(first, count), nodes);
-    for (std::size_t lane = 0; lane < count; ++lane) {
-      const double scale = 1.0 / norm(nodes, static_cast<int>(lane));
-      double* const row = features + (first + lane) * stride;
-      for (std::size_t k = 0; k < d_.features.size(); ++k)
-        row[k] = scale * nodes[d_.features[k] * kCenters + lane];
-    }
+    fill_nodes(graph, centers.subspan(first, count), first, nodes);
+    const auto scale = scales(nodes);
+    for (std::size_t k = 0; k < d_.features.size(); ++k)
+      for (std::size_t lane = 0; lane < count; ++lane)
+        features[(first + lane) * stride + k] = scale[lane] * nodes[d_.features[k] * kCenters + lane];
   }
 }
 
@@ -240,23 +265,22 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
   for (std::size_t first = 0; first < centers.size(); first += kCenters, nodes += size) {
     const std::size_t count = std::min<std::size_t>(kCenters, centers.size() - first);
     std::fill_n(adjoints_.data(), size, 0.0);
-    for (std::size_t lane = 0; lane < count; ++lane) {
-      std::copy_n(cotangents + (first + lane) * stride, features_.size(), features_.data());
-      differentiate_norm(nodes, static_cast<int>(lane), features_.data());
-      for (std::size_t k = 0; k < features_.size(); ++k)
-        adjoints_[d_.features[k] * kCenters + lane] += features_[k];
-    }
+    for (std::size_t k = 0; k < d_.features.size(); ++k)
+      for (std::size_t lane = 0; lane < count; ++lane)
+        adjoints_[d_.features[k] * kCenters + lane] = cotangents[(first + lane) * stride + k];
+    differentiate_norm(nodes, adjoints_.data());
     kernels<double>().products_reverse(products_, nodes, adjoints_.data());
     for (std::size_t lane = 0; lane < count; ++lane) {
-      const std::size_t center = centers[first + lane];
-      load(graph, center);
+      const Neighborhood& neighborhood = *kept_[first + lane];
+      const Neighbors<T>& n = neighborhood.view;
       adjoints_to_moments(static_cast<int>(lane), adjoints_.data());
-      kernels<T>().reverse(tables_.shape, neighbors_, moments_.data());
-      for (std::size_t k = 0; k < order_.size(); ++k) {
-        double* const g = &edge_gradients[3 * (graph.offsets[center] + order_[k])];
-        g[0] = neighbors_.vx[k];
-        g[1] = neighbors_.vy[k];
-        g[2] = neighbors_.vz[k];
+      kernels<T>().reverse(tables_.shape, n, moments_.data());
+      double* const gradients = &edge_gradients[3 * graph.offsets[centers[first + lane]]];
+      for (int k = 0; k < n.count; ++k) {
+        double* const g = gradients + 3 * neighborhood.order[k];
+        g[0] = n.vx[k];
+        g[1] = n.vy[k];
+        g[2] = n.vz[k];
       }
     }
   }
@@ -268,69 +292,66 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
   double* const nodes = nodes_.resize(static_cast<std::size_t>(products_.num_nodes) * kCenters);
   for (std::size_t first = 0; first < centers.size(); first += kCenters) {
     const auto batch = centers.subspan(first, std::min<std::size_t>(kCenters, centers.size() - first));
-    fill_nodes(graph, batch, nodes);
+    fill_nodes(graph, batch, 0, nodes);
     std::fill_n(adjoints_.data(), static_cast<std::size_t>(products_.first_target) * kCenters, 0.0);
     for (std::size_t lane = 0; lane < batch.size(); ++lane) {
-      load(graph, batch[lane]);
-      for (std::size_t k = 0; k < order_.size(); ++k) {
-        const double* const v = &directions[3 * (graph.offsets[batch[lane]] + order_[k])];
-        neighbors_.vx[k] = static_cast<T>(v[0]);
-        neighbors_.vy[k] = static_cast<T>(v[1]);
-        neighbors_.vz[k] = static_cast<T>(v[2]);
+      Neighbors<T>& n = kept_[lane]->view;
+      for (int k = 0; k < n.count; ++k) {
+        const double* const v = &directions[3 * (graph.offsets[batch[lane]] + kept_[lane]->order[k])];
+        n.vx[k] = static_cast<T>(v[0]);
+        n.vy[k] = static_cast<T>(v[1]);
+        n.vz[k] = static_cast<T>(v[2]);
       }
       std::fill_n(moments_.data(), moments_.size(), T(0));
-      kernels<T>().tangent(tables_.shape, neighbors_, moments_.data());
+      kernels<T>().tangent(tables_.shape, n, moments_.data());
       moments_to_nodes(static_cast<int>(lane), adjoints_.data());
     }
-    kernels<double>().products_tangent(products_, nodes, adjoints_.data());
-    for (std::size_t lane = 0; lane < batch.size(); ++lane)
-      write_tangents(nodes, static_cast<int>(lane), tangents + (first + lane) * stride);
+    product_tangents(nodes);
+    for (std::size_t k = 0; k < d_.features.size(); ++k)
+      for (std::size_t lane = 0; lane < batch.size(); ++lane)
+        tangents[(first + lane) * stride + k] = adjoints_[d_.features[k] * kCenters + lane];
   }
 }
 
+/// From the moments' tangents in adjoints_ to those of the features.
 template <class T>
-void Workspace<T>::write_tangents(const double* nodes, int lane, double* row) const {
-  for (std::size_t k = 0; k < d_.features.size(); ++k) row[k] = adjoints_.data()[d_.features[k] * kCenters + lane];
-  differentiate_norm(nodes, lane, row);
+void Workspace<T>::product_tangents(const double* nodes) {
+  kernels<double>().products_tangent(products_, nodes, adjoints_.data());
+  differentiate_norm(nodes, adjoints_.data());
 }
 
 /// Directions take the place of centers: every lane has the same nodes, and one coordinate that moves.
 template <class T>
 void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) {
   double* const nodes = nodes_.resize(static_cast<std::size_t>(products_.num_nodes) * kCenters);
-  const std::size_t same[kCenters] = {center, center, center, center, center, center, center, center};
-  fill_nodes(graph, {same, 1}, nodes);
-  for (std::size_t node = 0; node < static_cast<std::size_t>(products_.num_nodes); ++node)
+  fill_nodes(graph, {&center, 1}, 0, nodes);
+  for (int node = 0; node < products_.num_nodes; ++node)
     std::fill_n(nodes + node * kCenters, kCenters, nodes[node * kCenters]);
   std::fill_n(adjoints_.data(), static_cast<std::size_t>(products_.first_target) * kCenters, 0.0);
-  load(graph, center);
 
+  const Neighborhood& neighborhood = *kept_[0];
+  const Neighbors<T>& all = neighborhood.view;
   alignas(64) T values[8][kRun<T>] = {};
   Neighbors<T> one{1,       values[0], values[1], values[2], values[3], values[4],
                    nullptr, nullptr,   values[5], values[6], values[7]};
-  std::size_t rows[kCenters];
+  double* rows[kCenters];
   int lane = 0;
-  for (std::size_t k = 0; k < order_.size(); ++k) {
-    one.table = neighbors_.table + k;
-    one.species = neighbors_.species + k;
-    values[0][0] = neighbors_.x[k];
-    values[1][0] = neighbors_.y[k];
-    values[2][0] = neighbors_.z[k];
-    values[3][0] = neighbors_.inv_r[k];
-    values[4][0] = neighbors_.place[k];
-    for (int axis = 0; axis < 3; ++axis) {
-      for (int a = 0; a < 3; ++a) values[5 + a][0] = a == axis ? T(1) : T(0);
-      std::fill_n(moments_.data(), moments_.size(), T(0));
-      kernels<T>().tangent(tables_.shape, one, moments_.data());
-      moments_to_nodes(lane, adjoints_.data());
-      rows[lane++] = 3 * order_[k] + axis;
-      if (lane < kCenters && !(k + 1 == order_.size() && axis == 2)) continue;
-      kernels<double>().products_tangent(products_, nodes, adjoints_.data());
-      while (lane > 0) {
-        --lane;
-        write_tangents(nodes, lane, jacobian + rows[lane] * stride);
-      }
-    }
+  for (int move = 0; move < 3 * all.count; ++move) {
+    const int k = move / 3, axis = move % 3;
+    one.table = all.table + k;
+    one.species = all.species + k;
+    const T place[8] = {all.x[k],     all.y[k],     all.z[k],     all.inv_r[k],
+                        all.place[k], T(axis == 0), T(axis == 1), T(axis == 2)};
+    for (int q = 0; q < 8; ++q) values[q][0] = place[q];
+    std::fill_n(moments_.data(), moments_.size(), T(0));
+    kernels<T>().tangent(tables_.shape, one, moments_.data());
+    moments_to_nodes(lane, adjoints_.data());
+    rows[lane++] = jacobian + (3 * neighborhood.order[k] + axis) * stride;
+    if (lane < kCenters && move + 1 < 3 * all.count) continue;
+    product_tangents(nodes);
+    for (std::size_t f = 0; f < d_.features.size(); ++f)
+      for (int l = 0; l < lane; ++l) rows[l][f] = adjoints_[d_.features[f] * kCenters + l];
+    lane = 0;
   }
 }
 

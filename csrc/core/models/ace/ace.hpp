@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,8 @@
 
 namespace nearsight {
 namespace ace {
+
+constexpr int kCenters = kRun<double>;  // whose products are evaluated side by side
 
 /// What a record and its tensors say, in double; see docs/file_format.md.
 struct Definition {
@@ -49,6 +52,7 @@ template <class T>
 class Workspace final : public DescriptorWorkspace {
  public:
   explicit Workspace(const Tables<T>& tables);
+  ~Workspace() override;
 
   void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
@@ -59,25 +63,22 @@ class Workspace final : public DescriptorWorkspace {
   void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) override;
 
  private:
-  void load(const Graph& graph, std::size_t center);
+  struct Neighborhood;
+  void sum_moments(const Neighborhood& neighborhood, int center_species);
   void moments_to_nodes(int lane, double* nodes) const;
   void adjoints_to_moments(int lane, const double* adjoints);
-  void sum_moments(int center_species);
-  void fill_nodes(const Graph& graph, Span<const std::size_t> centers, double* nodes);
-  double norm(const double* nodes, int lane) const;
-  void differentiate_norm(const double* nodes, int lane, double* vector) const;
-  void write_tangents(const double* nodes, int lane, double* row) const;
+  void fill_nodes(const Graph& graph, Span<const std::size_t> centers, std::size_t first, double* nodes);
+  void product_tangents(const double* nodes);
+  std::array<double, kCenters> scales(const double* nodes) const;
+  void differentiate_norm(const double* nodes, double* vectors) const;
 
   const Tables<T>& tables_;
   const Definition& d_;
   const Products products_;
-  Neighbors<T> neighbors_{};
-  std::vector<std::size_t> order_;  // number of each sorted neighbor among the center's edges
-  std::vector<int> counts_, species_;
-  std::vector<const T*> rows_;
-  AlignedBuffer<T> arrays_, moments_;
-  AlignedBuffer<double> nodes_, adjoints_;  // [runs of centers][nodes][run], [nodes][run]
-  std::vector<double> features_;
+  std::vector<std::unique_ptr<Neighborhood>> kept_;
+  AlignedBuffer<T> moments_;  // of one center, [species][moments]
+  AlignedBuffer<double> nodes_,
+      adjoints_;  // [kCenters centers at a time][nodes][kCenters], [nodes][kCenters]
 };
 
 /// From the record {"kind": "ace" or "soap", …}; throws Error (file).

@@ -1,6 +1,6 @@
 #include "core/models/ace/kernels.hpp"
 
-#include "core/models/shared/simd.hpp"
+#include "core/models/shared/simd_lanes.hpp"
 
 namespace nearsight {
 namespace ace {
@@ -82,45 +82,56 @@ inline void harmonics(const Shape<T>& s, const Neighbors<T>& n, int first, Harmo
   }
 }
 
-/// Radial functions of one neighbor by quintic Hermite interpolation, and their derivatives per Å.
-template <class T, bool with_derivative>
-inline void radial(const Shape<T>& s, const Neighbors<T>& n, int neighbor, T* values, T* derivatives) {
-  const T t = n.place[neighbor], t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;
-  const T f[6] = {T(1) - T(10) * t3 + T(15) * t4 - T(6) * t5,
-                  t - T(6) * t3 + T(8) * t4 - T(3) * t5,
-                  T(0.5) * t2 - T(1.5) * t3 + T(1.5) * t4 - T(0.5) * t5,
-                  T(10) * t3 - T(15) * t4 + T(6) * t5,
-                  T(-4) * t3 + T(7) * t4 - T(3) * t5,
-                  T(0.5) * t3 - t4 + T(0.5) * t5};
-  const T c = s.inverse_step;
-  const T g[6] = {
-      c * (T(-30) * t2 + T(60) * t3 - T(30) * t4),     c * (T(1) - T(18) * t2 + T(32) * t3 - T(15) * t4),
-      c * (t - T(4.5) * t2 + T(6) * t3 - T(2.5) * t4), c * (T(30) * t2 - T(60) * t3 + T(30) * t4),
-      c * (T(-12) * t2 + T(28) * t3 - T(15) * t4),     c * (T(1.5) * t2 - T(4) * t3 + T(2.5) * t4)};
-  const T* const table = n.table[neighbor];
-  for (int k = 0; k < s.num_columns; k += width<T>) {
-    Vec<T> value = f[0] * load(table + k), derivative = g[0] * load(table + k);
-    for (int p = 1; p < 6; ++p) {
-      const Vec<T> knot = load(table + p * s.num_columns + k);
-      value += f[p] * knot;
-      derivative += g[p] * knot;
-    }
-    store<T>(values + k, value);
-    if (with_derivative) store<T>(derivatives + k, derivative);
-  }
-}
-
 template <class T>
 struct alignas(64) RadialRows {
   T values[kRun<T> * kMaxColumns];
   T derivatives[kRun<T> * kMaxColumns];
 };
 
+/// Weights of value, slope and curvature at the two knots, for functions and for derivatives per Å.
+template <class T>
+struct alignas(64) HermiteWeights {
+  T f[6][kRun<T>], g[6][kRun<T>];
+};
+
+template <class T>
+inline void hermite_weights(const Shape<T>& s, const T* place, HermiteWeights<T>& w) {
+  for (int k = 0; k < kRun<T>; k += width<T>) {
+    const Vec<T> t = load(place + k), t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;
+    const T c = s.inverse_step;
+    store<T>(w.f[0] + k, T(1) - T(10) * t3 + T(15) * t4 - T(6) * t5);
+    store<T>(w.f[1] + k, t - T(6) * t3 + T(8) * t4 - T(3) * t5);
+    store<T>(w.f[2] + k, T(0.5) * (t2 - T(3) * t3 + T(3) * t4 - t5));
+    store<T>(w.f[3] + k, T(10) * t3 - T(15) * t4 + T(6) * t5);
+    store<T>(w.f[4] + k, T(7) * t4 - T(4) * t3 - T(3) * t5);
+    store<T>(w.f[5] + k, T(0.5) * (t3 - T(2) * t4 + t5));
+    store<T>(w.g[0] + k, c * T(30) * (T(2) * t3 - t2 - t4));
+    store<T>(w.g[1] + k, c * (T(1) - T(18) * t2 + T(32) * t3 - T(15) * t4));
+    store<T>(w.g[2] + k, c * (t - T(4.5) * t2 + T(6) * t3 - T(2.5) * t4));
+    store<T>(w.g[3] + k, c * T(30) * (t2 - T(2) * t3 + t4));
+    store<T>(w.g[4] + k, c * (T(28) * t3 - T(12) * t2 - T(15) * t4));
+    store<T>(w.g[5] + k, c * (T(1.5) * t2 - T(4) * t3 + T(2.5) * t4));
+  }
+}
+
+/// Radial functions of a run of neighbors by quintic Hermite interpolation, and their derivatives.
 template <class T, bool with_derivative>
 inline void radial_rows(const Shape<T>& s, const Neighbors<T>& n, int first, int count, RadialRows<T>& r) {
-  for (int j = 0; j < count; ++j)
-    radial<T, with_derivative>(s, n, first + j, r.values + j * s.num_columns,
-                               r.derivatives + j * s.num_columns);
+  HermiteWeights<T> w;
+  hermite_weights(s, n.place + first, w);
+  for (int j = 0; j < count; ++j) {
+    const T* const table = n.table[first + j];
+    for (int k = 0; k < s.num_columns; k += width<T>) {
+      Vec<T> value = broadcast<T>(T(0)), derivative = value;
+      for (int p = 0; p < 6; ++p) {
+        const Vec<T> knot = load(table + p * s.num_columns + k);
+        value += w.f[p][j] * knot;
+        if (with_derivative) derivative += w.g[p][j] * knot;
+      }
+      store<T>(r.values + j * s.num_columns + k, value);
+      if (with_derivative) store<T>(r.derivatives + j * s.num_columns + k, derivative);
+    }
+  }
 }
 
 /// Calls body(number of neighbors, first neighbor) for pieces of the run of one species, at most kChunk long.
@@ -216,18 +227,6 @@ void tangent(const Shape<T>& s, const Neighbors<T>& n, T* tangents) {
   }
 }
 
-/// Sums over lanes of four vectors.
-template <class T>
-inline void sums(const Vec<T>* v, T* out) {
-  for (int q = 0; q < 4; ++q) {
-    alignas(64) T lanes[width<T>];
-    store<T>(lanes, v[q]);
-    for (int half = width<T> / 2; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) lanes[k] += lanes[k + half];
-    out[q] = lanes[0];
-  }
-}
-
 /// For kCount neighbors: out[4 j …] = dE/dr at fixed direction, and the gradient of E over the harmonics'
 /// polynomials.
 template <class T, int kCount>
@@ -261,7 +260,8 @@ inline void contract(const Shape<T>& s, const Harmonics<T>& h, const RadialRows<
       }
     }
   }
-  for (int j = 0; j < kCount; ++j) sums<T>(total[j], out + 4 * j);
+  for (int j = 0; j < kCount; ++j)
+    simd::sum_four(total[j][0], total[j][1], total[j][2], total[j][3], out + 4 * j);
 }
 
 template <class T>
@@ -274,12 +274,12 @@ void reverse(const Shape<T>& s, const Neighbors<T>& n, const T* adjoints) {
     const int count = min(run, n.count - first);
     harmonics<T, true>(s, n, first, h);
     radial_rows<T, true>(s, n, first, count, r);
-    for_chunks<2>(n, first, count, [&](int size, int j) {
+    for_chunks<3>(n, first, count, [&](int size, int j) {
       const T* const of_species = adjoints + n.species[first + j] * s.num_moments;
-      if (size == 2)
-        contract<T, 2>(s, h, r, j, of_species, out[j]);
+      if (size == 3)
+        contract<T, 3>(s, h, r, j, of_species, out[j]);
       else
-        contract<T, 1>(s, h, r, j, of_species, out[j]);
+        for (int q = 0; q < size; ++q) contract<T, 1>(s, h, r, j + q, of_species, out[j + q]);
     });
     for (int j = 0; j < count; ++j) {
       const T x = n.x[first + j], y = n.y[first + j], z = n.z[first + j], inv_r = n.inv_r[first + j];

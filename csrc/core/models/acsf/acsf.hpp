@@ -67,8 +67,10 @@ struct Functions<T>::Center {
   std::vector<ShellSpec> shells;
   std::vector<std::unique_ptr<std::vector<RadialFunction<T>>>> radial;
   std::vector<std::unique_ptr<Angular>> angular;
+  std::vector<std::unique_ptr<std::vector<MomentFunction>>> moment;
   std::vector<RadialGroup<T>> radial_groups;
   std::vector<AngularGroup<T>> angular_groups;
+  std::vector<MomentGroup<T>> moment_groups;
   CenterFunctions<T> functions{};
 };
 
@@ -90,6 +92,8 @@ struct Neighborhood {
   std::vector<Shell<T>> shells;
   std::vector<Triplets<T>> triplets;
   AlignedBuffer<T> radial_slopes;
+  std::vector<double> moments;
+  Kept<T> kept;
 };
 
 template <class T>

@@ -38,6 +38,11 @@ int place_of(std::vector<Item>& list, const Item& item) {
   return static_cast<int>(list.size()) - 1;
 }
 
+bool goes_by_moments(const SymmetryFunction& f) {
+  return !f.radial && !f.narrow && !f.term.compact && f.term.integer_zeta >= 1 &&
+         f.term.integer_zeta <= kMaxDegree;
+}
+
 /// A function with the neighbors of one group: its feature, and what a neighbor or pair counts.
 struct Member {
   int out;
@@ -85,12 +90,40 @@ class Builder {
     center_.angular.push_back(std::move(group));
   }
 
+  /// Wide functions of one shape with a whole ζ: powers of the cosine by the binomial series.
+  void add_moments(double cutoff, int num_species,
+                   const std::vector<std::pair<int, const SymmetryFunction*>>& members) {
+    const int number = shell(cutoff);
+    auto functions = std::make_unique<std::vector<MomentFunction>>();
+    int degree = 0;
+    for (const auto& [out, f] : members) {
+      degree = std::max(degree, f->term.integer_zeta);
+      for (const auto& n : f->neighbors) {
+        MomentFunction function{n.species1, n.species2, f->term.integer_zeta, out, {}, 0.0};
+        double power = f->prefactor * n.factor;
+        for (int k = 0; k <= function.degree; ++k) {
+          function.powers[k] = power;
+          function.self += power;
+          power *= f->term.lambda * (function.degree - k) / (k + 1);
+        }
+        functions->push_back(function);
+      }
+    }
+    center_.moment_groups.push_back({number, place_of(shapes_[number], members[0].second->shape), degree,
+                                     num_species, static_cast<int>(functions->size()), functions->data()});
+    center_.moment.push_back(std::move(functions));
+  }
+
   void finish(int num_features) {
     for (std::size_t k = 0; k < shapes_.size(); ++k)
       for (const auto& shape : shapes_[k]) center_.shells[k].shapes.push_back(converted<T>(shape));
-    center_.functions = {num_features, static_cast<int>(center_.radial_groups.size()),
-                         static_cast<int>(center_.angular_groups.size()), center_.radial_groups.data(),
-                         center_.angular_groups.data()};
+    center_.functions = {num_features,
+                         static_cast<int>(center_.radial_groups.size()),
+                         static_cast<int>(center_.angular_groups.size()),
+                         static_cast<int>(center_.moment_groups.size()),
+                         center_.radial_groups.data(),
+                         center_.angular_groups.data(),
+                         center_.moment_groups.data()};
   }
 
  private:
@@ -119,9 +152,20 @@ Functions<T>::Functions(const std::vector<SymmetryFunction>& functions, int num_
     // Radial first; compact functions apart from Gaussians, narrow ones from wide ones.
     using Key = std::tuple<bool, bool, bool, double, int, int>;
     std::map<Key, std::vector<Member>> groups;
+    using Wide = std::pair<double, std::vector<std::pair<int, const SymmetryFunction*>>>;  // cutoff, members
+    std::vector<Wide> wide;
     int num_features = 0;
     for (const auto& f : functions) {
       if (f.center != species) continue;
+      if (goes_by_moments(f)) {
+        const auto same = [&](const Wide& w) {
+          return w.first == f.cutoff && w.second[0].second->shape == f.shape;
+        };
+        auto found = std::find_if(wide.begin(), wide.end(), same);
+        if (found == wide.end()) found = wide.insert(wide.end(), {f.cutoff, {}});
+        found->second.push_back({num_features++, &f});
+        continue;
+      }
       for (const auto& n : f.neighbors)
         groups[{!f.radial, f.narrow, f.shape.compact, f.cutoff, n.species1, n.species2}].push_back(
             {num_features, n.factor, &f});
@@ -136,6 +180,7 @@ Functions<T>::Functions(const std::vector<SymmetryFunction>& functions, int num_
         builder.add_angular(cutoff, species1, species2, narrow, {members.begin() + first, last});
       }
     }
+    for (const auto& [cutoff, members] : wide) builder.add_moments(cutoff, num_species, members);
     builder.finish(num_features);
   }
 }

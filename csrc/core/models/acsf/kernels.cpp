@@ -1,5 +1,6 @@
 #include "core/models/acsf/kernels.hpp"
 
+#include "core/models/acsf/moments.hpp"
 #include "core/models/acsf/shapes.hpp"
 #include "core/models/shared/simd_lanes.hpp"
 
@@ -7,9 +8,7 @@ namespace nearsight {
 namespace acsf {
 namespace {
 
-using simd::load;
 using simd::Mask;
-using simd::store;
 
 template <class T>
 void prepare(Shell<T>& s) {
@@ -406,28 +405,38 @@ void angular_tangent(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t
 // ---- the descriptor of one center
 
 template <class T>
-void forward(const CenterFunctions<T>& f, const Shell<T>* shells, T* radial_slopes, Triplets<T>* triplets,
-             double* features) {
-  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
-  for (int n = 0; n < f.num_radial; ++n) {
-    const Shell<T>& s = shells[f.radial[n].shell];
-    radial_forward(f.radial[n], s, radial_slopes, features);
-    radial_slopes += f.radial[n].num_functions * s.stride;
-  }
-  for (int n = 0; n < f.num_angular; ++n)
-    angular_forward(f.angular[n], shells[f.angular[n].shell], triplets[n], features);
+double* moments_of(const CenterFunctions<T>& f, const Kept<T>& kept, int n) {
+  return kept.moments + n * 2 * f.moment[n].num_species * kMomentStride;
 }
 
 template <class T>
-void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const T* radial_slopes,
-             const Triplets<T>* triplets, const T* cotangents) {
+void forward(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept, double* features) {
+  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
+  T* slopes = kept.radial_slopes;
   for (int n = 0; n < f.num_radial; ++n) {
-    Shell<T>& s = shells[f.radial[n].shell];
-    radial_reverse(f.radial[n], s, radial_slopes, cotangents);
-    radial_slopes += f.radial[n].num_functions * s.stride;
+    const Shell<T>& s = shells[f.radial[n].shell];
+    radial_forward(f.radial[n], s, slopes, features);
+    slopes += f.radial[n].num_functions * s.stride;
   }
   for (int n = 0; n < f.num_angular; ++n)
-    angular_reverse(f.angular[n], shells[f.angular[n].shell], triplets[n], cotangents);
+    angular_forward(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], features);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_forward(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), features);
+}
+
+template <class T>
+void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const Kept<T>& kept,
+             const T* cotangents) {
+  const T* slopes = kept.radial_slopes;
+  for (int n = 0; n < f.num_radial; ++n) {
+    Shell<T>& s = shells[f.radial[n].shell];
+    radial_reverse(f.radial[n], s, slopes, cotangents);
+    slopes += f.radial[n].num_functions * s.stride;
+  }
+  for (int n = 0; n < f.num_angular; ++n)
+    angular_reverse(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], cotangents);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_reverse(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), cotangents);
   for (int n = 0; n < num_shells; ++n) {
     Shell<T>& s = shells[n];
     for (int k = 0; k < s.stride; k += width<T>) {
@@ -440,7 +449,7 @@ void reverse(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, cons
 }
 
 template <class T>
-void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, Triplets<T>* triplets,
+void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, const Kept<T>& kept,
              double* tangents) {
   for (int n = 0; n < f.num_features; ++n) tangents[n] = 0;
   for (int n = 0; n < num_shells; ++n) {
@@ -451,7 +460,9 @@ void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, Trip
   }
   for (int n = 0; n < f.num_radial; ++n) radial_tangent(f.radial[n], shells[f.radial[n].shell], tangents);
   for (int n = 0; n < f.num_angular; ++n)
-    angular_tangent(f.angular[n], shells[f.angular[n].shell], triplets[n], tangents);
+    angular_tangent(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], tangents);
+  for (int n = 0; n < f.num_moment; ++n)
+    moment_tangent(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), tangents);
 }
 
 template <class T>

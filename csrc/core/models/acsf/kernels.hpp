@@ -93,12 +93,34 @@ struct AngularGroup {
   const AngularFunction<T>* functions;
 };
 
+constexpr int kMaxDegree = 8;  // zeta up to which wide functions are evaluated through moments
+constexpr int num_monomials(int degree) {
+  return (degree + 1) * (degree + 2) * (degree + 3) / 6;
+}
+constexpr int kMaxMonomials = num_monomials(kMaxDegree);
+constexpr int kMomentStride = kMaxMonomials + 4;  // monomials, the sum of squares, and room
+
+/// features[out] += Σ_n powers[n] Σ_jk w_j w_k cos^n θ over pairs of neighbors of two species. If these are
+/// the same, `self` = Σ_n powers[n] is what the pairs j = k give.
+struct MomentFunction {
+  int species1, species2, degree, out;
+  double powers[kMaxDegree + 1], self;
+};
+
+/// Wide functions of one shape and all species, which share its moments.
+template <class T>
+struct MomentGroup {
+  int shell, shape, degree, num_species, num_functions;
+  const MomentFunction* functions;
+};
+
 /// All functions of one center species.
 template <class T>
 struct CenterFunctions {
-  int num_features, num_radial, num_angular;
+  int num_features, num_radial, num_angular, num_moment;
   const RadialGroup<T>* radial;
   const AngularGroup<T>* angular;
+  const MomentGroup<T>* moment;
 };
 
 /// The triplets of one group at one center, in the order of a loop over j and blocks of k: those with
@@ -115,19 +137,26 @@ struct Triplets {
   T* scratch;             // [2 * num_terms + num_shapes + 2][stride], shared by all groups
 };
 
+/// What forward() leaves for reverse().
+template <class T>
+struct Kept {
+  T* radial_slopes;       // w'/r [function][stride of its shell], one radial group after another
+  Triplets<T>* triplets;  // of each angular group
+  double* moments;        // [moment group][2 * species][kMomentStride]
+};
+
 template <class T>
 struct Kernels {
   /// Fills what Shell says, and clears the adjoints.
   void (*prepare)(Shell<T>&);
   /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences
-  /// of them. radial_slopes[function][stride of its shell] = w'/r, one group after another.
-  void (*forward)(const CenterFunctions<T>&, const Shell<T>* shells, T* radial_slopes, Triplets<T>* triplets,
-                  double* features);
+  /// of them.
+  void (*forward)(const CenterFunctions<T>&, const Shell<T>* shells, const Kept<T>& kept, double* features);
   /// Adds dE/dr_ij to gx, gy, gz for cotangents[num_features], after forward().
-  void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, const T* radial_slopes,
-                  const Triplets<T>* triplets, const T* cotangents);
+  void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, const Kept<T>& kept,
+                  const T* cotangents);
   /// tangents[num_features] = derivative of the features along the direction in gx, gy, gz.
-  void (*tangent)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, Triplets<T>* triplets,
+  void (*tangent)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, const Kept<T>& kept,
                   double* tangents);
 };
 

@@ -55,6 +55,12 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
   }
   scratch_.resize(scratch);
   for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
+
+  std::size_t slopes = 0;
+  for (const auto& g : n.center->radial_groups)
+    slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
+  n.moments.resize(2 * functions_.num_species() * kMomentStride * n.center->moment_groups.size());
+  n.kept = {n.radial_slopes.resize(slopes), n.triplets.data(), n.moments.data()};
 }
 
 template <class T>
@@ -141,11 +147,7 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = *neighborhoods_[k];
     load(graph, centers[k], n);
-    std::size_t slopes = 0;
-    for (const auto& g : n.center->radial_groups)
-      slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
-    kernels<T>().forward(n.center->functions, n.shells.data(), n.radial_slopes.resize(slopes),
-                         n.triplets.data(), features + k * stride);
+    kernels<T>().forward(n.center->functions, n.shells.data(), n.kept, features + k * stride);
   }
 }
 
@@ -159,8 +161,8 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
     for (std::size_t f = 0; f < cotangents_.size(); ++f)
       cotangents_[f] = static_cast<T>(cotangents[k * stride + f]);
     for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
-    kernels<T>().reverse(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()),
-                         n.radial_slopes.data(), n.triplets.data(), cotangents_.data());
+    kernels<T>().reverse(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()), n.kept,
+                         cotangents_.data());
     double* const gradients = edge_gradients.data() + 3 * graph.offsets[centers[k]];
     std::fill_n(gradients, 3 * n.num_edges, 0.0);
     for (std::size_t m = 0; m < n.shells.size(); ++m) {
@@ -197,8 +199,8 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
         s.gz[i] = T(v[2]);
       }
     }
-    kernels<T>().tangent(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()),
-                         n.triplets.data(), tangents + k * stride);
+    kernels<T>().tangent(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()), n.kept,
+                         tangents + k * stride);
   }
 }
 
@@ -214,11 +216,11 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
   cotangents_.assign(n.center->functions.num_features, T(0));
   CenterFunctions<T> one = n.center->functions;
 
-  const auto add_column = [&](int shell, const T* slopes, const Triplets<T>* triplets, int column) {
+  const auto add_column = [&](int shell, const Kept<T>& kept, int column) {
     Shell<T>& s = n.shells[shell];
     for (T* array : {s.gx, s.gy, s.gz, s.gr}) std::fill_n(array, s.stride, T(0));
     cotangents_[column] = T(1);
-    kernels<T>().reverse(one, &s, 1, slopes, triplets, cotangents_.data());
+    kernels<T>().reverse(one, &s, 1, kept, cotangents_.data());
     cotangents_[column] = T(0);
     const std::vector<int>& edge = n.shell_arrays[shell]->edge;
     for (int i = 0; i < s.stride; ++i) {
@@ -229,26 +231,35 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
       row[2 * stride] += s.gz[i];
     }
   };
-  const T* slopes = n.radial_slopes.data();
-  one.num_angular = 0;
+  Kept<T> kept = n.kept;
+  one.num_angular = one.num_moment = 0;
   one.num_radial = 1;
   for (RadialGroup<T> group : n.center->radial_groups) {
     const int shell = std::exchange(group.shell, 0);
     one.radial = &group;
     for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions) {
-      add_column(shell, slopes, nullptr, group.functions->out);
-      slopes += n.shells[shell].stride;
+      add_column(shell, kept, group.functions->out);
+      kept.radial_slopes += n.shells[shell].stride;
     }
   }
   one.num_radial = 0;
   one.num_angular = 1;
-  for (std::size_t k = 0; k < n.center->angular_groups.size(); ++k) {
-    AngularGroup<T> group = n.center->angular_groups[k];
+  for (AngularGroup<T> group : n.center->angular_groups) {
     const int shell = std::exchange(group.shell, 0);
     one.angular = &group;
-    n.triplets[k].scratch = scratch_.data();
+    kept.triplets->scratch = scratch_.data();
     for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions)
-      add_column(shell, nullptr, &n.triplets[k], group.functions->out);
+      add_column(shell, kept, group.functions->out);
+    ++kept.triplets;
+  }
+  one.num_angular = 0;
+  one.num_moment = 1;
+  for (MomentGroup<T> group : n.center->moment_groups) {
+    const int shell = std::exchange(group.shell, 0);
+    one.moment = &group;
+    for (int f = std::exchange(group.num_functions, 1); f > 0; --f, ++group.functions)
+      add_column(shell, kept, group.functions->out);
+    kept.moments += 2 * group.num_species * kMomentStride;
   }
 }
 
