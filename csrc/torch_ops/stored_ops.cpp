@@ -34,10 +34,9 @@ struct Call {
   Tensor values_, edges_, columns_, sizes_, centers_, input_, output_;
   std::vector<Block> blocks;
   Span<const std::int32_t> centers;  // of every edge of the frame
-  std::size_t num_centers, width;
   int num_threads;
 
-  Call(StableIValue* stack, bool input_is_table)
+  explicit Call(StableIValue* stack)
       : values_(argument<Tensor>(stack[0])),
         edges_(argument<Tensor>(stack[1])),
         columns_(argument<Tensor>(stack[2])),
@@ -46,9 +45,6 @@ struct Call {
         input_(argument<Tensor>(stack[5])),
         output_(argument<Tensor>(stack[6])),
         centers(span_of<const std::int32_t>(centers_)) {
-    const Tensor& table = input_is_table ? input_ : output_;
-    num_centers = static_cast<std::size_t>(table.size(0));
-    width = static_cast<std::size_t>(table.size(1));
     const float* values = span_of<const float>(values_).data();
     const std::int32_t* edges = span_of<const std::int32_t>(edges_).data();
     const std::int32_t* columns = span_of<const std::int32_t>(columns_).data();
@@ -63,12 +59,14 @@ struct Call {
     num_threads = static_cast<int>(std::clamp<std::int64_t>(worth, 1, argument<std::int64_t>(stack[7])));
   }
 
-  /// Calls body(block, its first and last edge of the center, center, room for a row) for every center of
-  /// every block, in threads over the centers.
+  /// Calls body(block, its first and last edge of the center, row of the table, room for a row) for every
+  /// center of every block, in threads over the centers. The table is [centers, width].
   template <class Body>
-  void for_centers(const Body& body) const {
+  void for_centers(const Tensor& table, const Body& body) const {
+    const auto width = static_cast<std::size_t>(table.size(1));
+    double* const rows = span_of<double>(table).data();
     ThreadPool threads(num_threads);
-    threads.split(num_centers, [&](int, std::size_t first, std::size_t last) {
+    threads.split(static_cast<std::size_t>(table.size(0)), [&](int, std::size_t first, std::size_t last) {
       const FlushDenormals flush;  // derivatives far out are as small as they like
       std::vector<float> row(width + kFour);
       for (const Block& block : blocks) {
@@ -79,7 +77,7 @@ struct Call {
           const std::int32_t center = centers[block.edges[e]];
           const std::int64_t begin = e;
           while (e < block.num_edges && centers[block.edges[e]] == center) ++e;
-          body(block, begin, e, static_cast<std::size_t>(center), row.data());
+          body(block, begin, e, rows + center * width, row.data());
         }
       }
     });
@@ -113,33 +111,43 @@ void add_three(const float* values, const double* direction, std::int64_t n, flo
 
 /// cotangents [centers, width] -> gradients [edges, 3]
 void stored_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Call call(stack, true);
-  const double* const cotangents = span_of<const double>(call.input_).data();
+  const Call call(stack);
   double* const gradients = span_of<double>(call.output_).data();
-  call.for_centers(
-      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
-        for (std::int64_t c = 0; c < block.num_columns; ++c)
-          row[c] = static_cast<float>(cotangents[center * call.width + block.columns[c]]);
-        for (std::int64_t e = begin; e < end; ++e)
-          three_dots(block.values + 3 * e * block.num_columns, row, block.num_columns,
-                     gradients + 3 * block.edges[e]);
-      });
+  call.for_centers(call.input_, [&](const Block& b, std::int64_t begin, std::int64_t end,
+                                    const double* cotangents, float* row) {
+    for (std::int64_t c = 0; c < b.num_columns; ++c) row[c] = static_cast<float>(cotangents[b.columns[c]]);
+    for (std::int64_t e = begin; e < end; ++e)
+      three_dots(b.values + 3 * e * b.num_columns, row, b.num_columns, gradients + 3 * b.edges[e]);
+  });
 }
 
 /// directions [edges, 3] -> tangents [centers, width]
 void stored_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Call call(stack, false);
+  const Call call(stack);
   const double* const directions = span_of<const double>(call.input_).data();
-  double* const tangents = span_of<double>(call.output_).data();
   call.for_centers(
-      [&](const Block& block, std::int64_t begin, std::int64_t end, std::size_t center, float* row) {
-        std::fill_n(row, block.num_columns, 0.0f);
+      call.output_, [&](const Block& b, std::int64_t begin, std::int64_t end, double* tangents, float* row) {
+        std::fill_n(row, b.num_columns, 0.0f);
         for (std::int64_t e = begin; e < end; ++e)
-          add_three(block.values + 3 * e * block.num_columns, directions + 3 * block.edges[e],
-                    block.num_columns, row);
-        for (std::int64_t c = 0; c < block.num_columns; ++c)
-          tangents[center * call.width + block.columns[c]] += row[c];
+          add_three(b.values + 3 * e * b.num_columns, directions + 3 * b.edges[e], b.num_columns, row);
+        for (std::int64_t c = 0; c < b.num_columns; ++c) tangents[b.columns[c]] += row[c];
       });
+}
+
+/// slots [edges], -1 for edges that are not wanted -> dense derivatives [slots, 3, width]
+void stored_gather(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  const Span<const std::int64_t> slots = span_of<const std::int64_t>(call.input_);
+  double* const dense = span_of<double>(call.output_).data();
+  const std::int64_t width = call.output_.size(2);
+  for (const Block& b : call.blocks)
+    for (std::int64_t e = 0; e < b.num_edges; ++e) {
+      const std::int64_t slot = slots[b.edges[e]];
+      if (slot < 0) continue;
+      for (std::int64_t a = 0; a < 3; ++a)
+        for (std::int64_t c = 0; c < b.num_columns; ++c)
+          dense[(3 * slot + a) * width + b.columns[c]] += b.values[(3 * e + a) * b.num_columns + c];
+    }
 }
 
 }  // namespace
@@ -154,9 +162,11 @@ void stored_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
   m.def(NEARSIGHT_STORED_SCHEMA("stored_reverse", "cotangents"));
   m.def(NEARSIGHT_STORED_SCHEMA("stored_tangent", "directions"));
+  m.def(NEARSIGHT_STORED_SCHEMA("stored_gather", "slots"));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("stored_reverse", &stored_reverse);
   m.impl("stored_tangent", &stored_tangent);
+  m.impl("stored_gather", &stored_gather);
 }

@@ -233,7 +233,10 @@ class NativeBPNN(nn.Module):
     def __init__(self, model: BPNN, num_threads: int | None = None):
         super().__init__()
         self.model = model
-        self.descriptor = NativeDescriptor(model.descriptor, model.species, num_threads)
+        self.trained = any(True for _ in model.descriptor.parameters())
+        fixed = model.descriptor.fixed_part() if self.trained else model.descriptor
+        self.descriptor = NativeDescriptor(fixed, model.species, num_threads)
+        self.sizes = [network.columns.numel() for network in model.networks]
 
     def features(self, graph: Graph) -> list[Tensor]:
         """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
@@ -241,8 +244,10 @@ class NativeBPNN(nn.Module):
         return self._split(table, graph.species)
 
     def _split(self, table: Tensor, species: Tensor) -> list[Tensor]:
-        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.descriptor.sizes))]
-        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.descriptor.sizes)]
+        if self.trained:
+            table = self.model.descriptor.invariants(table)
+        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.sizes))]
+        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.sizes)]
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""

@@ -13,6 +13,7 @@ from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
 from nearsight.neighbors import Graph, collate, make_graph
+from nearsight.training.stored import Stored
 
 TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
 
@@ -26,12 +27,14 @@ class Batch:
         num_atoms: [B] atoms per frame, double.
         targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
         present: target → [B] 1 where the frame has it, else 0.
+        stored: descriptors of the frames, where they are stored.
     """
 
     graph: Graph
     num_atoms: Tensor
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
+    stored: tuple[Stored, ...] = ()
 
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
@@ -71,6 +74,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         num_atoms=torch.cat([batch.num_atoms for batch in batches]),
         targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in TARGETS},
         present={name: torch.cat([batch.present[name] for batch in batches]) for name in TARGETS},
+        stored=tuple(stored for batch in batches for stored in batch.stored),
     )
 
 

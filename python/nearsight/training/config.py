@@ -115,6 +115,30 @@ class ConstantSchedule(_Schedule):
 Schedule = Annotated[CosineSchedule | PlateauSchedule | ConstantSchedule, Field(discriminator="kind")]
 
 
+class AdamWConfig(_Section):
+    """First order; its settings are keys of section `training`."""
+
+    kind: Literal["adamw"] = "adamw"
+
+
+class LevenbergMarquardtConfig(_Section):
+    """Second order, see `second_order`, for networks with some thousand parameters.
+
+    A step of the run has `step` times the length of the solution at first, and at the end `final_step`.
+    """
+
+    kind: Literal["levenberg_marquardt"]
+    batch_frames: Count | None = 16
+    force_fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    step: Annotated[float, Field(gt=0, le=1)] = 0.5
+    final_step: Annotated[float, Field(gt=0, le=1)] = 0.01
+    damping: Positive = 0.1
+
+
+Optimizer = Annotated[AdamWConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
+
+
 class RegressionConfig(_Section):
     """How a linear model is fitted: prior of the coefficients, see `nearsight.models.linear`."""
 
@@ -127,6 +151,7 @@ class TrainingConfig(_Section):
 
     epochs: Count = 200
     max_minutes: Positive | None = None
+    optimizer: Optimizer = AdamWConfig()
     batch_size: Count = 2
     learning_rate: Positive = 5e-3
     weight_decay: Weight = 1e-5
@@ -138,6 +163,15 @@ class TrainingConfig(_Section):
     regression: RegressionConfig = RegressionConfig()
     backend: Literal["auto", "native", "torch"] = "auto"
     threads: Count | None = None
+    cache_gb: Annotated[float, Field(ge=0)] = 4.0
+
+
+def batch_size(options: TrainingConfig, num_frames: int) -> int:
+    """Frames of a batch of a training set."""
+    size: int | None = options.batch_size
+    if isinstance(options.optimizer, LevenbergMarquardtConfig):
+        size = options.optimizer.batch_frames
+    return min(size or num_frames, num_frames)
 
 
 class Config(_Section):
@@ -155,7 +189,8 @@ class Config(_Section):
         if self.model.architecture == "linear":
             if "epochs" in self.training.model_fields_set and self.training.epochs != 1:
                 raise ValueError(
-                    f"training.epochs is {self.training.epochs}, but a linear model is solved in one; leave it out"
+                    f"training.epochs is {self.training.epochs}, but a linear model is solved in one: leave "
+                    "it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
         return self

@@ -14,6 +14,7 @@ from nearsight.training.config import TrainingConfig
 from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 from nearsight.training.schedule import LearningRate
+from nearsight.training.stored import StoredModule
 
 
 class FirstOrder:
@@ -68,7 +69,8 @@ class FirstOrder:
         total = torch.zeros(1, dtype=torch.float64)
         if batches:
             batch = join(batches)
-            results = evaluate(self.module, batch.graph, self.model.couple, create_graph=True)
+            module = StoredModule(self.module, batch.stored) if batch.stored else self.module
+            results = evaluate(module, batch.graph, self.model.couple, create_graph=True)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)

@@ -45,6 +45,7 @@ COLUMNS = {
     "virial_rmse": "meV/atom",
     "virial_mae": "meV/atom",
     "elapsed": "s",
+    "damping": "1",
 }
 _WIDTH = 110
 _HEADER = "epoch      loss validation E meV/atom   F meV/Å W meV/atom      lr    time"

@@ -83,8 +83,8 @@ class Regression:
             torch.set_num_threads(before)
         self._assign(fit.coefficients)
         self.logbook.say(
-            f"Solved for {degrees.numel():,} coefficients, of which {fit.effective:.0f} are determined by the "
-            f"data, from {whole.num_rows:,} equations; ridge {fit.ridge:.2g}."
+            f"Solved {whole.num_rows:,} equations for {degrees.numel():,} coefficients, of which the data "
+            f"determine {fit.effective:.0f}; ridge {fit.ridge:.2g}."
         )
         return fit.square_error
 
@@ -120,16 +120,11 @@ class Regression:
         energy, forces, virial = self.module.descriptor.design_rows(graph)
         of_atoms = graph.frame.repeat_interleave(3)
         virials = torch.stack([batch.targets[keys.VIRIAL][:, a, b] for a, b in _VIRIAL], dim=1)
-        mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64)  # xy stands for yx too
-        parts = (  # name, X, y, frame and multiplicity of each row
+        mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64) / 9  # xy stands for yx too
+        shares = 1 / (3 * batch.num_atoms)
+        parts = (  # name, X, y, frame and share of each row
             (keys.ENERGY, energy, batch.targets[keys.ENERGY], frames, torch.ones(1)),
-            (
-                keys.FORCES,
-                forces,
-                batch.targets[keys.FORCES].flatten(),
-                of_atoms,
-                1 / (3 * batch.num_atoms[of_atoms]),
-            ),
+            (keys.FORCES, forces, batch.targets[keys.FORCES].flatten(), of_atoms, shares[of_atoms]),
             (
                 keys.VIRIAL,
                 virial,
@@ -138,22 +133,18 @@ class Regression:
                 mixed.repeat(len(frames)) / 9,
             ),
         )
-        rows = []
-        for name, x, y, frame, share in parts:
-            if name not in self.loss.weights:
-                continue
-            weight = (
-                torch.sqrt(self.loss.weights[name] * batch.present[name][frame] * share)
-                / self.loss.sigmas[name]
-            )
-            constants = torch.zeros(len(x), len(self.model.species) * self.bias, dtype=torch.float64)
-            if self.bias and name == keys.ENERGY:
-                constants.index_put_(
-                    (graph.frame, graph.species), torch.ones(1, dtype=torch.float64), accumulate=True
-                )
-            whole = torch.cat([x, constants, y.unsqueeze(1)], dim=1) * weight.unsqueeze(1)
-            rows.append(whole[weight > 0])
-        return torch.cat(rows)
+        return torch.cat([self._weighted(batch, *part) for part in parts if part[0] in self.loss.weights])
+
+    def _weighted(
+        self, batch: Batch, name: str, x: Tensor, y: Tensor, frame: Tensor, share: Tensor
+    ) -> Tensor:
+        weight = torch.sqrt(self.loss.weights[name] * batch.present[name][frame] * share)
+        constants = torch.zeros(len(x), len(self.model.species) * self.bias, dtype=torch.float64)
+        if self.bias and name == keys.ENERGY:
+            one = torch.ones(1, dtype=torch.float64)
+            constants.index_put_((batch.graph.frame, batch.graph.species), one, accumulate=True)
+        rows = torch.cat([x, constants, y.unsqueeze(1)], dim=1)
+        return (rows * (weight / self.loss.sigmas[name]).unsqueeze(1))[weight > 0]
 
     # ---- the rest of the protocol ---------------------------------------------------------------
 

@@ -13,32 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from nearsight import keys
 from nearsight.couple import evaluate
-from nearsight.data import Frame, fit_energies, plausibility_warnings, report_table, summarize, write_split
-from nearsight.data.reference_energies import LEAST_SQUARES, NONE
+from nearsight.data import Frame, plausibility_warnings, report_table, summarize, write_split
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
-from nearsight.models import LinearConfig, build_model, training_module
-from nearsight.models.native import NativeBPNN
-from nearsight.neighbors import Graph
-from nearsight.training.batches import Batch, batch_order, hands, join, make_batch
+from nearsight.models import build_model
+from nearsight.training.batches import Batch, batch_order, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
-from nearsight.training.coverage import survey
 from nearsight.training.datasets import Sets, named, read_sets
-from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
-from nearsight.training.loop import Interrupted, Optimizer, Trainer, TrainingData, in_parts, split_results
-from nearsight.training.loss import Loss, make_loss
+from nearsight.training.loop import Interrupted, Trainer, in_parts, split_results
 from nearsight.training.metrics import UNITS, Metrics, metrics_table
+from nearsight.training.preparation import make_module, prepare
 from nearsight.training.processes import ALONE, Processes
-from nearsight.training.regression import Regression
 
 MODEL_FILE = "model.pt"
-_STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
-_SCALE_FRAMES = 4
-_SMALLEST_FORCE = 1e-3  # eV/Å; frames of isolated atoms have none
 
 
 def train(
@@ -113,7 +103,7 @@ def _train(
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    trainer, batches = _prepare(config, sets, logbook, processes, fit=content is None)
+    trainer, batches = prepare(config, sets, logbook, processes, content is None, dry_run)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
@@ -127,137 +117,6 @@ def _train(
     _finish(config, logbook, sets, batches, trainer)
 
 
-def _prepare(
-    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool
-) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
-    """The trainer, its model fitted to the statistics of the training set if asked for, and the batches that
-    are this process's, by set and frame."""
-    torch.manual_seed(config.seed)
-    model = _build(config, sets.species)
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
-    _describe(logbook, model, loss, processes)
-    module = _module(config, model, processes)
-    batches = {
-        name: {
-            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
-            for number in _mine(config, name, len(frames), processes)
-        }
-        for name, frames in named(sets).items()
-    }
-    if fit:
-        fitted = processes.from_first(
-            lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
-        )
-        model.load_state_dict(fitted)
-    optimizer = _optimizer(config, sets, model, module, loss, processes, logbook)
-    data = TrainingData(
-        batches["training"],
-        batches["validation"],
-        len(sets.frames["training"]),
-        sets.frames["validation"],
-        sets.reference,
-    )
-    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
-    return trainer, batches
-
-
-def _optimizer(
-    config: Config,
-    sets: Sets,
-    model: nn.Module,
-    module: nn.Module,
-    loss: Loss,
-    processes: Processes,
-    logbook: Logbook,
-) -> Optimizer:
-    if not _is_linear(config):
-        return FirstOrder(config.training, model, module, loss, processes)
-    if not isinstance(module, NativeBPNN):
-        raise ConfigError("a linear model is fitted by the native backend; leave training.backend at auto.")
-    return Regression(
-        config.training.regression,
-        model,
-        module,
-        loss,
-        processes,
-        logbook,
-        num_frames=len(sets.frames["training"]),
-        bias=sets.reference.source in (LEAST_SQUARES, NONE),
-        threads=config.training.threads or processes.threads,
-    )
-
-
-def _is_linear(config: Config) -> bool:
-    return isinstance(config.model, LinearConfig)
-
-
-def _mine(config: Config, name: str, num_frames: int, processes: Processes) -> list[int]:
-    """The frames of a set that this process works on."""
-    if name != "training":
-        return list(processes.share(num_frames))
-    dealt = hands(num_frames, num_frames if _is_linear(config) else config.training.batch_size, config.seed)
-    if len(dealt) < processes.size:
-        raise ConfigError(
-            f"a batch has {len(dealt)} frame(s) for {processes.size} processes; start at most as many "
-            "processes as training.batch_size, or raise it."
-        )
-    return sorted(int(number) for k in processes.share(len(dealt)) for number in dealt[k])
-
-
-def _module(config: Config, model: nn.Module, processes: Processes) -> nn.Module:
-    return training_module(model, config.training.backend, config.training.threads or processes.threads)
-
-
-def _build(config: Config, species: list[str]) -> nn.Module:
-    try:
-        return build_model(config.model, species)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}.") from error
-
-
-def _fit(
-    model: nn.Module,
-    module: nn.Module,
-    sets: Sets,
-    batches: dict[int, Batch],
-    loss: Loss,
-    logbook: Logbook,
-) -> nn.Module:
-    """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
-    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
-
-    The scale is measured on a few frames: the outputs are proportional to it. `batches` are those that this
-    process has anyway.
-    """
-    frames = sets.frames["training"]
-
-    def graph(number: int) -> Graph:
-        known = batches.get(number)
-        return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
-
-    step = max(1, len(frames) // _STATISTICS_FRAMES)
-    graphs = [graph(number) for number in range(0, len(frames), step)]
-    few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
-    model.fit_statistics(few, 1.0, source=module)
-    squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
-    scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
-    model.fit_statistics(graphs, scale, source=module)
-    model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
-    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
-        logbook.say(sentence)
-    return model
-
-
-def _facts(sets: Sets) -> dict[str, Any]:
-    return {
-        "species": sets.species,
-        "reference_energies": sets.reference.values,
-        "reference_energies_source": sets.reference.source,
-        "data_files": sets.hashes,
-        "num_frames": {name: len(frames) for name, frames in named(sets).items()},
-    }
-
-
 def _write_records(config: Config, sets: Sets, logbook: Logbook) -> None:
     (logbook.folder / "config.resolved.yaml").write_text(dump_config(config))
     write_split(
@@ -265,21 +124,6 @@ def _write_records(config: Config, sets: Sets, logbook: Logbook) -> None:
         {name: sets.numbers[name] for name in named(sets)},
         {name: sets.sources[name] for name in named(sets)},
     )
-
-
-def _describe(logbook: Logbook, model: nn.Module, loss: Loss, processes: Processes) -> None:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    logbook.say(
-        f"Model: {model.architecture}, {parameters:,} parameters, cutoff {model.cutoff:g} Å, "
-        f"species {' '.join(model.species)}."
-    )
-    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV"}
-    terms = (
-        f"{name} {loss.weights[name]:g} (σ {loss.sigmas[name]:.4g} {units[name]})" for name in loss.weights
-    )
-    logbook.say(f"Loss: {', '.join(terms)}.")
-    if processes.size > 1:
-        logbook.say(f"Every batch is divided over {processes.size} processes.")
 
 
 def _try_one_batch(trainer: Trainer, logbook: Logbook) -> None:
@@ -301,7 +145,7 @@ def _finish(
     processes = trainer.processes
     content = processes.from_first(lambda: read_checkpoint(logbook.folder / FOLDER / BEST))
     model = restore_model(content)
-    module = _module(config, model, processes)
+    module = make_module(config, model, processes)
     parity = {
         name: (frames, _predict(module, model, frames, batches[name], config.training.batch_size, trainer))
         for name, frames in named(sets).items()

@@ -8,15 +8,23 @@ zero in it. The forces' Jᵀc and the tangent J v of their gradient then are pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nearsight.errors import NearsightError
 from nearsight.models.native import NativeBPNN, Neighborhoods, features_of, load_ops
 from nearsight.neighbors import Graph
 
+STRAINS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 _SHORT = 0.9  # a feature that ends before this part of the longest one's reach is worth a block of near edges
 
 
@@ -38,29 +46,38 @@ class Derivatives:
     sizes: Tensor
     centers: Tensor
 
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Edges [e] and columns [c], int64, and values [e, 3, c] of each block."""
-        edges, columns = (part.split(self.sizes[:, k].tolist()) for k, part in enumerate(self._numbers()))
-        shapes = self.sizes.tolist()
-        values = self.values.split([3 * e * c for e, c in shapes])
-        for some, those, numbers, (e, c) in zip(edges, columns, values, shapes):
-            yield some, those, numbers.view(e, 3, c)
-
-    def _numbers(self) -> tuple[Tensor, Tensor]:
-        return self.edges.to(torch.int64), self.columns.to(torch.int64)
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return int(3 * self.sizes.prod(1).sum())
 
     def apply(self, name: str, given: Tensor, output: Tensor, num_threads: int) -> None:
-        """Call stored_reverse or stored_tangent."""
+        """Call one of the ops."""
         arguments = (self.values, self.edges, self.columns, self.sizes, self.centers)
         getattr(load_ops(), name)(*arguments, given, output, num_threads)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The descriptor of one frame: features [n, width] in double, and derivatives where they are kept."""
+    """The descriptor of one frame.
+
+    Attributes:
+        features: [n, width] in double.
+        derivatives: dG/dr, where it is kept.
+        in_memory: whether `derivatives` is; products with it then are faster than an evaluation. From a file
+            it is read in parts only.
+        collective: float32 [n, 9, width], where it is kept: derivatives of an atom's features by its own
+            position, and by the symmetric `STRAINS`.
+    """
 
     features: Tensor
-    derivatives: Derivatives | None
+    derivatives: Derivatives | None = None
+    in_memory: bool = True
+    collective: Tensor | None = None
+
+    def with_values(self, values: Tensor) -> Stored:
+        """With the values of the derivatives elsewhere than in memory."""
+        return replace(self, derivatives=replace(self.derivatives, values=values), in_memory=False)
 
 
 def compress(jacobian: Tensor, graph: Graph) -> Derivatives:
@@ -75,11 +92,12 @@ def compress(jacobian: Tensor, graph: Graph) -> Derivatives:
             columns = torch.nonzero(present[edges].any(0)).squeeze(1)
             if len(columns):
                 parts.append((edges, *_in_fours(columns, jacobian.index_select(0, edges))))
+    nothing = torch.empty(0, dtype=torch.int64)
     return Derivatives(
-        values=torch.cat([values.view(-1) for _, _, values in parts]),
-        edges=torch.cat([edges for edges, _, _ in parts]).to(torch.int32),
-        columns=torch.cat([columns for _, columns, _ in parts]).to(torch.int32),
-        sizes=torch.tensor([[len(edges), len(columns)] for edges, columns, _ in parts]),
+        values=torch.cat([jacobian.new_empty(0), *(values.view(-1) for _, _, values in parts)]),
+        edges=torch.cat([nothing, *(edges for edges, _, _ in parts)]).to(torch.int32),
+        columns=torch.cat([nothing, *(columns for _, columns, _ in parts)]).to(torch.int32),
+        sizes=torch.tensor([[len(edges), len(columns)] for edges, columns, _ in parts]).view(-1, 2),
         centers=center.to(torch.int32),
     )
 
@@ -131,7 +149,7 @@ class _StoredProducts:
         return torch.cat([frame.features for frame in self.frames])
 
     def reverse(self, cotangents: Tensor) -> Tensor:
-        output = torch.empty(sum(self.edges), 3, dtype=torch.float64)
+        output = torch.zeros(sum(self.edges), 3, dtype=torch.float64)
         self._apply("stored_reverse", cotangents.contiguous().split(self.atoms), output.split(self.edges))
         return output
 
@@ -162,9 +180,92 @@ class StoredModule:
     ) -> dict[str, Tensor]:
         """Return the readouts."""
         descriptor = self.native.descriptor
-        if all(frame.derivatives for frame in self.frames):
+        if all(frame.derivatives and frame.in_memory for frame in self.frames):
             neighborhoods = _StoredProducts(self.frames, descriptor.num_threads)
         else:
             evaluated = descriptor.neighborhoods(species, edge_index, edge_vectors)
             neighborhoods = _StoredFeatures(self.frames, evaluated)
         return self.native.readouts(species, features_of(edge_vectors, neighborhoods))
+
+
+def store_frame(native: NativeBPNN, graph: Graph, derivatives: bool, collective: bool = False) -> Stored:
+    """The descriptor of one frame; `collective` needs derivatives."""
+    neighborhoods = native.descriptor.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors)
+    features = neighborhoods.forward()
+    kept = compress(neighborhoods.jacobian(), graph) if derivatives else None
+    return Stored(
+        features, kept, collective=_collective(kept, graph, features.size(1)) if collective else None
+    )
+
+
+def _collective(derivatives: Derivatives, graph: Graph, width: int) -> Tensor:
+    """See `Stored`. An atom that moves shortens its own edges: dr/dR = -1."""
+    vectors = graph.edge_vectors
+    directions = torch.zeros(3 + len(STRAINS), *vectors.shape, dtype=torch.float64)
+    for axis in range(3):
+        directions[axis, :, axis] = -1.0
+    for direction, (a, b) in zip(directions[3:], STRAINS):
+        direction[:, a] += 0.5 * vectors[:, b]
+        direction[:, b] += 0.5 * vectors[:, a]
+    output = torch.zeros(len(directions), graph.num_atoms, width, dtype=torch.float64)
+    for direction, tangents in zip(directions, output):
+        derivatives.apply("stored_tangent", direction, tangents, num_threads=1)
+    return output.transpose(0, 1).to(torch.float32).contiguous()
+
+
+def store_frames(
+    native: NativeBPNN,
+    graphs: Sequence[Graph],
+    collective: bool,
+    bound: float,
+    folder: Path | None,
+    threads: int,
+) -> list[Stored]:
+    """Descriptors of frames with derivatives: in memory up to a bound, then in a file.
+
+    The file has no name, so that it is gone when the process is.
+
+    Args:
+        native: training module of one thread.
+        graphs: of the frames.
+        collective: see `Stored`.
+        bound: bytes of derivatives in memory.
+        folder: for the file; the system's for temporary files where None.
+        threads: that work on frames.
+
+    Raises:
+        NearsightError: the file cannot be written.
+    """
+    store = partial(store_frame, native, derivatives=True, collective=collective)
+    kept: list[Stored] = []
+    places: dict[int, int] = {}  # frame → where its values begin in the file
+    in_memory, in_file = 0, 0
+    with tempfile.TemporaryFile(dir=folder) as file, ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(graphs), threads):  # no more than the threads are working on
+            for stored in pool.map(store, graphs[start : start + threads]):
+                values = stored.derivatives.values
+                if in_memory + values.nbytes <= bound:
+                    in_memory += values.nbytes
+                    kept.append(stored)
+                else:
+                    _write(values, file)
+                    places[len(kept)] = in_file
+                    in_file += values.numel()
+                    kept.append(stored.with_values(values[:0]))
+        if not places:
+            return kept
+        file.flush()
+        mapped = torch.from_numpy(np.memmap(file, np.float32, mode="c"))
+    for number, start in places.items():
+        kept[number] = kept[number].with_values(mapped[start : start + kept[number].derivatives.count])
+    return kept
+
+
+def _write(values: Tensor, file: IO[bytes]) -> None:
+    try:
+        values.numpy().tofile(file)
+    except OSError as error:
+        raise NearsightError(
+            "Derivatives of the descriptors cannot be written to a file in the run directory "
+            f"({error.strerror}); free some space, or raise training.cache_gb."
+        ) from error

@@ -1,0 +1,266 @@
+"""What a run needs before it trains: model, loss, batches, optimizer, stored descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nearsight import keys
+from nearsight.couple import evaluate
+from nearsight.data import fit_energies
+from nearsight.data.reference_energies import LEAST_SQUARES, NONE
+from nearsight.errors import ConfigError
+from nearsight.models import LinearConfig, build_model, training_module
+from nearsight.models.native import NativeBPNN
+from nearsight.neighbors import Graph
+from nearsight.training.batches import Batch, batch_order, hands, make_batch
+from nearsight.training.config import Config, LevenbergMarquardtConfig, batch_size
+from nearsight.training.coverage import survey
+from nearsight.training.datasets import Sets, named
+from nearsight.training.first_order import FirstOrder
+from nearsight.training.logbook import Logbook
+from nearsight.training.loop import Optimizer, Trainer, TrainingData
+from nearsight.training.loss import Loss, make_loss
+from nearsight.training.processes import Processes
+from nearsight.training.regression import Regression
+from nearsight.training.second_order import LevenbergMarquardt
+from nearsight.training.stored import Stored, store_frame, store_frames
+
+_STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
+_SCALE_FRAMES = 4
+_SMALLEST_FORCE = 1e-3  # eV/Å; frames of isolated atoms have none
+
+
+def prepare(
+    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool, dry_run: bool
+) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
+    """Make the trainer of a run.
+
+    Args:
+        config: of the run.
+        sets: its data.
+        logbook: hears about the model.
+        processes: that train together.
+        fit: whether to fit the model to the statistics of the training set; not where a checkpoint follows.
+        dry_run: only the first batch will be trained.
+
+    Returns:
+        The trainer, and the batches that are this process's, by set and frame.
+
+    Raises:
+        ConfigError: model, optimizer and data do not fit together.
+    """
+    torch.manual_seed(config.seed)
+    model = _build(config, sets.species)
+    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    _describe(logbook, model, loss, processes)
+    module = make_module(config, model, processes)
+    batches = {
+        name: {
+            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
+            for number in _mine(config, name, len(frames), processes)
+        }
+        for name, frames in named(sets).items()
+    }
+    if fit:
+        fitted = processes.from_first(
+            lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
+        )
+        model.load_state_dict(fitted)
+    optimizer = _optimizer(config, sets, model, module, loss, processes, logbook)
+    data = TrainingData(
+        batches["training"],
+        batches["validation"],
+        len(sets.frames["training"]),
+        sets.frames["validation"],
+        sets.reference,
+    )
+    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
+    needed = set(first_batch) if dry_run else set(data.training)
+    if not _is_linear(config):
+        data.training.update(_store(config, module, data.training, needed, logbook, processes))
+    return trainer, batches
+
+
+def _optimizer(
+    config: Config,
+    sets: Sets,
+    model: nn.Module,
+    module: nn.Module,
+    loss: Loss,
+    processes: Processes,
+    logbook: Logbook,
+) -> Optimizer:
+    num_frames = len(sets.frames["training"])
+    if not _is_linear(config):
+        if isinstance(config.training.optimizer, LevenbergMarquardtConfig):
+            return LevenbergMarquardt(config.training, config.seed, model, loss, processes, num_frames)
+        return FirstOrder(config.training, model, module, loss, processes)
+    if not isinstance(module, NativeBPNN):
+        raise ConfigError("a linear model is fitted by the native backend; leave training.backend at auto.")
+    return Regression(
+        config.training.regression,
+        model,
+        module,
+        loss,
+        processes,
+        logbook,
+        num_frames=num_frames,
+        bias=sets.reference.source in (LEAST_SQUARES, NONE),
+        threads=config.training.threads or processes.threads,
+    )
+
+
+def _is_linear(config: Config) -> bool:
+    return isinstance(config.model, LinearConfig)
+
+
+def _mine(config: Config, name: str, num_frames: int, processes: Processes) -> list[int]:
+    """The frames of a set that this process works on."""
+    if name != "training":
+        return list(processes.share(num_frames))
+    dealt = hands(num_frames, _batch_size(config, num_frames), config.seed)
+    if len(dealt) < processes.size:
+        raise ConfigError(
+            f"a batch has {len(dealt)} frame(s) for {processes.size} processes; start at most as many "
+            "processes as a batch has frames, or take larger batches."
+        )
+    return sorted(int(number) for k in processes.share(len(dealt)) for number in dealt[k])
+
+
+def _batch_size(config: Config, num_frames: int) -> int:
+    return num_frames if _is_linear(config) else batch_size(config.training, num_frames)
+
+
+def _store(
+    config: Config,
+    module: nn.Module,
+    batches: dict[int, Batch],
+    needed: set[int],
+    logbook: Logbook,
+    processes: Processes,
+) -> dict[int, Batch]:
+    """Batches whose descriptors are stored, where that is possible and pays.
+
+    For the first order, derivatives are stored only where all of them fit into memory: products with numbers
+    from a file would be slower than an evaluation.
+    """
+    second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
+    bound = config.training.cache_gb * 1e9
+    if not isinstance(module, NativeBPNN) or any(True for _ in module.model.descriptor.parameters()):
+        if second_order:
+            raise ConfigError(
+                "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
+                "parameters; take optimizer adamw."
+            )
+        return {}
+    if bound == 0 and not second_order:
+        return {}
+    native = NativeBPNN(module.model, 1)
+    numbers = sorted(needed & set(batches))
+    graphs = [batches[number].graph for number in numbers]
+    threads = config.training.threads or processes.threads
+    if second_order or all(processes.gather(_fits(native, graphs, bound))):
+        folder = logbook.folder if logbook.folder.is_dir() else None
+        stored = store_frames(native, graphs, second_order, bound, folder, threads)
+    else:
+        stored = [store_frame(native, graph, derivatives=False) for graph in graphs]
+    logbook.say(_describe_stored(stored))
+    return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
+
+
+def _fits(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
+    """Whether derivatives of all frames will fit into memory, if they are like those of the first."""
+    if not graphs:
+        return True
+    size = store_frame(native, graphs[0], derivatives=True).derivatives.values.nbytes / graphs[0].num_atoms
+    return size * sum(graph.num_atoms for graph in graphs) <= bound
+
+
+def _describe_stored(stored: list[Stored]) -> str:
+    sizes = {True: 0, False: 0}
+    for frame in stored:
+        if frame.derivatives:
+            sizes[frame.in_memory] += frame.derivatives.values.nbytes
+    places = [
+        f"{size / 1e9:.2g} GB in {'memory' if where else 'a file'}" for where, size in sizes.items() if size
+    ]
+    return f"Descriptors are stored{', their derivatives with ' if places else ''}{' and '.join(places)}."
+
+
+def make_module(config: Config, model: nn.Module, processes: Processes) -> nn.Module:
+    """The training module of a model as the configuration says."""
+    return training_module(model, config.training.backend, config.training.threads or processes.threads)
+
+
+def _build(config: Config, species: list[str]) -> nn.Module:
+    try:
+        return build_model(config.model, species)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}.") from error
+
+
+def _fit(
+    model: nn.Module,
+    module: nn.Module,
+    sets: Sets,
+    batches: dict[int, Batch],
+    loss: Loss,
+    logbook: Logbook,
+) -> nn.Module:
+    """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
+    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
+
+    The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
+    alone. `batches` are those that this process has anyway.
+    """
+    frames = sets.frames["training"]
+
+    def graph(number: int) -> Graph:
+        known = batches.get(number)
+        return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
+
+    if model.architecture != "linear":
+        step = max(1, len(frames) // _STATISTICS_FRAMES)
+        _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
+        model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
+    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+        logbook.say(sentence)
+    return model
+
+
+def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], loss: Loss) -> None:
+    few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
+    model.fit_statistics(few, 1.0, source=module)
+    squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
+    scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
+    model.fit_statistics(graphs, scale, source=module)
+
+
+def _facts(sets: Sets) -> dict[str, Any]:
+    return {
+        "species": sets.species,
+        "reference_energies": sets.reference.values,
+        "reference_energies_source": sets.reference.source,
+        "data_files": sets.hashes,
+        "num_frames": {name: len(frames) for name, frames in named(sets).items()},
+    }
+
+
+def _describe(logbook: Logbook, model: nn.Module, loss: Loss, processes: Processes) -> None:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    logbook.say(
+        f"Model: {model.architecture}, {parameters:,} parameters, cutoff {model.cutoff:g} Å, "
+        f"species {' '.join(model.species)}."
+    )
+    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV"}
+    terms = (
+        f"{name} {loss.weights[name]:g} (σ {loss.sigmas[name]:.4g} {units[name]})" for name in loss.weights
+    )
+    logbook.say(f"Loss: {', '.join(terms)}.")
+    if processes.size > 1:
+        logbook.say(f"Every batch is divided over {processes.size} processes.")
