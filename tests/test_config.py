@@ -96,6 +96,14 @@ def test_resolved_configuration_reads_back_the_same(load):
             "training.schedule.kind is 'linear', expected one of 'cosine', 'plateau', 'constant'",
         ),
         (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
+        (
+            MINIMAL + "model: {descriptor: {kind: ani, zetta: 3}}",
+            r"Unknown key 'zetta' in model.descriptor; did you mean 'zeta'\?",
+        ),
+        (
+            MINIMAL + "model: {descriptor: {kind: ami}}",
+            "model.descriptor.kind is 'ami', expected one of 'acsf', 'ace', 'ani', 'soap'",
+        ),
         (MINIMAL + "training: {schedule: 3}", "training.schedule is 3, expected a section"),
         (
             "data: {training: a.xyz, validation: [3]}",

@@ -76,6 +76,18 @@ def test_features_equal_those_of_torch(cutoff_function, inner_fraction):
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
 
 
+def test_the_jacobian_has_the_rows_of_reverse():
+    model = build_model(BPNNConfig(descriptor=every_kind("poly2")), ["H", "O"])
+    descriptor = training_module(model, "native").descriptor
+    graph = batch(model.cutoff)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    table = descriptor(graph.species, graph.edge_index, vectors, graph.num_atoms)
+    found = descriptor.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors).jacobian()
+    for column in range(table.size(1)):
+        (expected,) = torch.autograd.grad(table[:, column].sum(), vectors, retain_graph=True)
+        torch.testing.assert_close(found[:, :, column].double(), expected, rtol=1e-6, atol=1e-9)
+
+
 def test_backends_are_chosen_by_name():
     model = build_model(BPNNConfig(), ["H"])
     other = torch.nn.Linear(1, 1)

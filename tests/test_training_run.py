@@ -257,6 +257,20 @@ def test_two_states_can_be_trained(configure, tmp_path, quick_train):
     }
 
 
+def test_ani_vectors_can_be_trained(configure, tmp_path, quick_train):
+    """A descriptor with one set of features for all species through the whole path."""
+    config = configure(
+        "model.descriptor={kind: ani, start: 1.5}", "model.activation=celu", "training.epochs=2"
+    )
+    quick_train(config, tmp_path / "run")
+    record = read_metadata(tmp_path / "run" / "model.pt")["hyperparameters"]["descriptor"]
+    assert (record["kind"], record["radial"]["cutoff"], record["angular"]["shifts"][0]) == (
+        "ani",
+        CUTOFF,
+        1.5,
+    )
+
+
 def test_dry_run_writes_nothing(configure, tmp_path, capsys, quick_train):
     quick_train(configure(), tmp_path / "run", dry_run=True)
     assert "Dry run: the loss of one batch before training is" in capsys.readouterr().out

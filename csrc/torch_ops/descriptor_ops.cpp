@@ -7,7 +7,7 @@
 
 #include "core/engine/threads.hpp"
 #include "core/models/descriptor.hpp"
-#include "core/models/design.hpp"
+#include "core/models/design/design.hpp"
 #include "torch_ops/stable.hpp"
 
 namespace {
@@ -131,7 +131,7 @@ void descriptor_design(StableIValue* stack, std::uint64_t, std::uint64_t) {
 // `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
 // neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
 // width >= the features of any species. The Jacobian is float32 [edges, 3, width]. The rows of
-// descriptor_design are zero when it is called, see core/models/design.hpp.
+// descriptor_design are zero when it is called, see core/models/design/design.hpp.
 #define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
   name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"

@@ -1,8 +1,11 @@
-"""The atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104, 2019): body-ordered invariants of the moments."""
+"""The atomic cluster expansion: invariants of the moments by body order.
+
+Drautz, Phys. Rev. B 99, 014104 (2019); Dusson et al., J. Comput. Phys. 454, 110946 (2022).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,18 +16,20 @@ from nearsight.models.moments import MomentDescriptor, RadialTables
 from nearsight.models.radial_basis import distance_polynomials, tabulate
 
 Size = Literal["small", "medium", "large"]
-_MAX_DEGREES: dict[Size, tuple[float, ...]] = {
-    "small": (12.0, 10.0, 8.0),
-    "medium": (16.0, 14.0, 12.0),
-    "large": (16.0, 14.0, 13.0),
+_PRESETS: dict[Size, tuple[int, ...]] = {  # largest degree of the functions of one, two and three moments
+    "small": (12, 10, 8),
+    "medium": (16, 14, 12),
+    "large": (16, 14, 13),
 }
+_REACH = 1.2  # nearest-neighbor distance of the radial functions over the sum of covalent radii
 
 
 class ACEConfig(BaseModel):
     """Functions of one to three moments (body order two to four) up to a total degree Σ (n + l_weight · l).
 
-    `max_degree` (one number for each order) replaces that of `size`. Distances are measured in units of
-    `nearest`, a typical nearest-neighbor distance in Å, by default the sum of the covalent radii of each pair.
+    `size` gives 264, 979 or 1277 functions for one species, and lower degrees for several, so that there are
+    at most so many for each of them. `max_degree`, one number for each order, replaces it. The radial
+    functions are finest around `nearest` (Å), by default 1.2 times the sum of the covalent radii of a pair.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -57,7 +62,7 @@ class ACE(MomentDescriptor):
     """The descriptor of an `ACEConfig`."""
 
     def __init__(self, config: ACEConfig, cutoff: float, species: list[str]):
-        max_degree = config.max_degree or _MAX_DEGREES[config.size]
+        max_degree = config.max_degree or preset_degrees(config, len(species))
         found = list(functions_by_degree(len(species), max_degree, config.l_max, config.l_weight))
         functions = [function for function, _ in found]
         counts = _radial_counts(functions)
@@ -75,9 +80,22 @@ class ACE(MomentDescriptor):
         )
 
 
+def preset_degrees(config: ACEConfig, num_species: int) -> list[int]:
+    """Return the largest degrees of the size with at most num_species times the functions of one species."""
+
+    def count(species: int, degrees: Iterable[float]) -> int:
+        return sum(1 for _ in functions_by_degree(species, list(degrees), config.l_max, config.l_weight))
+
+    limit = num_species * count(1, _PRESETS[config.size])
+    less = 0
+    while count(num_species, degrees := [max(d - less, 0) for d in _PRESETS[config.size]]) > limit:
+        less += 1
+    return degrees
+
+
 def _radial_counts(functions: Sequence[Function]) -> tuple[int, ...]:
     moments = {moment for function in functions for moment in function}
-    l_max = max(l for _, l, _ in moments)
+    l_max = max(l for _, l, _ in moments)  # noqa: E741
     return tuple(1 + max(n for _, k, n in moments if k == l) for l in range(l_max + 1))  # noqa: E741
 
 
@@ -88,7 +106,7 @@ def _radial_tables(
     from ase.data import atomic_numbers, covalent_radii
 
     radii = [covalent_radii[atomic_numbers[symbol]] for symbol in species]
-    nearest = [[config.nearest or round(float(a + b), 4) for b in radii] for a in radii]
+    nearest = [[config.nearest or round(_REACH * float(a + b), 4) for b in radii] for a in radii]
     distinct = sorted({distance for row in nearest for distance in row})
     tables = [
         tabulate(lambda r, scale=scale: distance_polynomials(r, cutoff, scale, max(counts)), cutoff)

@@ -1,8 +1,8 @@
 """Rotation-invariant polynomials of the moments A_{c,n,l,m}, as a table of products that any engine can run.
 
 A node is a number per center. Node 0 is 1, then follow the moments, then the products: node t is
-Σ C node_a node_b over the rows (t, a, b, C) of the table, a and b < t. Some nodes are the features. So whoever
-evaluates them needs to know nothing of angular momentum.
+Σ C node_a node_b over the rows (t, a, b, C) of the table, a and b < t. Some nodes are the features. So
+whoever evaluates them needs to know nothing of angular momentum.
 
 Functions of one to three moments (body order two to four) that are invariant under rotations and inversion:
 
@@ -10,10 +10,10 @@ Functions of one to three moments (body order two to four) that are invariant un
     ν = 2   Σ_m A_{cnlm} A_{c'n'lm} / √(2l+1)
     ν = 3   Σ_{m1m2m3} G^{l1l2l3}_{m1m2m3} A_{c1n1l1m1} A_{c2n2l2m2} A_{c3n3l3m3}
 
-G is the one invariant tensor of three real spherical harmonics that is even under inversion, normalized: Wigner's
-3j symbol in the real basis, which exists for l1+l2+l3 even within the triangle. A multiset of (c, n, l) gives
-one function and the functions share no monomial, so they are linearly independent as they stand: up to ν = 3
-there are no redundant couplings to remove.
+G is the one invariant tensor of three real spherical harmonics that is even under inversion, normalized:
+Wigner's 3j symbol in the real basis, which exists for l1 + l2 + l3 even within the triangle. A multiset of
+(c, n, l) gives one function and the functions share no monomial, so they are linearly independent as they
+stand: up to ν = 3 there are no redundant couplings to remove.
 """
 
 from __future__ import annotations

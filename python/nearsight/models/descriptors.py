@@ -1,6 +1,6 @@
 """Descriptors: what the modules have in common, and their sections of the configuration.
 
-A descriptor is a scriptable module without trained parameters:
+A descriptor is a scriptable module:
 
 - forward(species, edge_index, edge_vectors, num_owned) -> table [num_owned, columns], arguments as in
   docs/model_contract.md;
@@ -8,6 +8,9 @@ A descriptor is a scriptable module without trained parameters:
 - record() and weights(): its JSON object and tensors ("descriptor.…") in the model file;
 - labels(symbol): a readable name for each feature;
 - degrees(symbol): how rough each feature is, for the prior of linear models; float64.
+
+One with trained parameters also has fixed_part(), of which the core needs record() and weights(), and
+invariants(table), from the features of that part to its own.
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ DescriptorConfig = Annotated[ACSFConfig | ACEConfig | ANIConfig | SOAPConfig, Fi
 
 
 def default_tag(field: str, tag: str, value: str) -> Callable[[Any], Any]:
-    """Return a validator for whole models: the section `field` may leave its `tag` out, which then is `value`."""
+    """Return a validator of models: the section `field` may leave its `tag` out, which then is `value`."""
 
     def fill(values: Any) -> Any:
         section = values.get(field) if isinstance(values, dict) else None

@@ -2,9 +2,9 @@
 
     Y_lm(θ, φ) = F_lm Q_lm(cos θ) sinᵐθ {cos mφ for m >= 0, sin |m|φ for m < 0},  Q_lm(z) = dᵐP_l/dzᵐ
 
-without the Condon-Shortley phase: Y_1,-1, Y_10, Y_11 are √(3/4π) times y, z, x. The pair (l, m) has the place
-l² + l + m. The functions are evaluated as polynomials of the unit vector by the recursions of l and m (Bigi et
-al., J. Chem. Phys. 159, 064802, 2023); csrc/core/models/ace uses the same ones.
+without the Condon-Shortley phase: Y_1,-1, Y_10, Y_11 are √(3/4π) times y, z, x. The pair (l, m) has the
+place l² + l + m. The functions are evaluated as polynomials of the unit vector by the recursions of l and m
+(Bigi et al., J. Chem. Phys. 159, 064802, 2023); csrc/core/models/ace uses the same ones.
 """
 
 from __future__ import annotations
@@ -31,15 +31,10 @@ def spherical_harmonics(unit: Tensor, l_max: int) -> Tensor:
         for l in range(m, l_max + 1):  # noqa: E741
             if l > m:
                 a = math.sqrt((4.0 * l * l - 1.0) / (l * l - m * m))
-                b = (
-                    math.sqrt(
-                        ((l - 1.0) * (l - 1.0) - m * m)
-                        * (2.0 * l + 1.0)
-                        / ((2.0 * l - 3.0) * (l * l - m * m))
-                    )
-                    if l > m + 1
-                    else 0.0
-                )
+                b = 0.0
+                if l > m + 1:
+                    ratio = (2.0 * l + 1.0) / (2.0 * l - 3.0)
+                    b = math.sqrt(((l - 1.0) * (l - 1.0) - m * m) / (l * l - m * m) * ratio)
                 value, before = a * z * value - b * before, value
             columns[l * l + l + m] = value * cosine
             if m > 0:

@@ -1,10 +1,10 @@
 """Linear models: the energy of an atom is a sum of features with coefficients of its species, fitted exactly.
 
 The coefficients c minimize  |X c - y|² + r Σ_k (γ_k c_k)²  over weighted rows (X, y) of energies, forces and
-virials. This is Bayesian linear regression with Gaussian noise and a Gaussian prior of width 1 / γ_k; the ratio r
-of the variances of noise and prior is where the evidence, the probability of the data, is largest
-(MacKay, Neural Comput. 4, 415, 1992). γ_k grows exponentially with the degree of a feature, so that smooth functions
-are preferred (Witt et al., J. Chem. Phys. 159, 164101, 2023).
+virials. This is Bayesian linear regression with Gaussian noise and a Gaussian prior of width 1 / γ_k; the
+ratio r of the variances of noise and prior is where the evidence, the probability of the data, is largest
+(MacKay, Neural Comput. 4, 415, 1992). γ_k grows exponentially with the degree of a feature, so that smooth
+functions are preferred (Witt et al., J. Chem. Phys. 159, 164101, 2023).
 
 Rows come in blocks and only the triangle of their QR decomposition is kept, so that memory does not grow with
 the data and the condition of the normal equations, which is squared, never enters.
@@ -23,6 +23,7 @@ from nearsight.models.ace import ACEConfig
 from nearsight.models.bpnn import BPNN
 from nearsight.models.descriptors import DescriptorConfig, default_tag
 from nearsight.models.networks import NetworkShape
+from nearsight.models.soap import SOAPConfig
 
 
 class LinearConfig(BaseModel):
@@ -39,6 +40,8 @@ class LinearConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> LinearConfig:
         self.descriptor.check(self.cutoff)
+        if isinstance(self.descriptor, SOAPConfig) and self.descriptor.species_channels:
+            raise ValueError("species_channels have trained weights, a linear model has none: leave them out")
         return self
 
     def build(self, species: list[str]) -> BPNN:
@@ -111,9 +114,10 @@ def bayesian_ridge(triangle: Triangle, degrees: Tensor, smoothness: float, ridge
 
 
 def _largest_evidence(variances: Tensor, squares: Tensor, outside: float, rows: int) -> float:
-    """Return the r that minimizes -2 log p(y) = n log Q + Σ log(1 + s²/r), Q = outside + Σ (u·y)² r / (s² + r).
+    """Return the r of the largest evidence, from s², (u·y)² and the part of |y|² outside of the columns.
 
-    The width of the noise is eliminated. On a grid of log r, then on a finer one around its best point.
+    It minimizes -2 log p(y) = n log Q + Σ log(1 + s²/r) with Q = outside + Σ (u·y)² r / (s² + r), where the
+    width of the noise is eliminated: on a grid of log r, then on finer ones around the best point.
     """
     largest = float(variances.max())
     low, high = -32.0, 2.0

@@ -1,10 +1,10 @@
 """Moment descriptors in pure torch operations: what SOAP and ACE share.
 
-    A_{s,n,l,m} = Σ_j δ(s, s_j) R_nl(r_ij) Y_lm(r_ij / |r_ij|)     moments of the neighbors of species s
-    A_{c,n,l,m} = Σ_s W_cs A_{s,n,l,m}                             channels: species, or learned mixtures of them
+    A_{s,n,l,m} = Σ_j δ(s, s_j) R_nl(r_ij) Y_lm(r_ij / |r_ij|)   moments of the neighbors of species s
+    A_{c,n,l,m} = Σ_s W_cs A_{s,n,l,m}                           channels: species, or learned mixtures
 
-and then the products of nearsight.models.couplings. The tables of radial functions and of products are constants
-that the C++ engine reads from the model file.
+and then the products of nearsight.models.couplings. The tables of radial functions and of products are
+constants that the C++ engine reads from the model file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RadialTables:
         values: [tables, knots, 3, functions] of `radial_basis.tabulate`.
         table_of: [species of center, species of neighbor] table of each pair.
         first: [l_max + 1] first function of each l; equal where functions do not depend on l.
-        at_center: [functions of l = 0] what a center of any species adds to its own species, times Y_00.
+        at_center: [functions of l = 0] what a center adds to the moments of its own species.
     """
 
     values: np.ndarray
@@ -120,13 +120,10 @@ class MomentDescriptor(ConstantsModule):
             at_center[number, first : first + self.radial_counts[0]] = torch.from_numpy(radial.at_center)
         self.constant("at_center", at_center)
         self.register_buffer("features", torch.from_numpy(products.features))
-        split = products.levels[0]
-        self.levels = nn.ModuleList(
-            [_ProductLevel(products.rows[:split]), _ProductLevel(products.rows[split:])]
-        )
-        self.register_parameter(
-            "mixing", nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None
-        )
+        levels = np.split(products.rows, [products.levels[0]])
+        self.levels = nn.ModuleList(_ProductLevel(rows) for rows in levels)
+        mixing = nn.Parameter(_random_mixing(layout.channels, self.num_species)) if mix else None
+        self.register_parameter("mixing", mixing)
 
     def moments(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return the moments by species, [num_owned, species * moments per channel]."""
@@ -210,3 +207,30 @@ class MomentDescriptor(ConstantsModule):
         if self.mixing is not None:
             tensors["descriptor.mixing"] = self.mixing.detach()
         return tensors
+
+    @torch.jit.unused
+    def fixed_part(self) -> FixedMoments:
+        """Return what does not depend on trained parameters: the moments by species, see `invariants`."""
+        return FixedMoments(self)
+
+
+class FixedMoments:
+    """Record and tensors of a descriptor whose features are the moments by species of another one."""
+
+    def __init__(self, whole: MomentDescriptor):
+        self.whole = whole
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {**self.whole.record(), "normalize": False}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors."""
+        tensors = self.whole.weights()
+        moments = torch.arange(1, 1 + self.whole.num_species * self.whole.per_channel, dtype=torch.float64)
+        return {
+            "descriptor.radial": tensors["descriptor.radial"],
+            "descriptor.center": tensors["descriptor.center"],
+            "descriptor.products": torch.zeros(0, 4, dtype=torch.float64),
+            "descriptor.features": moments,
+        }

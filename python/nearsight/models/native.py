@@ -171,7 +171,7 @@ class NativeDescriptor(nn.Module):
         neighborhoods = self.neighborhoods(species, edge_index, edge_vectors)
         return features_of(edge_vectors.to(torch.float64), neighborhoods)
 
-    def design_rows(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+    def design_rows(self, graph: Graph, num_threads: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what multiplies the coefficients of a linear model in energies [frames, columns], forces
         [3 * atoms, columns] and virials [6 * frames, columns] (xx yy zz xy xz yz).
 
@@ -192,7 +192,7 @@ class NativeDescriptor(nn.Module):
             a.vectors,
             _offsets(atoms),
             energy,
-            a.num_threads,
+            num_threads or a.num_threads,
             len(self.sizes),
             forces,
             virial,
@@ -233,7 +233,10 @@ class NativeBPNN(nn.Module):
     def __init__(self, model: BPNN, num_threads: int | None = None):
         super().__init__()
         self.model = model
-        self.descriptor = NativeDescriptor(model.descriptor, model.species, num_threads)
+        self.trained = any(True for _ in model.descriptor.parameters())
+        fixed = model.descriptor.fixed_part() if self.trained else model.descriptor
+        self.descriptor = NativeDescriptor(fixed, model.species, num_threads)
+        self.sizes = [network.columns.numel() for network in model.networks]
 
     def features(self, graph: Graph) -> list[Tensor]:
         """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
@@ -241,8 +244,10 @@ class NativeBPNN(nn.Module):
         return self._split(table, graph.species)
 
     def _split(self, table: Tensor, species: Tensor) -> list[Tensor]:
-        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.descriptor.sizes))]
-        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.descriptor.sizes)]
+        if self.trained:
+            table = self.model.descriptor.invariants(table)
+        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.sizes))]
+        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.sizes)]
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""

@@ -1,8 +1,8 @@
 """Radial functions of moment descriptors, as tables that every engine interpolates in the same way.
 
 A radial function *is* the piecewise polynomial of degree five through the values, slopes and curvatures at
-equidistant knots from 0 to the cutoff, where all three vanish: twice continuously differentiable everywhere. The
-tables are made here, in double, from analytic forms that the interpolant meets to about 1e-9.
+equidistant knots from 0 to the cutoff, where all three vanish: twice continuously differentiable everywhere.
+The tables are made here, in double, from analytic forms that the interpolant meets to about 1e-9.
 """
 
 from __future__ import annotations
@@ -55,14 +55,13 @@ def interpolate(table: Tensor, which: Tensor, distances: Tensor, cutoff: float) 
     t4 = t3 * t
     t5 = t4 * t
     left, right = table[which, knot], table[which, knot + 1]
-    return (
-        (1.0 - 10.0 * t3 + 15.0 * t4 - 6.0 * t5) * left[:, 0]
-        + (10.0 * t3 - 15.0 * t4 + 6.0 * t5) * right[:, 0]
-        + step
-        * ((t - 6.0 * t3 + 8.0 * t4 - 3.0 * t5) * left[:, 1] + (7.0 * t4 - 4.0 * t3 - 3.0 * t5) * right[:, 1])
-        + (0.5 * step * step)
-        * ((t2 - 3.0 * t3 + 3.0 * t4 - t5) * left[:, 2] + (t3 - 2.0 * t4 + t5) * right[:, 2])
-    )
+    value = (1.0 - 10.0 * t3 + 15.0 * t4 - 6.0 * t5) * left[:, 0]
+    value = value + (10.0 * t3 - 15.0 * t4 + 6.0 * t5) * right[:, 0]
+    slope = (t - 6.0 * t3 + 8.0 * t4 - 3.0 * t5) * left[:, 1]
+    slope = slope + (7.0 * t4 - 4.0 * t3 - 3.0 * t5) * right[:, 1]
+    curvature = 0.5 * (t2 - 3.0 * t3 + 3.0 * t4 - t5) * left[:, 2]
+    curvature = curvature + 0.5 * (t3 - 2.0 * t4 + t5) * right[:, 2]
+    return value + step * slope + step * step * curvature
 
 
 def distance_polynomials(
@@ -70,10 +69,11 @@ def distance_polynomials(
 ) -> np.ndarray:
     """Return orthonormal polynomials of a transformed distance times an envelope, [points, count].
 
-    The distance is mapped to x from 1 (r = 0) to -1 (cutoff), linearly in 1 / (1 + a s^q / (1 + s^(q-p))) with
-    s = r / nearest: it is steepest at the nearest neighbors, where `a` puts the inflection, and falls as s^-p far
-    out (the Agnesi transform of Witt et al., J. Chem. Phys. 159, 164101, 2023). The envelope ((1 + x) / 2)^power
-    makes the first power - 1 derivatives vanish at the cutoff. The functions are orthonormal over x.
+    The distance is mapped to x from 1 (r = 0) to -1 (cutoff), linearly in 1 / (1 + a s^q / (1 + s^(q-p)))
+    with s = r / nearest: it is steepest at the nearest neighbors, where `a` puts the inflection, and falls as
+    s^-p far out (the Agnesi transform of Witt et al., J. Chem. Phys. 159, 164101, 2023). The envelope
+    ((1 + x) / 2)^power makes the first power - 1 derivatives vanish at the cutoff. The functions are
+    orthonormal over x.
     """
     a = (4 * p * q - 2 * (p + q)) / (p * p + q * q + p + q)
 
@@ -93,9 +93,10 @@ def distance_polynomials(
 def gaussian_density(r: np.ndarray, cutoff: float, smearing: float, n_max: int, l_max: int) -> np.ndarray:
     """Return the projections of Gaussian densities on Gaussian-type orbitals, [points, (l_max + 1) * n_max].
 
-    ∫ g_nl(x) Y_lm ρ = I_nl(r) Y_lm(r̂) for ρ = exp(-|x - r|² / 2σ²) at distance r, σ = smearing (Å). The orbitals
-    x^l exp(-α_nl x²) decay to 10⁻³ at distances evenly spaced from 1 Å to the cutoff and are orthonormalized
-    symmetrically (Löwdin) for each l, as in Himanen et al., Comput. Phys. Commun. 247, 106949 (2020).
+    ∫ g_nl(x) Y_lm ρ = I_nl(r) Y_lm(r̂) for ρ = exp(-|x - r|² / 2σ²) at distance r, σ = smearing (Å). The
+    orbitals x^l exp(-α_nl x²) decay to 10⁻³ at distances evenly spaced from 1 Å to the cutoff and are
+    orthonormalized symmetrically (Löwdin) for each l, as in Himanen et al., Comput. Phys. Commun. 247, 106949
+    (2020).
     """
     eta = 0.5 / smearing**2
     reach = np.linspace(1.0, cutoff, n_max)
@@ -116,7 +117,7 @@ def gaussian_density(r: np.ndarray, cutoff: float, smearing: float, n_max: int, 
 
 
 def orthonormal_bessel(r: np.ndarray, cutoff: float, count: int) -> np.ndarray:
-    """Return √(2 / cutoff) sin(nπr / cutoff) / r for n = 1 … count, [points, count]: orthonormal with r² dr."""
+    """Return √(2 / cutoff) sin(nπr / cutoff) / r, n = 1 … count, orthonormal with r² dr: [points, count]."""
     k = np.arange(1, count + 1) * math.pi / cutoff
     return math.sqrt(2.0 / cutoff) * k * np.sinc(k * r[:, None] / math.pi)
 
@@ -131,6 +132,5 @@ def orthonormal_chebyshev(r: np.ndarray, cutoff: float, count: int) -> np.ndarra
     basis = np.polynomial.chebyshev.chebvander(nodes, count - 1)
     triangle = np.linalg.qr(np.sqrt(0.5 * cutoff * weights)[:, None] * distances[:, None] * basis)[1]
     triangle *= np.sign(np.diag(triangle))[:, None]
-    return np.linalg.solve(
-        triangle.T, np.polynomial.chebyshev.chebvander(1.0 - 2.0 * r / cutoff, count - 1).T
-    ).T
+    values = np.polynomial.chebyshev.chebvander(1.0 - 2.0 * r / cutoff, count - 1)
+    return np.linalg.solve(triangle.T, values.T).T

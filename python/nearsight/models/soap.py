@@ -1,14 +1,15 @@
-"""The smooth overlap of atomic positions (Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115, 2013): power spectrum.
+"""The smooth overlap of atomic positions: power spectrum (Bartók et al., Phys. Rev. B 87, 184115, 2013).
 
     p_{cn,c'n',l} = π √(8 / (2l + 1)) Σ_m A_{cnlm} A_{c'n'lm}
 
-Each unordered pair of (c, n) and (c', n') is given once, times √2 where they differ, so that the scalar product of
-two feature vectors is that of the full power spectra.
+Each unordered pair of (c, n) and (c', n') is given once, times √2 where they differ, so that the scalar
+product of two feature vectors is that of the full power spectra.
 
 What it cannot tell apart: it knows pairs of neighbors only, by their distances to the center and the angle
-between them. So a neighborhood and its mirror image have the same features, and so have some pairs of different
-neighborhoods of four or more neighbors (Pozdnyakov et al., Phys. Rev. Lett. 125, 166001, 2020). Energies do not
-change under reflection, so that only the latter can matter to a potential; ACE with three moments tells these apart.
+between them. So a neighborhood and its mirror image have the same features, and so have some pairs of
+different neighborhoods of four or more neighbors (Pozdnyakov et al., Phys. Rev. Lett. 125, 166001, 2020).
+Energies do not change under reflection, so that only the latter can matter to a potential; ACE, with three
+moments, tells many of these apart.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearsight.models.couplings import Function, MomentLayout, Products, build_products
-from nearsight.models.cutoff_functions import CutoffFunction, cutoff_function
+from nearsight.models.cutoff_functions import core_function
 from nearsight.models.moments import MomentDescriptor, RadialTables
 from nearsight.models.radial_basis import (
     RadialForm,
@@ -49,9 +50,9 @@ class SOAPConfig(BaseModel):
     """Power spectrum of n_max radial functions of each l <= l_max.
 
     `radial` is `gto`: Gaussian-type orbitals, the density of each neighbor a Gaussian of width `smearing`
-    (Å); or `chebyshev` or `bessel`: orthonormal functions of the distance, neighbors are points. The center counts
-    `center_weight` times. With `species_channels` the species of neighbors are mixed into so many channels, with
-    trained weights, so that the number of features does not grow with that of the species.
+    (Å); or `chebyshev` or `bessel`: orthonormal functions of the distance, neighbors are points. The center
+    counts `center_weight` times. With `species_channels` the species of neighbors are mixed into so many
+    channels, with trained weights, so that the number of features does not grow with that of the species.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -61,7 +62,7 @@ class SOAPConfig(BaseModel):
     l_max: int = Field(6, ge=0, le=8)
     radial: Literal["gto", "chebyshev", "bessel"] = "gto"
     smearing: float | None = Field(None, gt=0.0)
-    cutoff_function: CutoffFunction = "poly2"
+    cutoff_function: Literal["poly1", "poly2", "poly3", "poly4"] = "poly2"
     radial_scaling: RadialScaling | None = None
     center_weight: float = Field(1.0, ge=0.0)
     normalize: bool = False
@@ -120,8 +121,7 @@ def _radial_tables(config: SOAPConfig, cutoff: float, num_species: int) -> Radia
     form = config.form(cutoff)
 
     def weight(r: np.ndarray) -> np.ndarray:
-        ends = torch.tensor(cutoff, dtype=torch.float64)
-        values = cutoff_function(config.cutoff_function, 0.0, torch.from_numpy(r), ends).numpy()
+        values = core_function(config.cutoff_function, torch.from_numpy(r / cutoff)).numpy()
         if config.radial_scaling is not None:
             u = config.radial_scaling
             values = values * u.rate / (u.rate + (r / u.scale) ** u.exponent)

@@ -189,7 +189,8 @@ class Config(_Section):
         if self.model.architecture == "linear":
             if "epochs" in self.training.model_fields_set and self.training.epochs != 1:
                 raise ValueError(
-                    f"training.epochs is {self.training.epochs}, but a linear model is solved in one; leave it out"
+                    f"training.epochs is {self.training.epochs}, but a linear model is solved in one: leave "
+                    "it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
         return self

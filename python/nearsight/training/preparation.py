@@ -215,8 +215,8 @@ def _fit(
     """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
     networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
 
-    The scale is measured on a few frames: the outputs are proportional to it. `batches` are those that this
-    process has anyway.
+    The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
+    alone. `batches` are those that this process has anyway.
     """
     frames = sets.frames["training"]
 
@@ -224,17 +224,21 @@ def _fit(
         known = batches.get(number)
         return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
 
-    step = max(1, len(frames) // _STATISTICS_FRAMES)
-    graphs = [graph(number) for number in range(0, len(frames), step)]
+    if model.architecture != "linear":
+        step = max(1, len(frames) // _STATISTICS_FRAMES)
+        _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
+        model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
+    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+        logbook.say(sentence)
+    return model
+
+
+def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], loss: Loss) -> None:
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
     model.fit_statistics(few, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
     model.fit_statistics(graphs, scale, source=module)
-    model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
-    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
-        logbook.say(sentence)
-    return model
 
 
 def _facts(sets: Sets) -> dict[str, Any]:

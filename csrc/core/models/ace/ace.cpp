@@ -306,18 +306,12 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
       kernels<T>().tangent(tables_.shape, n, moments_.data());
       moments_to_nodes(static_cast<int>(lane), adjoints_.data());
     }
-    product_tangents(nodes);
+    kernels<double>().products_tangent(products_, nodes, adjoints_.data());
+    differentiate_norm(nodes, adjoints_.data());
     for (std::size_t k = 0; k < d_.features.size(); ++k)
       for (std::size_t lane = 0; lane < batch.size(); ++lane)
         tangents[(first + lane) * stride + k] = adjoints_[d_.features[k] * kCenters + lane];
   }
-}
-
-/// From the moments' tangents in adjoints_ to those of the features.
-template <class T>
-void Workspace<T>::product_tangents(const double* nodes) {
-  kernels<double>().products_tangent(products_, nodes, adjoints_.data());
-  differentiate_norm(nodes, adjoints_.data());
 }
 
 /// Directions take the place of centers: every lane has the same nodes, and one coordinate that moves.
@@ -325,8 +319,11 @@ template <class T>
 void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) {
   double* const nodes = nodes_.resize(static_cast<std::size_t>(products_.num_nodes) * kCenters);
   fill_nodes(graph, {&center, 1}, 0, nodes);
-  for (int node = 0; node < products_.num_nodes; ++node)
-    std::fill_n(nodes + node * kCenters, kCenters, nodes[node * kCenters]);
+  one_.resize(products_.num_nodes);
+  for (int node = 0; node < products_.num_nodes; ++node) {
+    one_[node] = nodes[node * kCenters];
+    std::fill_n(nodes + node * kCenters, kCenters, one_[node]);
+  }
   std::fill_n(adjoints_.data(), static_cast<std::size_t>(products_.first_target) * kCenters, 0.0);
 
   const Neighborhood& neighborhood = *kept_[0];
@@ -348,7 +345,8 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
     moments_to_nodes(lane, adjoints_.data());
     rows[lane++] = jacobian + (3 * neighborhood.order[k] + axis) * stride;
     if (lane < kCenters && move + 1 < 3 * all.count) continue;
-    product_tangents(nodes);
+    kernels<double>().products_tangents_of_one(products_, one_.data(), adjoints_.data());
+    differentiate_norm(nodes, adjoints_.data());
     for (std::size_t f = 0; f < d_.features.size(); ++f)
       for (int l = 0; l < lane; ++l) rows[l][f] = adjoints_[d_.features[f] * kCenters + l];
     lane = 0;

@@ -68,7 +68,6 @@ class Workspace final : public DescriptorWorkspace {
   void moments_to_nodes(int lane, double* nodes) const;
   void adjoints_to_moments(int lane, const double* adjoints);
   void fill_nodes(const Graph& graph, Span<const std::size_t> centers, std::size_t first, double* nodes);
-  void product_tangents(const double* nodes);
   std::array<double, kCenters> scales(const double* nodes) const;
   void differentiate_norm(const double* nodes, double* vectors) const;
 
@@ -77,6 +76,7 @@ class Workspace final : public DescriptorWorkspace {
   const Products products_;
   std::vector<std::unique_ptr<Neighborhood>> kept_;
   AlignedBuffer<T> moments_;  // of one center, [species][moments]
+  std::vector<double> one_;   // nodes of one center
   AlignedBuffer<double> nodes_,
       adjoints_;  // [kCenters centers at a time][nodes][kCenters], [nodes][kCenters]
 };

@@ -332,26 +332,38 @@ void products_reverse(const Products& p, const T* nodes, T* adjoints) {
   }
 }
 
-template <class T>
+template <class T, bool of_one>
+inline Vec<T> node(const T* nodes, int number, int k) {
+  return of_one ? broadcast<T>(nodes[number]) : load(nodes + number * kRun<T> + k);
+}
+
+template <class T, bool of_one>
 void products_tangent(const Products& p, const T* nodes, T* tangents) {
   for (int target = 0; target < p.num_targets; ++target) {
-    Vec<T> sum[kVectors<T>] = {};
+    Vec<T> sum[kVectors<T>] = {}, other[kVectors<T>] = {};  // two, not to wait for one another
     for (int t = p.first[target]; t < p.first[target + 1]; ++t) {
       const Product& term = p.terms[t];
       const T c = static_cast<T>(term.c);
-      for (int k = 0; k < kVectors<T>; ++k) {
-        const int a = term.a * kRun<T> + k * width<T>, b = term.b * kRun<T> + k * width<T>;
-        sum[k] += c * (load(nodes + a) * load(tangents + b) + load(tangents + a) * load(nodes + b));
+      for (int v = 0; v < kVectors<T>; ++v) {
+        const int k = v * width<T>;
+        sum[v] += c * node<T, of_one>(nodes, term.a, k) * load(tangents + term.b * kRun<T> + k);
+        other[v] += c * node<T, of_one>(nodes, term.b, k) * load(tangents + term.a * kRun<T> + k);
       }
     }
-    for (int k = 0; k < kVectors<T>; ++k)
-      store<T>(tangents + (p.first_target + target) * kRun<T> + k * width<T>, sum[k]);
+    for (int v = 0; v < kVectors<T>; ++v)
+      store<T>(tangents + (p.first_target + target) * kRun<T> + v * width<T>, sum[v] + other[v]);
   }
 }
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {moments<T>, reverse<T>, tangent<T>, products<T>, products_reverse<T>, products_tangent<T>};
+  return {moments<T>,
+          reverse<T>,
+          tangent<T>,
+          products<T>,
+          products_reverse<T>,
+          products_tangent<T, false>,
+          products_tangent<T, true>};
 }
 
 }  // namespace

@@ -63,6 +63,8 @@ struct Kernels {
   void (*products_reverse)(const Products&, const T* nodes, T* adjoints);
   /// tangents[num_nodes][kRun]: those of 1 and the moments are given, the products' are written.
   void (*products_tangent)(const Products&, const T* nodes, T* tangents);
+  /// The same for one center in all lanes: nodes[num_nodes].
+  void (*products_tangents_of_one)(const Products&, const T* nodes, T* tangents);
 };
 
 template <class T>

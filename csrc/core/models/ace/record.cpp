@@ -50,8 +50,7 @@ void read_radial(const json& record, const Tensors& tensors, Definition& d) {
 
 void read_products(const Tensors& tensors, Definition& d) {
   const WeightTensor& rows = tensors.at("descriptor.products");
-  if (rows.shape.size() != 2 || rows.shape[1] != 4 || rows.shape[0] == 0)
-    fail(tensors, "'descriptor.products' is not [terms, 4]");
+  if (rows.shape.size() != 2 || rows.shape[1] != 4) fail(tensors, "'descriptor.products' is not [terms, 4]");
   int next = 1 + d.channels * d.moments_per_channel();
   for (std::size_t t = 0; t < rows.shape[0]; ++t) {
     const double* const row = rows.values.data() + 4 * t;

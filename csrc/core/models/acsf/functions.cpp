@@ -84,9 +84,10 @@ class Builder {
                      [](const auto& a, const auto& b) { return a.shape < b.shape; });
     for (const auto& term : terms) group->terms.push_back(converted<T>(term));
     center_.angular_groups.push_back(
-        {number, species1, species2, narrow, common_slope, static_cast<int>(group->shapes.size()),
-         static_cast<int>(group->terms.size()), static_cast<int>(group->functions.size()),
-         group->shapes.data(), group->terms.data(), group->functions.data()});
+        {number, species1, species2, narrow, common_slope, members[0].function->term.compact,
+         static_cast<int>(group->shapes.size()), static_cast<int>(group->terms.size()),
+         static_cast<int>(group->functions.size()), group->shapes.data(), group->terms.data(),
+         group->functions.data()});
     center_.angular.push_back(std::move(group));
   }
 

@@ -86,7 +86,8 @@ template <class T>
 struct AngularGroup {
   int shell, species1, species2;
   bool narrow;
-  bool common_slope;  // w'/(w r) at r_jk differs between shapes by constants only: Gaussians without a shift
+  bool common_slope;   // w'/(w r) at r_jk differs between shapes by constants only: Gaussians without a shift
+  bool compact_terms;  // functions of θ; others are of cos θ
   int num_shapes, num_terms, num_functions;
   const int* shapes;  // [num_shapes] numbers of the shell's
   const Term<T>* terms;
@@ -131,7 +132,8 @@ struct Triplets {
   int count;              // padded with entries of zero value
   int stride;             // of the arrays
   unsigned short* masks;  // [blocks] which lanes of a block count
-  T* cosine;              // [stride]
+  T* angle;               // [stride] cos θ, or θ if terms are compact
+  T* angle_slope;         // [stride] dθ/dcos θ if terms are compact
   T* far;                 // narrow: [stride] if common_slope, else [num_shapes][stride]: w'/(w r) at r_jk
   T* value;               // [num_shapes][stride] product of the shapes
   T* scratch;             // [2 * num_terms + num_shapes + 2][stride], shared by all groups

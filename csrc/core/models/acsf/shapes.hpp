@@ -152,28 +152,12 @@ inline Vec<T> power(Vec<T> x, int n) {
   return p;
 }
 
-/// P(c) and dP/dc of an angular term.
+/// x^(zeta - 1), where `integer` is zeta if that is whole, or 0.
 template <class T>
-inline void angular_term(const Term<T>& term, Vec<T> c, Vec<T>& p, Vec<T>& dp) {
-  if (term.compact) {
-    // The derivative of arccos is infinite at the ends, where that of the window is zero.
-    constexpr T last = sizeof(T) == 4 ? T(1 - 1e-6) : T(1 - 1e-14);
-    c = c < last ? c : broadcast<T>(last);
-    c = simd::max<T>(c, -last);
-    Vec<T> slope;
-    compact_function<T>(term.core, false, term.middle, term.inverse_half_width, arc_cosine<T>(c), p, slope);
-    dp = -p * slope / simd::sqrt((T(1) - c) * (T(1) + c));
-    return;
-  }
-  const Vec<T> base = simd::max<T>(T(1) + term.lambda * c, T(0));
-  Vec<T> q;
-  if (term.integer_zeta) {
-    q = power<T>(base, term.integer_zeta - 1);
-  } else {
-    for (int l = 0; l < width<T>; ++l) q[l] = static_cast<T>(__builtin_pow(base[l], term.zeta - T(1)));
-  }
-  p = q * base;
-  dp = term.zeta * term.lambda * q;
+inline Vec<T> any_power(Vec<T> x, int integer, T zeta) {
+  if (integer) return power<T>(x, integer - 1);
+  for (int l = 0; l < width<T>; ++l) x[l] = static_cast<T>(__builtin_pow(x[l], zeta - T(1)));
+  return x;
 }
 
 }  // namespace

@@ -129,8 +129,10 @@ void Workspace<T>::make_triplets(std::size_t number, Neighborhood<T>& n) {
   const int pairs = g.species1 == g.species2 ? n1 * (n1 - 1) / 2 : n1 * n2;
   t.stride = padded(pairs + kPad);  // packing writes whole vectors
   const int num_far = g.narrow ? g.common_slope ? 1 : g.num_shapes : 0;
-  t.cosine = arrays.values.resize(static_cast<std::size_t>(t.stride) * (1 + num_far + g.num_shapes));
-  t.far = t.cosine + t.stride;
+  const int num_angles = g.compact_terms ? 2 : 1;
+  t.angle = arrays.values.resize(static_cast<std::size_t>(t.stride) * (num_angles + num_far + g.num_shapes));
+  t.angle_slope = t.angle + t.stride;
+  t.far = t.angle + num_angles * t.stride;
   t.value = t.far + num_far * t.stride;
   constexpr int kNarrowest = 2;  // lanes
   const std::size_t blocks = std::max(n1 * padded(n2), n2 * padded(n1)) / kNarrowest;

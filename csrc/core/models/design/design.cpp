@@ -1,8 +1,13 @@
-#include "core/models/design.hpp"
+#include "core/models/design/design.hpp"
 
 #include <algorithm>
 
+#include "core/models/design/kernels.hpp"
+
 namespace nearsight {
+namespace design {
+NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+}
 namespace {
 
 /// Adds what one center contributes, in its species' columns, to the rows of its frame.
@@ -24,30 +29,16 @@ class Assembler {
     double* const energy = rows_.energy + frame * columns_ + first;
     for (std::size_t k = 0; k < count; ++k) energy[k] += features_[k];
 
-    const std::size_t begin = graph_.offsets[center], end = graph_.offsets[center + 1];
-    jacobian_.resize(3 * (end - begin) * stride_);
-    workspace_->jacobian(graph_, center, jacobian_.data(), stride_);
-    for (std::size_t e = begin; e < end; ++e)
-      for (int a = 0; a < 3; ++a) {
-        const double* const g = jacobian_.data() + (3 * (e - begin) + a) * stride_;
-        double* const own = rows_.forces + (3 * center + a) * columns_ + first;
-        double* const other = rows_.forces + (3 * graph_.neighbors[e] + a) * columns_ + first;
-        for (std::size_t k = 0; k < count; ++k) own[k] += g[k];
-        for (std::size_t k = 0; k < count; ++k) other[k] -= g[k];
-        for (int b = 0; b < 3; ++b) add_virial(frame, first, count, a, b, graph_.vectors[3 * e + b], g);
-      }
+    const std::size_t begin = graph_.offsets[center], edges = graph_.offsets[center + 1] - begin;
+    jacobian_.resize(3 * edges * count);
+    workspace_->jacobian(graph_, center, jacobian_.data(), count);
+    design::kernels<double>().add(
+        {static_cast<int>(edges), static_cast<int>(count), static_cast<long>(columns_),
+         graph_.vectors.data() + 3 * begin, jacobian_.data(), graph_.neighbors.data() + begin,
+         static_cast<int>(center), rows_.forces + first, rows_.virial + 6 * frame * columns_ + first});
   }
 
  private:
-  /// Half of the mixed components from each order.
-  void add_virial(std::size_t frame, std::size_t first, std::size_t count, int a, int b, double r,
-                  const double* g) {
-    constexpr int place[3][3] = {{0, 3, 4}, {3, 1, 5}, {4, 5, 2}};
-    double* const row = rows_.virial + (6 * frame + place[a][b]) * columns_ + first;
-    const double w = a == b ? -r : -0.5 * r;
-    for (std::size_t k = 0; k < count; ++k) row[k] += w * g[k];
-  }
-
   const Descriptor& descriptor_;
   const Graph& graph_;
   const DesignRows& rows_;
