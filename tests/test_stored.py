@@ -8,13 +8,16 @@ from numpy.testing import assert_allclose
 
 from nearsight.couple import evaluate
 from nearsight.errors import NearsightError
-from nearsight.models import ACSFConfig
+from nearsight.models import ACEConfig, ACSFConfig, ANIConfig, SOAPConfig
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import collate, make_graph
 from nearsight.training import stored as stored_module
 from nearsight.training.stored import STRAINS, StoredModule, compress, store_frame, store_frames
 
 DESCRIPTORS = [
+    ACEConfig(max_degree=[5, 4]),
+    SOAPConfig(n_max=3, l_max=2),
+    ANIConfig(start=0.5, angular_cutoff=3.5),
     ACSFConfig(),
     ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="poly4"),
 ]
@@ -56,7 +59,7 @@ def test_blocks_hold_every_number_that_is_not_zero(descriptor):
     dense = torch.zeros(jacobian.shape, dtype=torch.float64)
     derivatives.apply("stored_gather", torch.arange(len(dense)), dense, 1)
     assert torch.equal(dense, jacobian.double())
-    assert derivatives.values.numel() < 0.75 * jacobian.numel()
+    assert derivatives.values.numel() < 0.8 * jacobian.numel()
     some = torch.full((len(dense),), -1)
     some[5], some[17] = 1, 0
     two = torch.zeros(2, *jacobian.shape[1:], dtype=torch.float64)

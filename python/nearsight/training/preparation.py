@@ -27,7 +27,7 @@ from nearsight.training.loss import Loss, make_loss
 from nearsight.training.processes import Processes
 from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
-from nearsight.training.stored import Stored, store_frame, store_frames
+from nearsight.training.stored import Stored, measure_costs, store_frame, store_frames
 
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
 _SCALE_FRAMES = 4
@@ -144,10 +144,10 @@ def _store(
     logbook: Logbook,
     processes: Processes,
 ) -> dict[int, Batch]:
-    """Batches whose descriptors are stored, where that is possible and pays.
+    """Batches whose descriptors are stored, where that is possible.
 
-    For the first order, derivatives are stored only where all of them fit into memory: products with numbers
-    from a file would be slower than an evaluation.
+    For the first order, derivatives are stored only where all of them fit into memory, since products with
+    numbers from a file would be slower than an evaluation, and where it pays.
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
@@ -164,7 +164,7 @@ def _store(
     numbers = sorted(needed & set(batches))
     graphs = [batches[number].graph for number in numbers]
     threads = config.training.threads or processes.threads
-    if second_order or all(processes.gather(_fits(native, graphs, bound))):
+    if second_order or all(processes.gather(_pays(native, graphs, bound, config.training.epochs))):
         folder = logbook.folder if logbook.folder.is_dir() else None
         stored = store_frames(native, graphs, second_order, bound, folder, threads)
     else:
@@ -173,12 +173,14 @@ def _store(
     return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
 
 
-def _fits(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
-    """Whether derivatives of all frames will fit into memory, if they are like those of the first."""
+def _pays(native: NativeBPNN, graphs: list[Graph], bound: float, epochs: int) -> bool:
+    """Whether derivatives of all frames fit into memory and, over all epochs, save more time than it takes to
+    make them, if all frames are like the first."""
     if not graphs:
         return True
-    size = store_frame(native, graphs[0], derivatives=True).derivatives.values.nbytes / graphs[0].num_atoms
-    return size * sum(graph.num_atoms for graph in graphs) <= bound
+    costs = measure_costs(native, graphs[0])
+    size = costs.bytes_per_atom * sum(graph.num_atoms for graph in graphs)
+    return size <= bound and costs.storing < epochs * (costs.evaluation - costs.products)
 
 
 def _describe_stored(stored: list[Stored]) -> str:

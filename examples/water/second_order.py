@@ -1,0 +1,103 @@
+"""AdamW and Levenberg-Marquardt on the demo's data: validation errors against wall time.
+
+Trains the same small networks twice with the configuration beside this file, one after the other: with AdamW
+for --minutes, then with Levenberg-Marquardt for a third of that. Both use all cores that the process may use,
+and both clocks include the storing of descriptors. Writes second_order.csv, .json and .png.
+
+    taskset -c 0,1 python second_order.py --minutes 5 --output second-order
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from nearsight.training import load_config, train
+from nearsight.training.logbook import read_metrics
+from nearsight.training.plots import new_figure
+
+HERE = Path(__file__).parent
+RUNS = {
+    "AdamW": (1.0, []),
+    "Levenberg-Marquardt": (1 / 3, ["training.optimizer.kind=levenberg_marquardt"]),
+}
+COLUMNS = ("elapsed", "validation_loss", "energy_rmse", "forces_rmse", "virial_rmse")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="of AdamW")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[15, 15], help="nodes of the hidden layers")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("second-order"))
+    options = parser.parse_args()
+
+    console = Console(width=110)
+    histories, results = {}, {}
+    for name, (share, settings) in RUNS.items():
+        console.rule(name)
+        folder = options.output / name.lower()
+        overrides = [
+            f"model.hidden={options.hidden}",
+            f"seed={options.seed}",
+            f"training.max_minutes={share * options.minutes}",
+            *settings,
+        ]
+        train(load_config(HERE / "train.yaml", overrides), folder, restart=True, console=console)
+        histories[name] = read_metrics(folder)
+        results[name] = {
+            "seconds": histories[name][-1]["elapsed"],
+            "validation": min(histories[name], key=lambda row: row["validation_loss"]),
+            "test": json.loads((folder / "results.json").read_text())["test"],
+        }
+    write_table(options.output / "second_order.csv", histories)
+    plot(options.output / "second_order.png", histories)
+    (options.output / "second_order.json").write_text(json.dumps(results, indent=1) + "\n")
+    for name, found in results.items():
+        errors = ", ".join(
+            f"{target} {found['test'][target]['rmse']:.3g} {found['test'][target]['unit']}"
+            for target in ("energy", "forces", "virial")
+        )
+        loss = found["validation"]["validation_loss"]
+        console.print(f"{name}: {found['seconds']:.0f} s, validation loss {loss:.3g}; test RMSE {errors}")
+
+
+def write_table(path: Path, histories: dict[str, list[dict[str, float]]]) -> None:
+    """One row per epoch."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("optimizer", "epoch", *COLUMNS))
+        for name, rows in histories.items():
+            writer.writerows(
+                (name, row["epoch"], *(f"{row[column]:.6g}" for column in COLUMNS)) for row in rows
+            )
+
+
+def plot(path: Path, histories: dict[str, list[dict[str, float]]]) -> None:
+    """Loss and errors against wall time; dotted: the best of AdamW, and a third of its time."""
+    figure, axes = new_figure(11.0, 3.6, ncols=3)
+    labels = {
+        "validation_loss": "validation loss",
+        "forces_rmse": "force RMSE, meV/Å",
+        "energy_rmse": "energy RMSE, meV/atom",
+    }
+    best = min(histories["AdamW"], key=lambda row: row["validation_loss"])
+    for ax, (column, label) in zip(axes, labels.items()):
+        for name, rows in histories.items():
+            ax.semilogy([row["elapsed"] for row in rows], [row[column] for row in rows], label=name)
+        ax.axhline(best[column], color="0.5", linestyle=":")
+        ax.axvline(histories["AdamW"][-1]["elapsed"] / 3, color="0.5", linestyle=":")
+        ax.set_xlabel("wall time, s")
+        ax.set_ylabel(label)
+    axes[0].legend()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
