@@ -128,7 +128,7 @@ class LevenbergMarquardtConfig(_Section):
     """
 
     kind: Literal["levenberg_marquardt"]
-    batch_frames: Count | None = 16
+    batch_frames: Count | None = 8
     force_fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
     memory: Annotated[float, Field(ge=0, lt=1)] = 0.9
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
