@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from core.core_models import explicit_functions, random_box, random_bpnn
 from numpy.testing import assert_allclose
 
-from core.core_models import explicit_functions, random_box, random_bpnn
 from nearsight.couple import evaluate
 from nearsight.errors import NearsightError
 from nearsight.models import ACSFConfig
@@ -42,7 +42,9 @@ def test_jacobian_against_the_torch_module(descriptor):
         mine = graph.species[graph.edge_index[0]] == kind
         for number, column in enumerate(network.columns.tolist()):
             (gradient,) = torch.autograd.grad(table[:, column].sum(), vectors, retain_graph=True)
-            assert_allclose(found[mine, :, number], gradient[mine], rtol=1e-6, atol=1e-7 * gradient.abs().max())
+            assert_allclose(
+                found[mine, :, number], gradient[mine], rtol=1e-6, atol=1e-7 * gradient.abs().max()
+            )
 
 
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)
@@ -130,5 +132,7 @@ def test_what_does_not_fit_into_memory_goes_to_a_file_without_a_name(part, tmp_p
 def test_full_disk(monkeypatch):
     monkeypatch.setattr(stored_module.tempfile, "TemporaryFile", lambda dir: open("/dev/full", "w+b"))  # noqa: SIM115
     model = random_bpnn()
-    with pytest.raises(NearsightError, match=r"cannot be written .*; free some space, or raise training.cache_gb"):
+    with pytest.raises(
+        NearsightError, match=r"cannot be written .*; free some space, or raise training.cache_gb"
+    ):
         store_frames(NativeBPNN(model, 1), frames(model.cutoff), True, 0.0, None, threads=1)

@@ -102,7 +102,7 @@ def test_a_mistake_that_all_make_is_said_once(folder):
     assert codes == [1, 1, 1]
     assert "".join(errors) == (
         "nearsight: a batch has 2 frame(s) for 3 processes; start at most as many processes as "
-        "training.batch_size, or raise it.\n"
+        "a batch has frames, or take larger batches.\n"
     )
 
 

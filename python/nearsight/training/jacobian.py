@@ -68,7 +68,7 @@ def model_rows(model: BPNN, batch: Batch, atoms: Tensor, virial: bool) -> Tensor
             rows.append(
                 -_tangent_rows(network, layers, directions.view(graph.num_frames, entries, 6, width), of_slot)
             )
-        for some in atoms.split(_ATOMS_AT_ONCE):
+        for some in atoms.split(_ATOMS_AT_ONCE) if len(atoms) else ():
             directions, of_slot = _force_directions(batch, some, centers, collective)
             rows.append(-_tangent_rows(network, layers, directions[..., :width], of_slot))
         parts.append(torch.cat(rows))
