@@ -221,3 +221,17 @@ def test_damaged_descriptors_are_refused(damage, message):
     damage(record, weights)
     with pytest.raises(ModelFileError, match=message):
         _core.Descriptor(json.dumps(record), SPECIES, weights)
+
+
+def test_too_many_radial_functions_are_refused():
+    record, weights = record_and_weights()
+    knots, columns = weights["descriptor.radial"].shape[1], 600
+    weights["descriptor.radial"] = np.zeros((1, knots, 3, columns))
+    weights["descriptor.center"] = np.zeros((2, columns))
+    weights["descriptor.products"] = np.zeros((0, 4))
+    weights["descriptor.features"] = np.ones(1)
+    record.update(radial_counts=[columns], radial_first=[0], table_of=[0] * 4)
+    with pytest.raises(
+        ModelFileError, match="has 608 radial functions with their padding, the core takes 512"
+    ):
+        _core.Descriptor(json.dumps(record), SPECIES, weights)
