@@ -120,7 +120,7 @@ struct Gaussians {
   int power_of_base[kMaxFunctions];  // 0: not a multiple
 
   Gaussians(const AngularGroup<T>& g, const Shape<T>* shapes) : count(g.num_shapes) {
-    constexpr int kMaxPower = sizeof(T) == 8 ? 32 : 4;
+    constexpr int kMaxPower = sizeof(T) == 8 ? 32 : 0;
     for (int e = 0; e < count; ++e) {
       eta[e] = shapes[g.shapes[e]].eta;
       if (eta[e] < eta[base]) base = e;
