@@ -2,8 +2,8 @@
 
 With N_i the network's output at center i on its features x_i, the energy's row is Σ_i dN_i/dθ. Forces and
 virials are -Σ_i v_i · dN_i/dx_i with directions v_i = dx_i/dR or dx_i/dε that do not depend on θ, so their
-rows are -Σ_i d/dθ of the tangent of N_i along v_i. For dense layers z = W y + b, y' = a(z) that tangent and its
-gradient are, with δ = dN/dz,
+rows are -Σ_i d/dθ of the tangent of N_i along v_i. For dense layers z = W y + b, y' = a(z) that tangent and
+its gradient are, with δ = dN/dz,
 
     ż = W ẏ,  ẏ' = a'(z) ż        δ̇ = a''(z) ż dN/dy' + a'(z) d(dN/dy')        dW: δ ẏᵀ + δ̇ yᵀ,  db: δ̇
 

@@ -6,10 +6,10 @@ J = dr/dθ of the batch the step solves
     (A + μ ā 1) s = -Jᵀr,    A: average of JᵀJ over the batches so far, ā: mean of its diagonal
 
 with the exact gradient 2Jᵀr of the batch. JᵀJ is made of all energies and virials and of the forces on a
-random part of the atoms. `memory` is the weight of the past in A: a batch of a few frames says too little about
-many parameters. With `memory` 0 and all frames in a batch this is the textbook method. The damping μ follows
-the gain ratio, how much of the decrease that the batch's quadratic model predicts was found; a step that raises
-the loss of its batch is undone.
+random part of the atoms. `memory` is the weight of the past in A: a batch of a few frames says too little
+about many parameters. With `memory` 0 and all frames in a batch this is the textbook method. The damping μ
+follows the gain ratio, how much of the decrease that the batch's quadratic model predicts was found; a step
+that raises the loss of its batch is undone.
 """
 
 from __future__ import annotations
