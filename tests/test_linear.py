@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from processes_for_tests import run_processes
 from reference_data import reference_data
 from training_toy import CUTOFF, boxes
 
@@ -256,6 +257,25 @@ def test_runs_are_deterministic_and_a_finished_one_can_be_continued(configure, q
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second))
     quick_train(configure(), tmp_path / "one", restart=True)
+
+
+def test_two_processes_solve_as_one(configure, data_file, quick_train, tmp_path):
+    quick_train(configure("training.regression.ridge=1e-8"), tmp_path / "alone")
+    codes, errors = run_processes(
+        2,
+        tmp_path,
+        data_file.parent / "train.yaml",
+        "-o",
+        "training.regression.ridge=1e-8",
+        "--output",
+        tmp_path / "together",
+    )
+    assert codes == [0, 0], errors
+    first, second = (
+        json.loads((tmp_path / name / "results.json").read_text())["validation"]["forces"]["rmse"]
+        for name in ("alone", "together")
+    )
+    assert second == pytest.approx(first, rel=1e-5)
 
 
 def test_a_dry_run_writes_nothing(configure, quick_train, tmp_path):

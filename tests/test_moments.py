@@ -385,7 +385,7 @@ def test_labels_and_degrees():
 
 def test_sizes():
     counts = [len(ACEConfig(size=s).build(5.0, ["Mo"]).labels("Mo")) for s in ("small", "medium", "large")]
-    assert counts == [264, 979, 1277]
+    assert counts == [264, 979, 1750]
     assert preset_degrees(ACEConfig(size="medium"), 2) == [12, 10, 8]
     mixed = [len(SOAPConfig(n_max=3, l_max=2, species_channels=2).build(5.0, list("HCNO")).labels("H"))]
     assert mixed == [len(SOAPConfig(n_max=3, l_max=2).build(5.0, list("HC")).labels("H"))]

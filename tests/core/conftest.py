@@ -30,7 +30,7 @@ def every_kind(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ani(tmp_path_factory):
-    """A file of ANI's vectors with a committee of networks so wide that they are single in mixed precision."""
+    """A file of ANI's vectors and a committee of networks so wide that they are single in mixed precision."""
     return save_bpnn(
         tmp_path_factory.mktemp("core") / "ani.pt",
         descriptor=ANIConfig(radial_shifts=5, cutoff_function="exp"),

@@ -19,7 +19,7 @@ Size = Literal["small", "medium", "large"]
 _PRESETS: dict[Size, tuple[int, ...]] = {  # largest degree of the functions of one, two and three moments
     "small": (12, 10, 8),
     "medium": (16, 14, 12),
-    "large": (16, 14, 13),
+    "large": (18, 16, 14),
 }
 _REACH = 1.2  # nearest-neighbor distance of the radial functions over the sum of covalent radii
 
@@ -27,7 +27,7 @@ _REACH = 1.2  # nearest-neighbor distance of the radial functions over the sum o
 class ACEConfig(BaseModel):
     """Functions of one to three moments (body order two to four) up to a total degree Σ (n + l_weight · l).
 
-    `size` gives 264, 979 or 1277 functions for one species, and lower degrees for several, so that there are
+    `size` gives 264, 979 or 1750 functions for one species, and lower degrees for several, so that there are
     at most so many for each of them. `max_degree`, one number for each order, replaces it. The radial
     functions are finest around `nearest` (Å), by default 1.2 times the sum of the covalent radii of a pair.
     """

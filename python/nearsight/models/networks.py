@@ -41,9 +41,12 @@ class MemberLinear(nn.Module):
         for weight in self.weight.unbind():
             nn.init.xavier_uniform_(weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x Wᵀ + b for each member."""
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+    def forward(self, x: Tensor, mixing: Tensor | None) -> Tensor:
+        """Return x M Wᵀ + b for each member, without M if `mixing` is None."""
+        weight = self.weight
+        if mixing is not None:  # of the few outputs rather than of the many rows
+            weight = weight @ mixing.mT
+        return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
 class SpeciesNetwork(nn.Module):
@@ -69,11 +72,9 @@ class SpeciesNetwork(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features [n, functions] to [n, members * outputs], without the output scale."""
         x = (features - self.shift) * self.scale
-        if self.mixing is not None:
-            x = x @ self.mixing
         y = x.unsqueeze(0).expand(self.members, -1, -1)
-        for layer, activation in zip(self.layers, self.activations):
-            y = activation(layer(y))
+        for number, (layer, activation) in enumerate(zip(self.layers, self.activations)):
+            y = activation(layer(y, self.mixing if number == 0 else None))
         return y.transpose(0, 1).flatten(1)
 
     def set_statistics(self, moments: Moments) -> None:

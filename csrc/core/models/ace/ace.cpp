@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/engine/error.hpp"
+
 namespace nearsight {
 namespace ace {
 namespace {
@@ -56,6 +58,10 @@ Tables<T>::Tables(const Definition& d) : definition(d) {
     place[k] = s.num_columns;
     s.num_columns += runs_of(longest[k], run) * run;
   }
+  if (s.num_columns > kMaxColumns)
+    throw Error(ErrorKind::file, "the descriptor has " + std::to_string(s.num_columns) +
+                                     " radial functions with their padding, the core takes " +
+                                     std::to_string(kMaxColumns) + ": lower n_max or l_max");
   for (int l = 0; l <= s.l_max; ++l) {
     s.runs[l] = runs_of(d.radial_counts[l], run);
     s.first_column[l] = place[d.radial_first[l]];

@@ -13,7 +13,6 @@ using simd::Vec;
 using simd::width;
 
 constexpr int kMaxHarmonics = (kMaxL + 1) * (kMaxL + 1);
-constexpr int kMaxColumns = 512;  // padded radial functions in a row; see record.cpp
 
 inline int min(int a, int b) {
   return a < b ? a : b;

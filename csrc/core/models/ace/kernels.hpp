@@ -7,6 +7,7 @@ namespace nearsight {
 namespace ace {
 
 constexpr int kMaxL = 8;
+constexpr int kMaxColumns = 512;  // radial functions of a neighbor, padded to runs for each l
 /// Radial functions, neighbors, and centers in products come in runs of this many: one vector of the widest
 /// instruction set.
 template <class T>

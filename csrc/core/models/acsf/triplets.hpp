@@ -111,6 +111,40 @@ void find_triplets(const AngularGroup<T>& group, const Shell<T>& shell, Triplets
   triplets.count = end;
 }
 
+/// Gaussians of r² whose exponents often are multiples of the smallest one: then powers of its exponential
+/// are cheaper, and lose less than two digits of double precision.
+template <class T>
+struct Gaussians {
+  int count, base = 0;
+  T eta[kMaxFunctions];
+  int power_of_base[kMaxFunctions];  // 0: not a multiple
+
+  Gaussians(const AngularGroup<T>& g, const Shape<T>* shapes) : count(g.num_shapes) {
+    constexpr int kMaxPower = sizeof(T) == 8 ? 32 : 0;
+    for (int e = 0; e < count; ++e) {
+      eta[e] = shapes[g.shapes[e]].eta;
+      if (eta[e] < eta[base]) base = e;
+    }
+    for (int e = 0; e < count; ++e) {
+      const T ratio = eta[e] / (eta[base] > T(0) ? eta[base] : T(1));
+      const int whole = ratio < T(kMaxPower + 1) ? static_cast<int>(ratio + T(0.5)) : 0;
+      const T error = ratio - T(whole);
+      const bool is_multiple = error * error < T(1e-28) * ratio * ratio;
+      power_of_base[e] = is_multiple && eta[base] > T(0) && whole <= kMaxPower ? whole : 0;
+    }
+  }
+
+  /// Multiplies each of the values at n with its Gaussian and a common factor.
+  void multiply(const Rows<T>& values, int n, Vec<T> square, Vec<T> factor) const {
+    const Vec<T> first = exp_negative<T>(-eta[base] * square);
+    for (int e = 0; e < count; ++e) {
+      const Vec<T> w =
+          power_of_base[e] ? power<T>(first, power_of_base[e]) : exp_negative<T>(-eta[e] * square);
+      store<T>(values[e] + n, load(values[e] + n) * (factor * w));
+    }
+  }
+};
+
 /// Multiplies the third side into the values of narrow triplets, whose squared r_jk stand in `far`, and
 /// leaves its slopes there.
 template <class T>
@@ -119,6 +153,7 @@ void third_sides(const AngularGroup<T>& group, const Shell<T>& shell, const Trip
   const Shell<T> s = shell;
   const Triplets<T> t = triplets;
   const Rows<T> values(t.value, g.num_shapes, t.stride);
+  const Gaussians<T> gaussians(g, s.shapes);
   Shape<T> shapes[kMaxFunctions];
   for (int e = 0; e < g.num_shapes; ++e) shapes[e] = s.shapes[g.shapes[e]];
   for (int n = 0; n < t.count; n += width<T>) {
@@ -127,8 +162,7 @@ void third_sides(const AngularGroup<T>& group, const Shell<T>& shell, const Trip
     if (g.common_slope) {
       Vec<T> f, f_slope;
       cutoff_function<T>(s.cutoff, r, f, f_slope);
-      for (int e = 0; e < g.num_shapes; ++e)
-        store<T>(values[e] + n, load(values[e] + n) * f * exp_negative<T>(-shapes[e].eta * square));
+      gaussians.multiply(values, n, square, f);
       store<T>(t.far + n, f_slope * inverse);
       continue;
     }
