@@ -123,19 +123,17 @@ class BPNN(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the readout `energy` [num_owned] or [num_owned, members], or `hamiltonian`, in eV."""
         table = self.descriptor(species, edge_index, edge_vectors, num_owned)
-        features: list[Tensor] = []
+        columns = self.members * self.output_scale.numel()
+        outputs = torch.zeros(num_owned, columns, dtype=table.dtype, device=table.device)
         for kind, network in enumerate(self.networks):
             atoms = torch.nonzero(species[:num_owned] == kind).squeeze(1)
-            features.append(table.index_select(0, atoms).index_select(1, network.columns))
-        return self.readouts_of(species[:num_owned], features)
+            features = table.index_select(0, atoms).index_select(1, network.columns)
+            outputs = outputs.index_add(0, atoms, network(features))
+        return self.readouts_of(outputs)
 
-    def readouts_of(self, species: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
-        """Return the readouts of atoms species[n] whose features are given by species, [n_s, functions]."""
-        scale = self.output_scale.repeat(self.members)
-        outputs = torch.zeros(species.size(0), scale.numel(), dtype=scale.dtype, device=scale.device)
-        for kind, network in enumerate(self.networks):
-            atoms = torch.nonzero(species == kind).squeeze(1)
-            outputs = outputs.index_add(0, atoms, network(features[kind]) * scale)
+    def readouts_of(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Return the readouts of atoms with these outputs of the networks, [n, members * columns]."""
+        outputs = outputs * self.output_scale.repeat(self.members)
         if self.readout == "energy":
             return {"energy": outputs.squeeze(1)}
         return {"hamiltonian": outputs}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
+from nearsight.models.network_passes import evaluate_networks
 from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
@@ -241,17 +242,17 @@ class NativeBPNN(nn.Module):
     def features(self, graph: Graph) -> list[Tensor]:
         """Return, per species, the features [n, functions] of its atoms in the graph, unscaled."""
         table = self.descriptor(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-        return self._split(table, graph.species)
+        table = self._features_of(table)
+        return [table[graph.species == kind][:, :size] for kind, size in enumerate(self.sizes)]
 
-    def _split(self, table: Tensor, species: Tensor) -> list[Tensor]:
-        if self.trained:
-            table = self.model.descriptor.invariants(table)
-        atoms = [torch.nonzero(species == kind).squeeze(1) for kind in range(len(self.sizes))]
-        return [table.index_select(0, a)[:, :size] for a, size in zip(atoms, self.sizes)]
+    def _features_of(self, table: Tensor) -> Tensor:
+        return self.model.descriptor.invariants(table) if self.trained else table
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""
-        return self.model.readouts_of(species, self._split(table, species))
+        features = self._features_of(table)
+        outputs = evaluate_networks(self.model.networks, species, features, second=self.trained)
+        return self.model.readouts_of(outputs)
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
