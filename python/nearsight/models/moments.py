@@ -146,23 +146,29 @@ class MomentDescriptor(ConstantsModule):
         own = self.at_center.index_select(0, species[:num_owned])
         return sums.view(num_owned, self.num_species * self.per_channel) + own
 
-    def invariants(self, moments: Tensor) -> Tensor:
-        """Moments by species [n, species * moments per channel] -> features [n, features]."""
+    def channels(self, moments: Tensor) -> Tensor:
+        """Moments by species [n, species * moments per channel] -> by channel."""
         mixing = self.mixing
-        if mixing is not None:
-            by_species = moments.view(-1, self.num_species, self.per_channel)
-            moments = torch.einsum("cs,nsk->nck", mixing, by_species).flatten(1)
+        if mixing is None:
+            return moments
+        by_species = moments.view(-1, self.num_species, self.per_channel)
+        return torch.einsum("cs,nsk->nck", mixing, by_species).flatten(1)
+
+    def polynomials(self, moments: Tensor) -> Tensor:
+        """Moments by channel -> features [n, features], not normalized."""
         nodes = torch.cat([torch.ones_like(moments[:, :1]), moments], dim=1)
         for level in self.levels:
             nodes = level(nodes)
-        features = nodes.index_select(1, self.features)
-        if self.normalize:
-            features = features / torch.sqrt((features**2).sum(1, keepdim=True))
-        return features
+        return nodes.index_select(1, self.features)
+
+    def normalized(self, features: Tensor) -> Tensor:
+        """Features of norm 1 if that is asked for."""
+        return features / torch.sqrt((features**2).sum(1, keepdim=True)) if self.normalize else features
 
     def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int) -> Tensor:
         """Return [num_owned, features]; arguments as in docs/model_contract.md."""
-        return self.invariants(self.moments(species, edge_index, edge_vectors, num_owned))
+        moments = self.moments(species, edge_index, edge_vectors, num_owned)
+        return self.normalized(self.polynomials(self.channels(moments)))
 
     @torch.jit.unused
     def columns(self, symbol: str) -> Tensor:
@@ -209,8 +215,13 @@ class MomentDescriptor(ConstantsModule):
         return tensors
 
     @torch.jit.unused
+    def products(self) -> Products:
+        """Return the table of products that `polynomials` evaluates."""
+        return self._products
+
+    @torch.jit.unused
     def fixed_part(self) -> FixedMoments:
-        """Return what does not depend on trained parameters: the moments by species, see `invariants`."""
+        """Return what does not depend on trained parameters: the moments by species, see `channels`."""
         return FixedMoments(self)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
 from nearsight.models.network_passes import evaluate_networks
+from nearsight.models.native_products import NativeProducts
 from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
@@ -237,6 +238,9 @@ class NativeBPNN(nn.Module):
         self.trained = any(True for _ in model.descriptor.parameters())
         fixed = model.descriptor.fixed_part() if self.trained else model.descriptor
         self.descriptor = NativeDescriptor(fixed, model.species, num_threads)
+        if self.trained:
+            products = model.descriptor.products()
+            self.polynomials = NativeProducts(load_ops(), products, self.descriptor.num_threads)
         self.sizes = [network.columns.numel() for network in model.networks]
 
     def features(self, graph: Graph) -> list[Tensor]:
@@ -246,7 +250,10 @@ class NativeBPNN(nn.Module):
         return [table[graph.species == kind][:, :size] for kind, size in enumerate(self.sizes)]
 
     def _features_of(self, table: Tensor) -> Tensor:
-        return self.model.descriptor.invariants(table) if self.trained else table
+        if not self.trained:
+            return table
+        descriptor = self.model.descriptor
+        return descriptor.normalized(self.polynomials(descriptor.channels(table)))
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""

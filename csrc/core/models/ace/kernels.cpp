@@ -331,6 +331,25 @@ void products_reverse(const Products& p, const T* nodes, T* adjoints) {
   }
 }
 
+template <class T>
+void products_second(const Products& p, const T* nodes, const T* tangents, T* adjoints, T* curvatures) {
+  for (int target = p.num_targets - 1; target >= 0; --target) {
+    const int at = (p.first_target + target) * kRun<T>;
+    for (int t = p.first[target]; t < p.first[target + 1]; ++t) {
+      const Product& term = p.terms[t];
+      const T c = static_cast<T>(term.c);
+      for (int k = 0; k < kRun<T>; k += width<T>) {
+        const int a = term.a * kRun<T> + k, b = term.b * kRun<T> + k;
+        const Vec<T> g = c * load(adjoints + at + k), h = c * load(curvatures + at + k);
+        store<T>(curvatures + a, load(curvatures + a) + g * load(tangents + b) + h * load(nodes + b));
+        store<T>(curvatures + b, load(curvatures + b) + g * load(tangents + a) + h * load(nodes + a));
+        store<T>(adjoints + a, load(adjoints + a) + g * load(nodes + b));
+        store<T>(adjoints + b, load(adjoints + b) + g * load(nodes + a));
+      }
+    }
+  }
+}
+
 template <class T, bool of_one>
 inline Vec<T> node(const T* nodes, int number, int k) {
   return of_one ? broadcast<T>(nodes[number]) : load(nodes + number * kRun<T> + k);
@@ -362,6 +381,7 @@ constexpr Kernels<T> table() {
           products<T>,
           products_reverse<T>,
           products_tangent<T, false>,
+          products_second<T>,
           products_tangent<T, true>};
 }
 

@@ -64,7 +64,10 @@ struct Kernels {
   void (*products_reverse)(const Products&, const T* nodes, T* adjoints);
   /// tangents[num_nodes][kRun]: those of 1 and the moments are given, the products' are written.
   void (*products_tangent)(const Products&, const T* nodes, T* tangents);
-  /// The same for one center in all lanes: nodes[num_nodes].
+  /// Completes the adjoints as products_reverse does, and in curvatures, zeros before, the derivatives of
+  /// Σ adjoint · tangent over the features by the nodes.
+  void (*products_second)(const Products&, const T* nodes, const T* tangents, T* adjoints, T* curvatures);
+  /// products_tangent for one center in all lanes: nodes[num_nodes].
   void (*products_tangents_of_one)(const Products&, const T* nodes, T* tangents);
 };
 
