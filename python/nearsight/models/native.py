@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
-from nearsight.models.network_passes import evaluate_networks
+from nearsight.models.native_networks import NativeNetworks
 from nearsight.models.native_products import NativeProducts
 from nearsight.neighbors import Graph
 
@@ -238,9 +238,10 @@ class NativeBPNN(nn.Module):
         self.trained = any(True for _ in model.descriptor.parameters())
         fixed = model.descriptor.fixed_part() if self.trained else model.descriptor
         self.descriptor = NativeDescriptor(fixed, model.species, num_threads)
+        ops, threads = load_ops(), self.descriptor.num_threads
+        self.networks = NativeNetworks(ops, model.networks, self.trained, threads)
         if self.trained:
-            products = model.descriptor.products()
-            self.polynomials = NativeProducts(load_ops(), products, self.descriptor.num_threads)
+            self.polynomials = NativeProducts(ops, model.descriptor.products(), threads)
         self.sizes = [network.columns.numel() for network in model.networks]
 
     def features(self, graph: Graph) -> list[Tensor]:
@@ -257,9 +258,7 @@ class NativeBPNN(nn.Module):
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""
-        features = self._features_of(table)
-        outputs = evaluate_networks(self.model.networks, species, features, second=self.trained)
-        return self.model.readouts_of(outputs)
+        return self.model.readouts_of(self.networks(species, self._features_of(table)))
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
