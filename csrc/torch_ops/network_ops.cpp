@@ -71,8 +71,8 @@ void network_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
 // int32 shape: members, layers, widths [layers + 1], activations [layers] by their numbers in the core. Contiguous
 // float64 tensors: weights and their gradients [members, weights], table, directions and gradients by the table
 // [all atoms, width], shift [inputs], state [atoms of the species, …], outputs and cotangents [all atoms,
-// members * outputs]; int64 atoms of the species. An output without elements is not evaluated; others are added to
-// or, for the weights, written.
+// members * outputs]; int64 atoms of the species, whose rows are written. An output without elements is not
+// evaluated.
 #define NEARSIGHT_NETWORK_SCHEMA(name, state, more)                                        \
   name "(Tensor shape, Tensor weights, Tensor atoms, Tensor table, Tensor shift, " state   \
        " state, int num_threads, " more ") -> ()"

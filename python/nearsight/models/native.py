@@ -107,6 +107,7 @@ class _Evaluated:
     neighbors: Tensor
     vectors: Tensor
     width: int
+    padded: bool  # some atoms have fewer features
     num_threads: int
 
     def _call(self, name: str, given: Tensor, output: Tensor) -> Tensor:
@@ -123,7 +124,8 @@ class _Evaluated:
         return output
 
     def _table(self) -> Tensor:
-        return torch.zeros(self.species.numel(), self.width, dtype=torch.float64)
+        make = torch.zeros if self.padded else torch.empty
+        return make(self.species.numel(), self.width, dtype=torch.float64)
 
     def forward(self) -> Tensor:
         return self._call("descriptor_forward", self.vectors, self._table())
@@ -165,6 +167,7 @@ class NativeDescriptor(nn.Module):
             neighbors=edge_index[1].to(torch.int32),
             vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
+            padded=min(self.sizes) < max(self.sizes),
             num_threads=self.num_threads,
         )
 

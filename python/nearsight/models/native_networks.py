@@ -143,7 +143,7 @@ class _Gradient(torch.autograd.Function):
         ctx.evaluation = evaluation
         cotangents = cotangents.contiguous()
         ctx.save_for_backward(cotangents)
-        gradients = torch.zeros_like(table)
+        gradients = torch.empty_like(table)
         for kind in range(len(weights)):
             evaluation.call("network_gradient", kind, cotangents, gradients)
         return gradients
@@ -155,8 +155,8 @@ class _Gradient(torch.autograd.Function):
         (cotangents,) = ctx.saved_tensors
         directions, nothing = directions.contiguous(), directions.new_empty(0)
         of_weights = [torch.empty_like(weights) for weights in evaluation.weights]
-        of_cotangents = torch.zeros_like(cotangents) if ctx.needs_input_grad[0] else nothing
-        of_table = torch.zeros_like(directions) if evaluation.networks.second else nothing
+        of_cotangents = torch.empty_like(cotangents) if ctx.needs_input_grad[0] else nothing
+        of_table = torch.empty_like(directions) if evaluation.networks.second else nothing
         for kind, gradient in enumerate(of_weights):
             outputs = (gradient, of_cotangents, of_table)
             evaluation.call("network_second", kind, cotangents, directions, *outputs)

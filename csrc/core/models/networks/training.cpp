@@ -66,6 +66,7 @@ std::size_t NetworkShape::state_width() const {
 
 struct Passes::Packed {
   int inputs, outputs;
+  const double* weight;
   Buffer forward, reverse, bias;
 };
 
@@ -76,8 +77,9 @@ struct LayerScratch {
 
 struct Passes::Scratch {
   std::vector<LayerScratch> layers;
-  Buffer inputs, directions, gradient;  // [rows][inputs], the last one padded
-  Buffer transposed, panels;            // of add_gradients()
+  Buffer inputs, gradient;      // [rows][inputs], the latter padded
+  Buffer first_panels, panels;  // inputs of the first layer and of another, for add_gradients()
+  Buffer transposed;
   std::vector<Buffer> sums;             // [members * layers] [outputs + 1][padded inputs or outputs]: dW; db
 };
 
@@ -88,17 +90,36 @@ Passes::Passes(const NetworkShape& shape, const double* weights, ThreadPool& thr
     for (int l = 0; l < shape.layers(); ++l) {
       Packed& layer = layers[l];
       const int in = layer.inputs = shape.widths[l], out = layer.outputs = shape.widths[l + 1];
-      fill_zero(layer.forward, static_cast<std::size_t>(in) * padded(out));
-      layer.reverse.resize(static_cast<std::size_t>(out) * padded(in));
-      for (int o = 0; o < out; ++o)
-        for (int i = 0; i < in; ++i)
-          layer.forward[(static_cast<std::size_t>(o / kPad) * in + i) * kPad + o % kPad] = weights[o * in + i];
-      to_panels(out, weights, in, in, 0, out, layer.reverse.data());
+      layer.weight = weights;
       fill_zero(layer.bias, padded(out));
       std::copy_n(weights + out * in, out, layer.bias.data());
       weights += out * (in + 1);
     }
   }
+}
+
+/// Weights in panels of outputs, for values and tangents.
+void Passes::pack_forward() {
+  for (auto& layers : layers_)
+    for (Packed& layer : layers) {
+      fill_zero(layer.forward, static_cast<std::size_t>(layer.inputs) * padded(layer.outputs));
+      for (int begin = 0; begin < layer.outputs; begin += kPad) {
+        double* const panel = layer.forward.data() + static_cast<std::size_t>(begin) * layer.inputs;
+        const double* const rows = layer.weight + static_cast<std::size_t>(begin) * layer.inputs;
+        const int count = std::min(kPad, layer.outputs - begin);
+        for (int i = 0; i < layer.inputs; ++i)
+          for (int o = 0; o < count; ++o) panel[i * kPad + o] = rows[o * layer.inputs + i];
+      }
+    }
+}
+
+/// Weights in panels of inputs, for gradients; those of the first layer where they are needed.
+void Passes::pack_reverse(bool first) {
+  for (auto& layers : layers_)
+    for (Packed& layer : layers)
+      if (first || &layer != &layers[0])
+        to_panels(layer.outputs, layer.weight, layer.inputs, layer.inputs, 0, layer.outputs,
+                  layer.reverse.resize(static_cast<std::size_t>(layer.outputs) * padded(layer.inputs)));
 }
 
 Passes::~Passes() = default;
@@ -120,18 +141,28 @@ void Passes::for_blocks(std::size_t num_atoms, const Body& body) {
 
 namespace {
 
-/// Rows of a table, less the shift where there is one.
-const double* gather(const Inputs& inputs, int width, std::size_t first, int rows, const double* table,
-                     const double* shift, Buffer& buffer) {
+/// Rows of the inputs.
+const double* gather(const Inputs& inputs, int width, std::size_t first, int rows, Buffer& buffer) {
   double* to = buffer.resize(static_cast<std::size_t>(rows) * width);
   for (int row = 0; row < rows; ++row, to += width) {
-    const double* const from = table + inputs.atoms[first + row] * inputs.stride;
-    if (shift)
-      for (int k = 0; k < width; ++k) to[k] = from[k] - shift[k];
-    else
-      std::copy_n(from, width, to);
+    const double* const from = inputs.table + inputs.atoms[first + row] * inputs.stride;
+    for (int k = 0; k < width; ++k) to[k] = from[k] - inputs.shift[k];
   }
   return buffer.data();
+}
+
+/// Rows of the inputs as rows `before` and following of panels of `all` rows.
+void gather_panels(const Inputs& inputs, int width, std::size_t first, int rows, int before, int all,
+                   double* panels) {
+  for (int row = 0; row < rows; ++row) {
+    const double* const from = inputs.table + inputs.atoms[first + row] * inputs.stride;
+    for (int begin = 0; begin < width; begin += kPad) {
+      double* const to = panels + (static_cast<std::size_t>(begin / kPad) * all + before + row) * kPad;
+      const int count = std::min(kPad, width - begin);
+      for (int k = 0; k < count; ++k) to[k] = from[begin + k] - inputs.shift[begin + k];
+      std::fill(to + count, to + kPad, 0.0);
+    }
+  }
 }
 
 }  // namespace
@@ -139,9 +170,9 @@ const double* gather(const Inputs& inputs, int width, std::size_t first, int row
 void Passes::values(const Inputs& inputs, double* state, double* outputs) {
   const std::size_t state_width = shape_.state_width();
   const int columns = shape_.outputs();
+  pack_forward();
   for_blocks(inputs.atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
-    const double* const x =
-        gather(inputs, shape_.inputs(), first, rows, inputs.table, inputs.shift, scratch.inputs);
+    const double* const x = gather(inputs, shape_.inputs(), first, rows, scratch.inputs);
     double* kept = state + first * state_width;
     for (int m = 0; m < shape_.members; ++m) {
       const double* a = x;
@@ -202,8 +233,8 @@ void Passes::backward(Scratch& scratch, int member, Span<const std::int64_t> ato
   }
 }
 
-/// Adds Wᵀ δ of the first layer to the rows of a table.
-void Passes::add_to_inputs(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first,
+/// Wᵀ δ of the first layer to the rows of a table, the first member's; the others' are added.
+void Passes::to_inputs(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first,
                            int rows, const Buffer& delta, double* table, std::size_t stride) const {
   const Packed& layer = layers_[member][0];
   const int wide = padded(layer.inputs);
@@ -212,24 +243,26 @@ void Passes::add_to_inputs(Scratch& scratch, int member, Span<const std::int64_t
            false, c);
   for (int row = 0; row < rows; ++row) {
     double* const to = table + atoms[first + row] * stride;
+    if (member == 0) std::fill_n(to, stride, 0.0);
     for (int k = 0; k < layer.inputs; ++k) to[k] += c[row * wide + k];
   }
 }
 
 void Passes::gradient(Span<const std::int64_t> atoms, const double* state, const double* cotangents, double* c,
                       std::size_t stride) {
+  pack_reverse(true);
   for_blocks(atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
     for (int m = 0; m < shape_.members; ++m) {
       activate(scratch, m, state, first, rows);
       backward(scratch, m, atoms, first, rows, cotangents);
-      add_to_inputs(scratch, m, atoms, first, rows, scratch.layers[0].delta, c, stride);
+      to_inputs(scratch, m, atoms, first, rows, scratch.layers[0].delta, c, stride);
     }
   });
 }
 
-/// ż and ẏ' of all layers along the directions.
+/// ż and ẏ' of all layers along the directions in scratch.inputs.
 void Passes::tangent(Scratch& scratch, int member, int rows) const {
-  const double* a = scratch.directions.data();
+  const double* a = scratch.inputs.data();
   int lda = shape_.inputs();
   for (int l = 0; l < shape_.layers(); ++l) {
     LayerScratch& s = scratch.layers[l];
@@ -268,13 +301,14 @@ void Passes::add_gradients(Scratch& scratch, int member, int rows, bool with_tan
   for (int l = 0; l < shape_.layers(); ++l) {
     const LayerScratch& s = scratch.layers[l];
     const int in = shape_.widths[l], out = shape_.widths[l + 1], wide = padded(out);
-    double* const panels = scratch.panels.resize(static_cast<std::size_t>(all) * padded(in));
+    double* panels = scratch.first_panels.data();
+    if (l > 0) {
+      const LayerScratch& below = scratch.layers[l - 1];
+      panels = scratch.panels.resize(static_cast<std::size_t>(all) * padded(in));
+      to_panels(rows, below.value.data(), padded(in), in, 0, all, panels);
+      if (with_tangent) to_panels(rows, below.moving.data(), padded(in), in, rows, all, panels);
+    }
     double* const left = scratch.transposed.resize(static_cast<std::size_t>(all) * out);
-    const std::size_t stride = l == 0 ? in : padded(in);
-    to_panels(rows, l == 0 ? scratch.inputs.data() : scratch.layers[l - 1].value.data(), stride, in, 0, all, panels);
-    if (with_tangent)
-      to_panels(rows, l == 0 ? scratch.directions.data() : scratch.layers[l - 1].moving.data(), stride, in, rows,
-                all, panels);
     Buffer& sums = scratch.sums[static_cast<std::size_t>(member) * shape_.layers() + l];
     const std::size_t size = static_cast<std::size_t>(out) * padded(in);
     if (sums.size() == 0) fill_zero(sums, size + out);
@@ -304,8 +338,10 @@ void Passes::sum_tasks(double* of_weights) const {
 }
 
 void Passes::weights(const Inputs& inputs, const double* state, const double* cotangents, double* of_weights) {
+  pack_reverse(false);
   for_blocks(inputs.atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
-    gather(inputs, shape_.inputs(), first, rows, inputs.table, inputs.shift, scratch.inputs);
+    const int in = shape_.inputs();
+    gather_panels(inputs, in, first, rows, 0, rows, scratch.first_panels.resize(rows * padded(in)));
     for (int m = 0; m < shape_.members; ++m) {
       activate(scratch, m, state, first, rows);
       backward(scratch, m, inputs.atoms, first, rows, cotangents);
@@ -318,10 +354,16 @@ void Passes::weights(const Inputs& inputs, const double* state, const double* co
 
 void Passes::second(const Inputs& inputs, const double* state, const double* cotangents,
                     const double* directions, double* of_weights, double* of_cotangents, double* of_table) {
-  const int columns = shape_.outputs(), last = shape_.layers() - 1;
+  const int in = shape_.inputs(), columns = shape_.outputs(), last = shape_.layers() - 1;
+  pack_forward();
+  pack_reverse(of_table != nullptr);
+  const std::vector<double> no_shift(in, 0.0);
+  const Inputs along{inputs.atoms, directions, inputs.stride, no_shift.data()};
   for_blocks(inputs.atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
-    gather(inputs, shape_.inputs(), first, rows, inputs.table, inputs.shift, scratch.inputs);
-    gather(inputs, shape_.inputs(), first, rows, directions, nullptr, scratch.directions);
+    double* const panels = scratch.first_panels.resize(2 * rows * padded(in));
+    gather_panels(inputs, in, first, rows, 0, 2 * rows, panels);
+    gather_panels(along, in, first, rows, rows, 2 * rows, panels);
+    gather(along, in, first, rows, scratch.inputs);
     for (int m = 0; m < shape_.members; ++m) {
       activate(scratch, m, state, first, rows);
       backward(scratch, m, inputs.atoms, first, rows, cotangents);
@@ -329,7 +371,7 @@ void Passes::second(const Inputs& inputs, const double* state, const double* cot
       adjoint_of_tangent(scratch, m, rows);
       add_gradients(scratch, m, rows, true);
       if (of_table)
-        add_to_inputs(scratch, m, inputs.atoms, first, rows, scratch.layers[0].change, of_table, inputs.stride);
+        to_inputs(scratch, m, inputs.atoms, first, rows, scratch.layers[0].change, of_table, inputs.stride);
       for (int row = 0; of_cotangents && row < rows; ++row)
         std::copy_n(scratch.layers[last].moving.data() + row * padded(columns), columns,
                     of_cotangents + (inputs.atoms[first + row] * shape_.members + m) * columns);

@@ -25,7 +25,7 @@ struct NetworkShape {
   std::size_t state_width() const;
 };
 
-/// Atoms of the species, and the features of all atoms, [atoms][stride].
+/// Atoms of the species, and the features of all atoms, [all atoms][stride].
 struct Inputs {
   Span<const std::int64_t> atoms;
   const double* table;
@@ -58,12 +58,14 @@ class Passes {
   struct Scratch;  // of a task
   template <class Body>
   void for_blocks(std::size_t num_atoms, const Body& body);
+  void pack_forward();
+  void pack_reverse(bool first);
   void sum_tasks(double* of_weights) const;
   void activate(Scratch& scratch, int member, const double* state, std::size_t first, int rows) const;
   void backward(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first, int rows,
                 const double* cotangents) const;
-  void add_to_inputs(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first, int rows,
-                     const AlignedBuffer<double>& delta, double* table, std::size_t stride) const;
+  void to_inputs(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first, int rows,
+                 const AlignedBuffer<double>& delta, double* table, std::size_t stride) const;
   void tangent(Scratch& scratch, int member, int rows) const;
   void adjoint_of_tangent(Scratch& scratch, int member, int rows) const;
   void add_gradients(Scratch& scratch, int member, int rows, bool with_tangent) const;
