@@ -181,7 +181,7 @@ def test_scripted_module_agrees(model):
 
 
 def test_halo_atoms(model):
-    """Owned atoms have the same energies when the others are only halo: rows and edges beyond are left out."""
+    """Owned atoms have the same energies when the others are only halo, whose rows are left out."""
     positions, species = molecule(7, 8)
     graph = graph_of(positions, species, 4.0)
     with torch.no_grad():
@@ -263,8 +263,8 @@ def test_double_backward_of_parameters_and_positions():
 def twisted_pair(mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
     """An atom between two others that carry propellers out of its sight; one of these can be mirrored.
 
-    A propeller has two pairs of atoms at different heights, one turned against the other: of symmetry C2 about
-    the common axis, and chiral.
+    A propeller has two pairs of atoms at different heights, one turned against the other: of symmetry C2
+    about the common axis, and chiral.
     """
 
     def propeller(z: float, up: float, twist: float) -> list[list[float]]:

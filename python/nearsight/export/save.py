@@ -51,7 +51,7 @@ def save_model(
     """Write `model` as one model file, in double.
 
     Any module that keeps docs/model_contract.md can be written. It needs the attributes architecture,
-    hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md. Where it has
+    hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md. If it has
     them, `weights()` gives the tensors of weights.safetensors, and `labels()` names of the features of each
     species.
 

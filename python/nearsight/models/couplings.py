@@ -11,9 +11,9 @@ Functions of one to three moments (body order two to four) that are invariant un
     ν = 3   Σ_{m1m2m3} G^{l1l2l3}_{m1m2m3} A_{c1n1l1m1} A_{c2n2l2m2} A_{c3n3l3m3}
 
 G is the one invariant tensor of three real spherical harmonics, normalized: Wigner's 3j symbol in the real
-basis. It exists within the triangle, and is even under inversion for l1 + l2 + l3 even, as it must be here. A multiset of
-(c, n, l) gives one function and the functions share no monomial, so they are linearly independent as they
-stand: up to ν = 3 there are no redundant couplings to remove.
+basis. It exists within the triangle, and is even under inversion for l1 + l2 + l3 even, as it must be here. A
+multiset of (c, n, l) gives one function and the functions share no monomial, so they are linearly independent
+as they stand: up to ν = 3 there are no redundant couplings to remove.
 """
 
 from __future__ import annotations

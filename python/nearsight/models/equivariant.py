@@ -1,4 +1,4 @@
-"""The two heavy steps of equivariant message passing as functions of tensors, and the linear maps around them.
+"""The two heavy steps of equivariant message passing as functions of tensors, and linear maps around them.
 
 Features of atoms are x[atom, component, channel]; components are those of a list of irreps, one after another
 (`nearsight.models.irreps`). Everything is scriptable and twice differentiable.
@@ -133,19 +133,21 @@ class EdgeNetwork(nn.Module):
 
     Args:
         weights: of its layers.
-        envelope: "basis" or "functions", what the envelope multiplies: inputs or outputs.
+        envelope: "basis" or "functions", what the envelope multiplies: inputs or results.
+        density: the results are tanh(y²) of the network's outputs y.
     """
 
-    def __init__(self, weights: Sequence[Tensor], envelope: str):
+    def __init__(self, weights: Sequence[Tensor], envelope: str, density: bool = False):
         super().__init__()
         self.network = Dense(weights)
-        self.first = envelope == "basis"
+        self.first, self.density = envelope == "basis", density
 
     def forward(self, basis: Tensor, envelope: Tensor) -> Tensor:
         """Return [E, out] from basis functions [E, n] and the envelope [E, 1]."""
-        if self.first:
-            return self.network(basis * envelope)
-        return self.network(basis) * envelope
+        y = self.network(basis * envelope if self.first else basis)
+        if self.density:
+            y = torch.tanh(y**2)
+        return y if self.first else y * envelope
 
 
 class IrrepsLinear(nn.Module):
@@ -174,7 +176,7 @@ class IrrepsLinear(nn.Module):
 
 
 class PathLinear(nn.Module):
-    """The sum over paths and channels that gives the messages: A [n, Σ_p (2 l3 + 1), K] -> [n, components, K].
+    """The sum over paths and channels that gives messages: A [n, Σ_p (2 l3 + 1), K] -> [n, components, K].
 
     Args:
         sizes: components of each irrep.

@@ -1,7 +1,7 @@
 """Irreducible representations of O(3): how features of an atom turn when the atoms around it do.
 
-An irrep (l, p) has 2l + 1 components, which turn as the real spherical harmonics Y_lm (m = -l … l) and take the
-factor p under inversion. Written "0e" (p = 1), "1o" (p = -1). Those with p = (-1)^l, which harmonics of
+An irrep (l, p) has 2l + 1 components, which turn as the real spherical harmonics Y_lm (m = -l … l) and take
+the factor p under inversion. Written "0e" (p = 1), "1o" (p = -1). Those with p = (-1)^l, which harmonics of
 vectors have, are called natural.
 """
 
@@ -67,7 +67,7 @@ def in_order(irreps: Iterable[Irrep]) -> tuple[Irrep, ...]:
 
 
 def starts(irreps: Sequence[Irrep]) -> list[int]:
-    """Return the number of the first component of each irrep, and at the end how many components there are."""
+    """Return the number of the first component of each irrep, and at the end the number of all."""
     places = [0]
     for which in irreps:
         places.append(places[-1] + which.size)

@@ -67,7 +67,7 @@ class Interaction(ConstantsModule):
 
         self.up = IrrepsLinear(starts(source), maps("up", record["input"]))
         self.radial = EdgeNetwork(dense("radial"), envelope)
-        self.density = EdgeNetwork(dense("density"), envelope)
+        self.density = EdgeNetwork(dense("density"), envelope, density=True)
         self.message = PathLinear([which.size for which in message], maps("message", record["message"]))
         self.select = IrrepsLinear(starts(message), maps("select", record["message"]))
         self.update = IrrepsLinear(starts(output), maps("update", record["output"]))
@@ -123,7 +123,7 @@ class Interaction(ConstantsModule):
         sums = edge_convolution(sources, radial, harmonics, edge_index, self.couplings, self.paths, num_rows)
         m = self.message(sums)
         if len(self.density.network.layers) > 0:
-            near = torch.tanh(self.density(basis, envelope) ** 2).squeeze(1)
+            near = self.density(basis, envelope).squeeze(1)
             density = torch.zeros(num_rows, dtype=h.dtype, device=h.device).index_add(0, edge_index[0], near)
             m = m / (1.0 + density).view(-1, 1, 1)
         if len(self.select.weights) > 0:
@@ -159,8 +159,9 @@ class Interaction(ConstantsModule):
                 1,
             ),
             "product.weights": self.product(),
-            **{"skip": start() for start in self.start},
         }
+        for start in self.start:
+            tensors["skip"] = start()
         maps = {
             "up": (self.up, self.names["input"]),
             "message": (self.message, self.names["message"]),

@@ -4,8 +4,9 @@ The variables are the components of a list of irreps, each once. A monomial's fa
 irreps; all polynomials on it that turn as the irrep L are spanned by the couplings ((a b) l_ab, c) L of its
 members with every intermediate l_ab. Symmetry makes some of them vanish or depend on one another, so that
 they are orthonormalized in the order of l_ab, and what adds nothing is left out. The product of two
-polynomials is Σ_α α! p_α q_α over the exponents α of monomials (Bombieri's, up to a factor): rotations leave it
-alone, and with random variables of unit variance normalized products of different ones have unit variance.
+polynomials is Σ_α α! p_α q_α over the exponents α of monomials (Bombieri's, up to a factor): rotations leave
+it alone, and of random variables with unit variance normalized products of different ones have unit
+variance.
 """
 
 from __future__ import annotations
