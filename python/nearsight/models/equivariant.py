@@ -94,6 +94,12 @@ def per_species(x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
     return out
 
 
+def root_mean_square(x: Tensor) -> Tensor:
+    """Return the root mean square of all elements, 1 where it is 0 or there are none."""
+    size = torch.linalg.vector_norm(x) / max(x.numel(), 1) ** 0.5
+    return torch.where(size > 0, size, torch.ones_like(size))
+
+
 class Weight(nn.Module):
     """A trained tensor, as values of order one times a fixed scale: its root mean square at the start.
 
@@ -103,8 +109,7 @@ class Weight(nn.Module):
     def __init__(self, tensor: Tensor):
         super().__init__()
         tensor = tensor.detach().to(torch.float64)
-        size = tensor.square().mean().sqrt() if tensor.numel() else torch.zeros(())
-        self.register_buffer("scale", torch.where(size > 0, size, torch.ones_like(size)).to(torch.float64))
+        self.register_buffer("scale", root_mean_square(tensor))
         self.values = nn.Parameter(tensor / self.scale)
 
     def forward(self) -> Tensor:
@@ -127,6 +132,17 @@ class Dense(nn.Module):
             x = x @ weight().T
         return x
 
+    @torch.jit.unused
+    def normalize(self, x: Tensor) -> None:
+        """Give each layer outputs of root mean square 1 for these inputs [n, in]."""
+        for number, weight in enumerate(self.layers):
+            if number > 0:
+                x = silu(x)
+            x = x @ weight().T
+            size = root_mean_square(x)
+            weight.scale.div_(size)
+            x = x / size
+
 
 class EdgeNetwork(nn.Module):
     """A network of the distance that ends at the cutoff.
@@ -148,6 +164,11 @@ class EdgeNetwork(nn.Module):
         if self.density:
             y = torch.tanh(y**2)
         return y if self.first else y * envelope
+
+    @torch.jit.unused
+    def normalize(self, basis: Tensor, envelope: Tensor) -> None:
+        """See `Dense.normalize`."""
+        self.network.normalize(basis * envelope if self.first else basis)
 
 
 class IrrepsLinear(nn.Module):
@@ -186,16 +207,15 @@ class PathLinear(nn.Module):
     def __init__(self, sizes: Sequence[int], weights: Sequence[Tensor]):
         super().__init__()
         self.sizes = list(sizes)
+        self.blocks = [size * weight.size(1) // weight.size(0) for size, weight in zip(sizes, weights)]
         self.weights = nn.ModuleList(Weight(weight) for weight in weights)
 
     def forward(self, a: Tensor) -> Tensor:
         """Return the messages."""
         parts: list[Tensor] = []
-        begin = 0
+        blocks = a.split(self.blocks, dim=1)
         for number, weight in enumerate(self.weights):
-            matrix, size = weight(), self.sizes[number]
-            paths = matrix.size(1) // a.size(2)
-            block = a[:, begin : begin + paths * size].reshape(a.size(0), paths, size, a.size(2))
-            parts.append(block.transpose(1, 2).flatten(2) @ matrix.T)
-            begin += paths * size
+            size = self.sizes[number]
+            block = blocks[number].reshape(a.size(0), self.blocks[number] // size, size, a.size(2))
+            parts.append(block.transpose(1, 2).flatten(2) @ weight().T)
         return torch.cat(parts, dim=1)
