@@ -38,3 +38,6 @@ WEIGHTS_FILE = "weights.safetensors"
 LABELS_FILE = "labels.json"
 CHECKS_FILE = "checks.json"
 FORMAT_VERSION = 2
+
+# Architectures that the core evaluates without libtorch.
+NATIVE_ARCHITECTURES = ("bpnn", "linear")

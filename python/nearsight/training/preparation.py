@@ -13,7 +13,8 @@ from nearsight.couple import evaluate
 from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
-from nearsight.models import LinearConfig, build_model, training_module
+from nearsight.models import BPNN, LinearConfig, build_model, training_module
+from nearsight.models.moments import MomentDescriptor
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
@@ -27,7 +28,7 @@ from nearsight.training.loss import Loss, make_loss
 from nearsight.training.processes import Processes
 from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
-from nearsight.training.stored import Stored, measure_costs, store_frame, store_frames
+from nearsight.training.stored import Stored, store_frame, store_frames
 
 _STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
 _SCALE_FRAMES = 4
@@ -98,6 +99,11 @@ def _optimizer(
     num_frames = len(sets.frames["training"])
     if not _is_linear(config):
         if isinstance(config.training.optimizer, LevenbergMarquardtConfig):
+            if not _can_store(module):
+                raise ConfigError(
+                    "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
+                    "parameters; take optimizer adamw."
+                )
             return LevenbergMarquardt(config.training, config.seed, model, loss, processes, num_frames)
         return FirstOrder(config.training, model, module, loss, processes)
     if not isinstance(module, NativeBPNN):
@@ -151,20 +157,13 @@ def _store(
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
-    if not isinstance(module, NativeBPNN) or any(True for _ in module.model.descriptor.parameters()):
-        if second_order:
-            raise ConfigError(
-                "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
-                "parameters; take optimizer adamw."
-            )
-        return {}
-    if bound == 0 and not second_order:
+    if not _can_store(module) or (bound == 0 and not second_order):
         return {}
     native = NativeBPNN(module.model, 1)
     numbers = sorted(needed & set(batches))
     graphs = [batches[number].graph for number in numbers]
     threads = config.training.threads or processes.threads
-    if second_order or all(processes.gather(_pays(native, graphs, bound, config.training.epochs))):
+    if second_order or all(processes.gather(_pays(native, graphs, bound))):
         folder = logbook.folder if logbook.folder.is_dir() else None
         stored = store_frames(native, graphs, second_order, bound, folder, threads)
     else:
@@ -173,14 +172,24 @@ def _store(
     return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
 
 
-def _pays(native: NativeBPNN, graphs: list[Graph], bound: float, epochs: int) -> bool:
-    """Whether derivatives of all frames fit into memory and, over all epochs, save more time than it takes to
-    make them, if all frames are like the first."""
+def _can_store(module: nn.Module) -> bool:
+    """Whether the module has a descriptor that does not depend on trained parameters, and that is native."""
+    return isinstance(module, NativeBPNN) and not any(True for _ in module.model.descriptor.parameters())
+
+
+def _pays(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
+    """Whether products with stored derivatives are faster than an evaluation, and derivatives of all frames fit
+    into memory, if they are like those of the first.
+
+    Sums of moments are faster than products with the many derivatives of their polynomials. This is not measured:
+    a restart has to decide the same.
+    """
+    if isinstance(native.model.descriptor, MomentDescriptor):
+        return False
     if not graphs:
         return True
-    costs = measure_costs(native, graphs[0])
-    size = costs.bytes_per_atom * sum(graph.num_atoms for graph in graphs)
-    return size <= bound and costs.storing < epochs * (costs.evaluation - costs.products)
+    size = store_frame(native, graphs[0], derivatives=True).derivatives.values.nbytes / graphs[0].num_atoms
+    return size * sum(graph.num_atoms for graph in graphs) <= bound
 
 
 def _describe_stored(stored: list[Stored]) -> str:
@@ -215,7 +224,7 @@ def _fit(
     logbook: Logbook,
 ) -> nn.Module:
     """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
-    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
+    networks forces like the data's, and return the model; say what of a descriptor does not fit the data.
 
     The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
     alone. `batches` are those that this process has anyway.
@@ -230,8 +239,9 @@ def _fit(
         step = max(1, len(frames) // _STATISTICS_FRAMES)
         _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
-    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
-        logbook.say(sentence)
+    if isinstance(model, BPNN):
+        for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+            logbook.say(sentence)
     return model
 
 
