@@ -27,7 +27,8 @@ class DescriptorWorkspace {
   }
 
   /// Writes edge_gradients[3 * edges of the graph] = dE/dr_ij at the edges of the centers, for
-  /// cotangents = dE/d(feature); after forward() or prepare() of the same centers, which it may follow several times.
+  /// cotangents = dE/d(feature); after forward() or prepare() of the same centers, which it
+  /// may follow several times.
   virtual void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                        std::size_t stride, Span<double> edge_gradients) = 0;
 

@@ -178,11 +178,11 @@ def _can_store(module: nn.Module) -> bool:
 
 
 def _pays(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
-    """Whether products with stored derivatives are faster than an evaluation, and derivatives of all frames fit
-    into memory, if they are like those of the first.
+    """Whether products with stored derivatives are faster than an evaluation, and derivatives of all frames
+    fit into memory, if they are like those of the first.
 
-    Sums of moments are faster than products with the many derivatives of their polynomials. This is not measured:
-    a restart has to decide the same.
+    Sums of moments are faster than products with the many derivatives of their polynomials. This is not
+    measured: a restart has to decide the same.
     """
     if isinstance(native.model.descriptor, MomentDescriptor):
         return False
