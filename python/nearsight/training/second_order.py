@@ -69,8 +69,10 @@ class NormalMatrix:
         list(pool.map(add_block, reversed(self.blocks)))
 
     def factor(self, shift: float, pool: ThreadPoolExecutor) -> Tensor | None:
-        """Cholesky's factor L of values + shift · 1 in the blocks on and below the diagonal, or None where that is
-        not positive definite. Block by block in threads, since LAPACK's own would spin."""
+        """Cholesky's factor of values + shift · 1, on and below the diagonal; None if that is not definite.
+
+        By blocks in threads, since LAPACK's own would spin.
+        """
         lower = self.values.clone()
         lower.diagonal().add_(shift)
         for number, block in enumerate(self.blocks):
