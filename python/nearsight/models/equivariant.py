@@ -54,34 +54,51 @@ def symmetric_contraction(
     messages: Tensor,
     weights: Tensor,
     species: Tensor,
-    monomials: Tensor,
-    targets: Tensor,
     coefficients: Tensor,
-    num_components: int,
+    factors: list[Tensor],
+    sums: list[Tensor],
+    sizes: list[int],
 ) -> Tensor:
     """Return B_i[c, k] = Σ_η w[z_i, η, k] P_η[c](m_i[:, k]), polynomials of the components of each channel.
+
+    The last factor of all monomials first, so that monomials with the same other factors are one from there
+    on, and so forth (Horner's scheme); see `horner_tables`.
 
     Args:
         messages: m [n, components, K].
         weights: w [species, paths, K].
         species: z [n].
-        monomials: [T, 3] factors of a term: components counted from 1, 0 for a factor of 1.
-        targets: [T] c of each term.
-        coefficients: [T, paths] of the term in P_η.
-        num_components: of the result.
+        coefficients: [T, paths] of each term in P_η.
+        factors: of each stage, what every term is multiplied by: a component counted from 1, or 0 for 1.
+        sums: of each stage, the term of the next one that it is added to; of the last stage c.
+        sizes: of each stage, number of sums.
 
     Returns:
-        [n, num_components, K].
+        [n, components of the result, K].
     """
     n, _, channels = messages.shape
     ones = torch.ones(1, n, channels, dtype=messages.dtype, device=messages.device)
-    factors = torch.cat([ones, messages.transpose(0, 1)])
+    m = torch.cat([ones, messages.transpose(0, 1)])
     contracted = torch.matmul(coefficients, weights).transpose(0, 1)  # [T, species, K]
     terms = contracted.index_select(1, species)
-    for place in range(monomials.size(1)):
-        terms = terms * factors.index_select(0, monomials[:, place])
-    sums = torch.zeros(num_components, n, channels, dtype=messages.dtype, device=messages.device)
-    return sums.index_add(0, targets, terms).transpose(0, 1)
+    for factor, place, size in zip(factors, sums, sizes):
+        zeros = torch.zeros(size, n, channels, dtype=messages.dtype, device=messages.device)
+        terms = zeros.index_add(0, place, terms * m.index_select(0, factor))
+    return terms.transpose(0, 1)
+
+
+def horner_tables(terms: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `factors` and `sums` of `symmetric_contraction` for distinct terms [T, 1 + degree].
+
+    A term is c and the components of its monomial, -1 for a factor of 1.
+    """
+    factors, sums = [], []
+    for _ in range(terms.size(1) - 2):
+        shorter, place = torch.unique(terms[:, :-1], dim=0, return_inverse=True)
+        factors.append(terms[:, -1] + 1)
+        sums.append(place)
+        terms = shorter
+    return [*factors, terms[:, 1] + 1], [*sums, terms[:, 0].clone()]
 
 
 def per_species(x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from nearsight.models.equivariant import (
     PathLinear,
     Weight,
     edge_convolution,
+    horner_tables,
     root_mean_square,
     symmetric_contraction,
 )
@@ -96,8 +97,10 @@ class Interaction(ConstantsModule):
         coefficients = torch.zeros(len(unique), weights["product.weights"].size(1), dtype=torch.float64)
         coefficients[place, terms[:, 0].long()] = terms[:, 5]
         self.constant("coefficients", coefficients)
-        self.register_buffer("targets", unique[:, 0].clone())
-        self.register_buffer("monomials", unique[:, 1:] + 1)
+        self.register_buffer("terms", unique)
+        for stage, (factor, place) in enumerate(zip(*horner_tables(unique))):
+            self.register_buffer(f"factors{stage}", factor)
+            self.register_buffer(f"sums{stage}", place)
 
     def forward(
         self,
@@ -123,7 +126,13 @@ class Interaction(ConstantsModule):
         sums = self.sums(h, species, edge_index, basis, envelope, harmonics, num_rows)
         m = self.messages(sums, kinds, edge_index, basis, envelope)
         products = symmetric_contraction(
-            m, self.product(), kinds, self.monomials, self.targets, self.coefficients, self.num_components
+            m,
+            self.product(),
+            kinds,
+            self.coefficients,
+            [self.factors0, self.factors1, self.factors2],
+            [self.sums0, self.sums1, self.sums2],
+            [self.factors1.size(0), self.factors2.size(0), self.num_components],
         )
         return self.updated(products, h[:num_rows], kinds)
 
@@ -186,12 +195,7 @@ class Interaction(ConstantsModule):
         tensors = {
             "couplings": torch.stack([phi, harmonic, self.couplings[harmonic, phi]], 1),
             "product.terms": torch.cat(
-                [
-                    torch.stack([path, self.targets[term]], 1),
-                    self.monomials[term] - 1,
-                    self.coefficients[term, path].unsqueeze(1),
-                ],
-                1,
+                [path.unsqueeze(1), self.terms[term], self.coefficients[term, path].unsqueeze(1)], 1
             ),
             "product.weights": self.product(),
         }
