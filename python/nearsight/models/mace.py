@@ -65,7 +65,8 @@ class Interaction(ConstantsModule):
         self.num_phi = sum(one.size * three.size for one, three, _ in ends)
 
         def maps(name: str, irreps: Iterable[str]) -> list[Tensor]:
-            return [weights[f"{name}.{which}"] for which in irreps if f"{name}.{which}" in weights]
+            present = any(key.startswith(f"{name}.") for key in weights)
+            return [weights[f"{name}.{which}"] for which in irreps] if present else []
 
         def dense(name: str) -> list[Tensor]:
             return [weights[f"{name}.{n}.weight"] for n in range(_count(weights, name))]
@@ -90,12 +91,12 @@ class Interaction(ConstantsModule):
         """Dense couplings [(l_max + 1)², Φ], and the polynomials by term."""
         rows = weights["couplings"].to(torch.float64)
         couplings = torch.zeros((l_max + 1) ** 2, self.num_phi, dtype=torch.float64)
-        couplings[rows[:, 1].long(), rows[:, 0].long()] = rows[:, 2]
+        couplings.index_put_((rows[:, 1].long(), rows[:, 0].long()), rows[:, 2], accumulate=True)
         self.constant("couplings", couplings)
         terms = weights["product.terms"].to(torch.float64)
         unique, place = torch.unique(terms[:, 1:5].long(), dim=0, return_inverse=True)
         coefficients = torch.zeros(len(unique), weights["product.weights"].size(1), dtype=torch.float64)
-        coefficients[place, terms[:, 0].long()] = terms[:, 5]
+        coefficients.index_put_((place, terms[:, 0].long()), terms[:, 5], accumulate=True)
         self.constant("coefficients", coefficients)
         self.register_buffer("terms", unique)
         for stage, (factor, place) in enumerate(zip(*horner_tables(unique))):
