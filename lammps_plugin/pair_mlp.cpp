@@ -52,7 +52,6 @@ PairMLP::PairMLP(LAMMPS* lmp) : Pair(lmp) {
   no_virial_fdotr_compute = 1;          // the core gives the virial
   centroidstressflag = CENTROID_AVAIL;  // compute refuses it for models that have none
   ghostneigh = 1;
-  comm_reverse = 3;
   if (ns_api_version() != NS_API_VERSION) {
     error->all(FLERR,
                "pair_style mlp: the plugin needs API version {} of libnearsight.so and found {}; reinstall "
@@ -76,7 +75,7 @@ void PairMLP::init_style() {
   check_masses();
   check_bonded_neighbors();
 
-  const int layers = ns_model_num_interactions(model_.get());
+  const int reach = ghost_cutoffs();
   const double cutoff = ns_model_cutoff(model_.get()) / length_unit_;
   if (neighbor->skin > max_skin * cutoff) {
     error->all(
@@ -86,10 +85,9 @@ void PairMLP::init_style() {
         neighbor->skin, cutoff, update->unit_style);
   }
   neighbor->add_request(this,
-                        layers > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
-  if (layers > 1) {
-    comm->cutghostuser = std::max(comm->cutghostuser, layers * cutoff + neighbor->skin);
-  }
+                        reach > 1 ? NeighConst::REQ_FULL | NeighConst::REQ_GHOST : NeighConst::REQ_FULL);
+  if (reach > 1) comm->cutghostuser = std::max(comm->cutghostuser, reach * cutoff + neighbor->skin);
+  announce_widths(force->pair);
   create_evaluator();
   init_uncertainty();
   if (!announced_ && comm->me == 0) announce();
@@ -117,9 +115,9 @@ void PairMLP::check_host() {
   if (!force->newton_pair) {
     error->all(FLERR, "pair_style mlp needs 'newton on': forces on ghost atoms go back to their owners");
   }
-  if (ns_model_num_interactions(model_.get()) > 1 && comm->mode != Comm::SINGLE) {
-    error->all(FLERR, "pair_style mlp: a model with {} interaction layers needs 'comm_modify mode single'",
-               ns_model_num_interactions(model_.get()));
+  if (ghost_cutoffs() > 1 && comm->mode != Comm::SINGLE) {
+    error->all(FLERR, "pair_style mlp: ghosts within {} cutoffs of the model need 'comm_modify mode single'",
+               ghost_cutoffs());
   }
 }
 
@@ -180,6 +178,7 @@ void PairMLP::create_evaluator() {
   ns_host host{};
   host.struct_size = sizeof(host);
   host.context = this;
+  lend_exchange(host);
   host.all_sum = [](void* context, double* values, int count) {
     const MPI_Comm world = static_cast<PairMLP*>(context)->world;
     return static_cast<int>(MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM, world) !=
@@ -255,7 +254,7 @@ ns_domain PairMLP::make_domain() {
   domain.species = species_.data();
   domain.num_centers = list->inum;
   domain.centers = list->ilist;
-  if (ns_model_num_interactions(model_.get()) > 1) {
+  if (ghost_cutoffs() > 1) {
     update_centers();
     domain.num_centers = static_cast<int>(centers_.size());
     domain.centers = centers_.data();

@@ -30,6 +30,8 @@ class PairMLP : public Pair {
 
   void* extract(const char* name, int& dim) override;
   void* extract_peratom(const char* name, int& columns) override;
+  int pack_forward_comm(int count, int* atoms, double* buffer, int pbc_flag, int* pbc) override;
+  void unpack_forward_comm(int count, int first, double* buffer) override;
   int pack_reverse_comm(int count, int first, double* buffer) override;
   void unpack_reverse_comm(int count, int* atoms, double* buffer) override;
   double memory_usage() override;
@@ -81,6 +83,20 @@ class PairMLP : public Pair {
     bigint of_run = 0;  // of all ranks since the start of the run
   };
 
+  // How a model with several interaction layers learns of atoms beyond one cutoff of another rank's: features
+  // travel between the layers, or every rank has ghosts in as many cutoffs and evaluates theirs, too.
+  enum Messages { EXCHANGE, HALO };
+
+  // `width` numbers for each atom, on their way between ranks.
+  struct Rows {
+    char* data = nullptr;
+    int width = 0;
+    bool is_double = false;
+    std::size_t bytes() const { return width * (is_double ? sizeof(double) : sizeof(float)); }
+    int doubles() const;
+    char* of(int atom) const { return data + atom * bytes(); }
+  };
+
   void require_model();
   bool load_model();
   std::string first_problem(ns_status status);
@@ -93,6 +109,11 @@ class PairMLP : public Pair {
   bool has_bonded_neighbors(int order) const;
   void create_evaluator();
   void announce();
+  bool exchanges() const;
+  int ghost_cutoffs() const;
+  void announce_widths(Pair* outermost);
+  void lend_exchange(ns_host& host);
+  void add_ghosts(const Rows& rows);
   ns_domain make_domain();
   void update_centers();
   void check_centroid();
@@ -117,6 +138,7 @@ class PairMLP : public Pair {
   ns_precision precision_ = NS_PRECISION_MIXED;
   ns_backend backend_ = NS_BACKEND_AUTO;
   ns_device device_ = NS_DEVICE_AUTO;
+  Messages messages_ = EXCHANGE;
 
   std::string model_path_;
   std::vector<std::string> element_of_type_;  // [types], "NULL" where the model does not see the type
@@ -130,7 +152,8 @@ class PairMLP : public Pair {
 
   std::vector<int> species_;       // [atoms]
   std::vector<double> positions_;  // [3 * atoms] Å, where LAMMPS' lengths are others
-  std::vector<int> centers_;   // with several interactions: owned atoms and the ghosts whose readouts matter
+  std::vector<int>
+      centers_;  // with several cutoffs of ghosts: owned atoms and the ghosts whose readouts matter
   std::vector<char> reached_;  // [atoms] work array of update_centers
   bigint centers_step_ = -1;   // the step of the neighbor list that centers_ was made from
   Output forces_, virials_, centroid_virials_;
@@ -141,8 +164,8 @@ class PairMLP : public Pair {
 
   Deviation deviation_;
   Extrapolation extrapolation_;
-  std::vector<double> extra_;   // values of compute pair; whole on rank 0, or shares of each
-  double* reversed_ = nullptr;  // [3 * atoms] what reverse communication adds to
+  std::vector<double> extra_;  // values of compute pair; whole on rank 0, or shares of each
+  Rows rows_;                  // what is on its way now
 };
 
 }  // namespace LAMMPS_NS

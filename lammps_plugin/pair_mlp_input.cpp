@@ -24,9 +24,10 @@ struct Keyword {
   const char* name;
   std::vector<std::string> words;
 };
-const std::array<Keyword, 3> keywords = {{{"precision", {"mixed", "double"}},
+const std::array<Keyword, 4> keywords = {{{"precision", {"mixed", "double"}},
                                           {"backend", {"auto", "native", "torchscript"}},
-                                          {"device", {"cpu", "cuda", "auto"}}}};
+                                          {"device", {"cpu", "cuda", "auto"}},
+                                          {"messages", {"exchange", "halo"}}}};
 
 std::string join(const std::vector<std::string>& words, const char* separator) {
   std::string text;
@@ -56,7 +57,7 @@ void write_strings(FILE* file, const std::vector<std::string>& strings) {
 // ---- commands ----
 
 void PairMLP::settings(int narg, char** arg) {
-  std::array<int, 3> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO};
+  std::array<int, 4> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO, EXCHANGE};
   Deviation deviation;
   Extrapolation extrapolation;
   for (int k = 0; k < narg;) {
@@ -89,6 +90,7 @@ void PairMLP::settings(int narg, char** arg) {
   precision_ = static_cast<ns_precision>(choice[0]);
   backend_ = static_cast<ns_backend>(choice[1]);
   device_ = static_cast<ns_device>(choice[2]);
+  messages_ = static_cast<Messages>(choice[3]);
   deviation_ = std::move(deviation);
   extrapolation_ = std::move(extrapolation);
   offer_extra_values();
@@ -225,8 +227,8 @@ void PairMLP::announce() {
   utils::logmesg(lmp, "  nearsight {}, backend {}, precision {}, {} thread(s) per rank\n", ns_version(),
                  backend == "native" ? backend + " (" + ns_instruction_set() + ")" : backend,
                  keywords[0].words[precision_], threads_);
-  utils::logmesg(lmp, "  cutoff {:g} A, {} interaction layer(s), ghost atoms needed to {:g} A\n", cutoff,
-                 layers, layers * cutoff);
+  utils::logmesg(lmp, "  cutoff {:g} A, {} interaction layer(s), ghost atoms needed to {:g} A{}\n", cutoff,
+                 layers, ghost_cutoffs() * cutoff, exchanges() ? ", features are exchanged" : "");
   const int members = ns_model_num_members(model_.get());
   if (members > 1) utils::logmesg(lmp, "  committee of {} members: their mean drives\n", members);
   if (extrapolation_.is_on())
@@ -265,9 +267,9 @@ void PairMLP::read_restart(FILE* file) {
 }
 
 void PairMLP::write_restart_settings(FILE* file) {
-  std::vector<std::string> words = {keywords[0].name, keywords[0].words[precision_],
-                                    keywords[1].name, keywords[1].words[backend_],
-                                    keywords[2].name, keywords[2].words[device_]};
+  std::vector<std::string> words = {
+      keywords[0].name, keywords[0].words[precision_], keywords[1].name, keywords[1].words[backend_],
+      keywords[2].name, keywords[2].words[device_],    keywords[3].name, keywords[3].words[messages_]};
   const auto add = [&](const std::vector<std::string>& more) {
     words.insert(words.end(), more.begin(), more.end());
   };

@@ -89,8 +89,7 @@ void PairMLP::close_members(std::size_t num_atoms) {
   Deviation& d = deviation_;
   const std::size_t members = d.energies.size(), width = 3 * num_atoms;
   for (std::size_t m = 0; m < members; ++m) {  // what other ranks' atoms contribute
-    reversed_ = d.forces.data() + m * width;
-    comm->reverse_comm(this);
+    add_ghosts({reinterpret_cast<char*>(d.forces.data() + m * width), 3, true});
   }
   const double force_unit = energy_unit_ / length_unit_;
   double extremes[2] = {0.0, -HUGE_VAL};  // of forces: largest, minus smallest
@@ -147,17 +146,6 @@ void PairMLP::write_deviation() {
              extra_[MIN_V], extra_[AVG_V], extra_[MAX_F], extra_[MIN_F], extra_[AVG_F]);
   std::fflush(d.file.get());
   d.last_row = step;
-}
-
-int PairMLP::pack_reverse_comm(int count, int first, double* buffer) {
-  std::copy_n(reversed_ + 3 * static_cast<std::size_t>(first), 3 * static_cast<std::size_t>(count), buffer);
-  return 3 * count;
-}
-
-void PairMLP::unpack_reverse_comm(int count, int* atoms, double* buffer) {
-  for (int k = 0; k < count; ++k) {
-    for (int a = 0; a < 3; ++a) reversed_[3 * static_cast<std::size_t>(atoms[k]) + a] += buffer[3 * k + a];
-  }
 }
 
 // ---- extrapolation ----

@@ -79,14 +79,29 @@ void give_back(const Results& from, ns_results& to) {
   std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
 }
 
-AllSum lend_all_sum(const ns_host* host) {
-  if (!host) return nullptr;
+void succeed(int status, const char* callback) {
+  if (status != 0) throw Error(ErrorKind::internal, std::string("the host's ") + callback + " failed");
+}
+
+Host lend(const ns_host* host) {
+  if (!host) return {};
   require_struct(host, "ns_host");
-  if (!host->all_sum) return nullptr;
-  return [h = *host](Span<double> values) {
-    if (h.all_sum(h.context, values.data(), static_cast<int>(values.size())) != 0)
-      throw Error(ErrorKind::internal, "the host's all_sum failed");
-  };
+  require(!host->exchange_forward == !host->exchange_reverse,
+          "ns_host: exchange_forward and exchange_reverse must be given together");
+  Host lent;
+  if (host->all_sum)
+    lent.all_sum = [h = *host](Span<double> values) {
+      succeed(h.all_sum(h.context, values.data(), static_cast<int>(values.size())), "all_sum");
+    };
+  if (host->exchange_forward) {
+    lent.exchange.forward = [h = *host](const AtomRows& rows) {
+      succeed(h.exchange_forward(h.context, rows.data, rows.width, rows.is_double), "exchange_forward");
+    };
+    lent.exchange.reverse = [h = *host](const AtomRows& rows) {
+      succeed(h.exchange_reverse(h.context, rows.data, rows.width, rows.is_double), "exchange_reverse");
+    };
+  }
+  return lent;
 }
 
 }  // namespace
@@ -132,6 +147,9 @@ double ns_model_cutoff(const ns_model* m) {
 int ns_model_num_interactions(const ns_model* m) {
   return m->model->file().num_interactions;
 }
+int ns_model_exchange_width(const ns_model* m) {
+  return m->model->potential().exchange_width();
+}
 int ns_model_has_centroid_virials(const ns_model* m) {
   return m->model->has_centroid_virials();
 }
@@ -170,7 +188,7 @@ ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, 
       throw Error(ErrorKind::unsupported,
                   "device cuda was asked for, but this build has no CUDA kernels: use cpu or auto");
     const EvaluatorOptions o{options->precision == NS_PRECISION_DOUBLE, options->num_threads, options->skin};
-    *evaluator = new ns_evaluator{{model->model, o, lend_all_sum(host)}};
+    *evaluator = new ns_evaluator{{model->model, o, lend(host)}};
   });
 }
 void ns_evaluator_free(ns_evaluator* evaluator) {

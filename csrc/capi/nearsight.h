@@ -60,8 +60,12 @@ NS_EXPORT const char* ns_model_species(const ns_model* model, int index);
 NS_EXPORT int ns_model_find_species(const ns_model* model, const char* symbol);
 /* Cutoff radius of one interaction layer, Å. */
 NS_EXPORT double ns_model_cutoff(const ns_model* model);
-/* Interaction layers. A domain needs num_interactions cutoffs of ghosts (see ns_evaluate_domain). */
+/* Interaction layers. A domain needs one cutoff of ghosts for each (see ns_evaluate_domain), or one
+ * altogether with ns_host.exchange_forward. */
 NS_EXPORT int ns_model_num_interactions(const ns_model* model);
+/* Numbers per atom of the widest rows that ns_host.exchange_forward is called with; 0 for a model that does
+ * not call it. */
+NS_EXPORT int ns_model_exchange_width(const ns_model* model);
 /* Whether ns_results.centroid_virials can be had: one interaction layer, and an energy that is a sum over
  * atoms. */
 NS_EXPORT int ns_model_has_centroid_virials(const ns_model* model);
@@ -103,6 +107,11 @@ typedef struct ns_host {
   size_t struct_size;
   void* context;
   int (*all_sum)(void* context, double* values, int count); /* sum over ranks, in place */
+  /* Features between the layers of a model whose ns_model_exchange_width is not 0; both or none. rows has
+   * `width` numbers for each atom of the domain, double or float. Forward: the rows of ghosts become those of
+   * their owners. Reverse: the rows of ghosts are added to those of their owners. */
+  int (*exchange_forward)(void* context, void* rows, int width, int is_double);
+  int (*exchange_reverse)(void* context, void* rows, int width, int is_double);
 } ns_host;
 
 /* host may be NULL: one process. It is copied. */
@@ -152,8 +161,9 @@ NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system*
 
 /* The part of a larger system that one rank owns, with its ghosts and a full neighbor list from the host.
  * `num_neighbors` and `neighbors` are indexed by atom; `centers` names the atoms that have a list: all owned
- * ones, and with num_interactions > 1 also the ghosts within (num_interactions - 1) cutoffs of an owned atom.
- * Neighbor entries are masked with neighbor_mask first. Pairs beyond the cutoff (skin) are skipped. */
+ * ones, and with num_interactions > 1, without exchange of features, also the ghosts within (num_interactions
+ * - 1) cutoffs of an owned atom. Neighbor entries are masked with neighbor_mask first. Pairs beyond the
+ * cutoff (skin) are skipped. */
 typedef struct ns_domain {
   size_t struct_size;
   int num_owned;           /* atoms 0 .. num_owned-1 */

@@ -160,8 +160,8 @@ class TorchScriptPotential final : public Potential {
     for (auto parameter : module_.parameters()) parameter.requires_grad_(false);
   }
 
-  std::unique_ptr<Worker> make_worker(bool double_precision) const override {
-    const auto dtype = double_precision ? at::kDouble : at::kFloat;
+  std::unique_ptr<Worker> make_worker(const WorkerOptions& options) const override {
+    const auto dtype = options.double_precision ? at::kDouble : at::kFloat;
     auto module = module_.deepcopy();
     convert(module, dtype);
     return std::make_unique<TorchScriptWorker>(std::move(module), dtype, readouts_);

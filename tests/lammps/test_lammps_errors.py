@@ -19,7 +19,8 @@ WATER = Atoms("OHHOHH", cell=[9.0, 9.0, 9.0], pbc=True, positions=[
 
 LEGAL = (
     "legal is: pair_style mlp [precision mixed|double] [backend auto|native|torchscript] "
-    "[device cpu|cuda|auto] [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N]"
+    "[device cpu|cuda|auto] [messages exchange|halo] "
+    "[deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N]"
 )
 
 
@@ -142,7 +143,7 @@ def test_newton_off(models: dict[str, Path], tmp_path: Path) -> None:
 def test_comm_mode_multi_with_messages(models: dict[str, Path], tmp_path: Path) -> None:
     pair = ("pair_style mlp", f"pair_coeff * * {models['messages']} O H")
     case = Case(WATER, pair, after_read=("neighbor 0.5 multi", "comm_modify mode multi"))
-    fails(tmp_path, "a model with 2 interaction layers needs 'comm_modify mode single'", case)
+    fails(tmp_path, "ghosts within 2 cutoffs of the model need 'comm_modify mode single'", case)
 
 
 def bonded_case(models: dict[str, Path], special_bonds: str) -> tuple[Case, list[str]]:

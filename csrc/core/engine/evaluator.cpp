@@ -62,16 +62,20 @@ struct Evaluator::Lane {
   std::vector<long long> counts;
 };
 
-Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum)
+Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
-      all_sum_(all_sum ? std::move(all_sum) : [](Span<double>) {}),
+      host_(std::move(host)),
+      exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
       verlet_(model_->file().cutoff, options.skin) {
+  if (!host_.all_sum) host_.all_sum = [](Span<double>) {};
   // A potential that wants the whole graph at once brings its own threads.
   const int lanes = model_->potential().tile() ? threads_.size() : 1;
+  const WorkerOptions of_worker{options.double_precision, lanes == 1 ? threads_.size() : 1,
+                                exchanges_ ? &host_.exchange : nullptr};
   for (int t = 0; t < lanes; ++t) {
     lanes_.push_back(std::make_unique<Lane>());
-    lanes_.back()->worker = model_->potential().make_worker(options.double_precision);
+    lanes_.back()->worker = model_->potential().make_worker(of_worker);
   }
 }
 
@@ -116,7 +120,7 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
     if (domain.species[i] < 0) continue;
     if (static_cast<std::size_t>(i) < domain.num_owned)
       owned_.push_back(i);
-    else if (model_->file().num_interactions > 1)
+    else if (model_->file().num_interactions > 1 && !exchanges_)
       ghosts_.push_back(i);
   }
   run(
@@ -164,7 +168,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     return graph;
   };
   const auto evaluate_couple = [&](std::size_t first, std::size_t count) {
-    couple.evaluate(Span<const double>(readouts_.data() + first * columns, count * columns), all_sum_,
+    couple.evaluate(Span<const double>(readouts_.data() + first * columns, count * columns), host_.all_sum,
                     Span<double>(cotangents_.data() + first * columns, count * columns),
                     Span<double>(energies_.data() + first, count));
   };

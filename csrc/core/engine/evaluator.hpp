@@ -24,6 +24,12 @@ struct Results {
   Extrapolations extrapolations;
 };
 
+/// What a host with domain decomposition lends the core; empty in one process.
+struct Host {
+  AllSum all_sum;
+  Exchange exchange;
+};
+
 struct EvaluatorOptions {
   bool double_precision = false;
   int num_threads = 1;
@@ -33,7 +39,7 @@ struct EvaluatorOptions {
 /// forward - couple - reverse for one host. One thread calls it at a time.
 class Evaluator {
  public:
-  Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, AllSum all_sum = nullptr);
+  Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host = {});
 
   /// One process: the neighbor list is made here.
   void evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results);
@@ -58,7 +64,8 @@ class Evaluator {
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 
   std::shared_ptr<const Model> model_;
-  AllSum all_sum_;
+  Host host_;
+  bool exchanges_ = false;  // features travel between the layers, so ghosts are no centers
   ThreadPool threads_;
   VerletList verlet_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/exchange.hpp"
 #include "core/engine/graph.hpp"
 
 namespace nearsight {
@@ -36,17 +37,27 @@ class Worker {
   virtual void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) = 0;
 };
 
+struct WorkerOptions {
+  bool double_precision = false;
+  int num_threads = 1;                 // of its own, for a worker that sees the whole graph at once
+  const Exchange* exchange = nullptr;  // outlives the worker; null: every neighbor is a center of the graph
+};
+
 /// The local part of a model: graph -> readouts. Immutable; every thread makes its own worker.
 class Potential {
  public:
   virtual ~Potential() = default;
-  virtual std::unique_ptr<Worker> make_worker(bool double_precision) const = 0;
+  virtual std::unique_ptr<Worker> make_worker(const WorkerOptions& options) const = 0;
 
   /// Features whose ranges in the training set are known, by species.
   virtual const std::vector<Feature>& features() const {
     static const std::vector<Feature> none;
     return none;
   }
+
+  /// Numbers per atom of the widest rows that a worker gives to WorkerOptions::exchange; 0: it knows no
+  /// exchange, and several interactions need ghost centers.
+  virtual int exchange_width() const { return 0; }
 
   /// Centers that a worker likes to see at once; 0: all of them in one call.
   virtual std::size_t tile() const = 0;

@@ -171,9 +171,9 @@ class BpnnPotential final : public Potential {
     if (is_small_) networks(double_);
   }
 
-  std::unique_ptr<Worker> make_worker(bool double_precision) const override {
-    if (double_precision || is_small_) return worker(networks(double_), double_precision);
-    return worker(networks(mixed_), double_precision);
+  std::unique_ptr<Worker> make_worker(const WorkerOptions& options) const override {
+    if (options.double_precision || is_small_) return worker(networks(double_), options.double_precision);
+    return worker(networks(mixed_), options.double_precision);
   }
   const std::vector<Feature>& features() const override { return ranges_->features; }
   std::size_t tile() const override { return descriptor_->tile(); }
