@@ -25,8 +25,10 @@ class BPNNConfig(BaseModel):
     """Configuration of a BPNN; lengths in Å.
 
     The networks see the features decorrelated, or, with `directions`, so many principal directions of them:
-    by default 200 of the fixed features of SOAP, whose networks also are larger by default. With `states` >= 2
-    the readout is a matrix of so many states, and the energy is its eigenvalue number `state`.
+    by default 200 of the fixed features of SOAP, whose networks also are larger by default.
+
+    With `states` >= 2 the readout is a matrix of so many states, and the energy is its eigenvalue number
+    `state`.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
