@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
+from nearsight.models.native_networks import NativeNetworks
 from nearsight.models.native_products import NativeProducts
 from nearsight.models.network_inputs import NetworkInputs
-from nearsight.models.network_passes import evaluate_networks
 from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
@@ -108,6 +108,7 @@ class _Evaluated:
     neighbors: Tensor
     vectors: Tensor
     width: int
+    padded: bool  # some atoms have fewer features
     num_threads: int
 
     def _call(self, name: str, given: Tensor, output: Tensor) -> Tensor:
@@ -124,7 +125,8 @@ class _Evaluated:
         return output
 
     def _table(self) -> Tensor:
-        return torch.zeros(self.species.numel(), self.width, dtype=torch.float64)
+        make = torch.zeros if self.padded else torch.empty
+        return make(self.species.numel(), self.width, dtype=torch.float64)
 
     def forward(self) -> Tensor:
         return self._call("descriptor_forward", self.vectors, self._table())
@@ -200,6 +202,7 @@ class NativeDescriptor(nn.Module):
             neighbors=edge_index[1].to(torch.int32),
             vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
+            padded=min(self.sizes) < max(self.sizes),
             num_threads=self.num_threads,
         )
 
@@ -273,9 +276,10 @@ class NativeBPNN(nn.Module):
         self.trained = any(True for _ in model.descriptor.parameters())
         fixed = model.descriptor.fixed_part() if self.trained else model.descriptor
         self.descriptor = NativeDescriptor(fixed, model.species, num_threads)
+        ops, threads = load_ops(), self.descriptor.num_threads
+        self.networks = NativeNetworks(ops, model.networks, self.trained, threads)
         if self.trained:
-            products = model.descriptor.products()
-            self.polynomials = NativeProducts(load_ops(), products, self.descriptor.num_threads)
+            self.polynomials = NativeProducts(ops, model.descriptor.products(), threads)
         self.sizes = [network.columns.numel() for network in model.networks]
 
     def features(self, graph: Graph) -> list[Tensor]:
@@ -292,9 +296,7 @@ class NativeBPNN(nn.Module):
 
     def readouts(self, species: Tensor, table: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms species[n] with the descriptor's table [n, width]."""
-        features = self._features_of(table)
-        outputs = evaluate_networks(self.model.networks, species, features, second=self.trained)
-        return self.model.readouts_of(outputs)
+        return self.model.readouts_of(self.networks(species, self._features_of(table)))
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int

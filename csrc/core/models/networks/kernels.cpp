@@ -91,19 +91,21 @@ inline Vec<T> map(Vec<T> x, const Function& function) {
   return x;
 }
 
-/// f and df/dx of one activation function.
+/// f, df/dx and d²f/dx² of one activation function.
 template <class T>
-inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
+inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df, Vec<T>& ddf) {
   const Vec<T> one = broadcast<T>(T(1)), zero = broadcast<T>(T(0)), magnitude = x < zero ? -x : x;
   switch (kind) {
     case Activation::linear:
       f = x;
       df = one;
+      ddf = zero;
       break;
     case Activation::tanh: {
       const Vec<T> e = exp_negative<T>(T(-2) * magnitude), t = (one - e) / (one + e);
       f = x < zero ? -t : t;
       df = one - t * t;
+      ddf = T(-2) * f * df;
       break;
     }
     case Activation::silu:
@@ -112,53 +114,66 @@ inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
     case Activation::softplus: {
       const Vec<T> e = exp_negative<T>(-magnitude), denominator = one / (one + e);
       const Vec<T> s = (x < zero ? e : one) * denominator, ds = e * denominator * denominator;
+      const Vec<T> dds = ds * (one - T(2) * s);
       if (kind == Activation::silu) {
         f = x * s;
         df = s + x * ds;
+        ddf = T(2) * ds + x * dds;
       } else if (kind == Activation::logistic) {
         f = s;
         df = ds;
+        ddf = dds;
       } else if (kind == Activation::reversed_logistic) {
         f = (x < zero ? one : e) * denominator;
         df = -ds;
+        ddf = -dds;
       } else {
         f = (x < zero ? zero : x) + map<T>(e, [](T y) { return __builtin_log1p(y); });
         df = s;
+        ddf = ds;
       }
       break;
     }
     case Activation::relu:
       f = x < zero ? zero : x;
       df = x > zero ? one : zero;
+      ddf = zero;
       break;
     case Activation::gaussian:
       f = exp_negative<T>(T(-0.5) * x * x);
       df = -x * f;
+      ddf = (x * x - one) * f;
       break;
     case Activation::cos:
       f = map<T>(x, [](T y) { return __builtin_cos(y); });
       df = map<T>(x, [](T y) { return -__builtin_sin(y); });
+      ddf = -f;
       break;
     case Activation::exp_negative:
       f = exp_any<T>(-x);
       df = -f;
+      ddf = f;
       break;
     case Activation::square:
       f = x * x;
       df = T(2) * x;
+      ddf = one + one;
       break;
     case Activation::celu: {  // with α = 0.1
       const Vec<T> e = exp_negative<T>(T(10) * (x < zero ? x : zero));
       f = x > zero ? x : T(0.1) * (e - one);
       df = x > zero ? one : e;
+      ddf = x > zero ? zero : T(10) * e;
       break;
     }
     case Activation::gelu:  // x Φ(x) with the normal distribution Φ
     default: {
       const Vec<T> tail = T(0.5) * simd::erfc<T>(magnitude * T(0.70710678118654752440));
       const Vec<T> phi = x < zero ? tail : one - tail;
+      const Vec<T> density = T(0.39894228040143267794) * exp_negative<T>(T(-0.5) * x * x);
       f = x * phi;
-      df = phi + x * T(0.39894228040143267794) * exp_negative<T>(T(-0.5) * x * x);
+      df = phi + x * density;
+      ddf = (T(2) - x * x) * density;
       break;
     }
   }
@@ -167,16 +182,27 @@ inline void activation(Activation kind, Vec<T> x, Vec<T>& f, Vec<T>& df) {
 template <class T>
 void activate(Activation kind, int count, T* z, T* derivative) {
   for (int k = 0; k < count; k += width<T>) {
-    Vec<T> f, df;
-    activation<T>(kind, load(z + k), f, df);
+    Vec<T> f, df, ddf;
+    activation<T>(kind, load(z + k), f, df, ddf);
     store<T>(z + k, f);
     store<T>(derivative + k, df);
   }
 }
 
 template <class T>
+void activate_twice(Activation kind, int count, T* z, T* derivative, T* second) {
+  for (int k = 0; k < count; k += width<T>) {
+    Vec<T> f, df, ddf;
+    activation<T>(kind, load(z + k), f, df, ddf);
+    store<T>(z + k, f);
+    store<T>(derivative + k, df);
+    store<T>(second + k, ddf);
+  }
+}
+
+template <class T>
 constexpr Kernels<T> table() {
-  return {multiply<T>, activate<T>};
+  return {multiply<T>, activate<T>, activate_twice<T>};
 }
 
 }  // namespace

@@ -49,6 +49,8 @@ struct Kernels {
   void (*multiply)(const Product<T>&);
   /// z -> activation(z), derivative; count padded.
   void (*activate)(Activation, int count, T* z, T* derivative);
+  /// z -> activation(z), first and second derivative; count padded.
+  void (*activate_twice)(Activation, int count, T* z, T* derivative, T* second);
 };
 
 /// The table of this machine.
