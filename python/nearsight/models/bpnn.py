@@ -18,14 +18,14 @@ from nearsight.models.networks import NetworkShape, SpeciesNetwork
 from nearsight.models.soap import SOAPConfig
 from nearsight.neighbors import Graph
 
-_DEFAULTS_OF_SOAP = {"hidden": [64, 64], "activation": "silu", "directions": 200}
+_DEFAULTS_OF_SOAP = {"hidden": [64, 64], "activation": "silu", "directions": 400}
 
 
 class BPNNConfig(BaseModel):
     """Configuration of a BPNN; lengths in Å.
 
     The networks see the features decorrelated, or, with `directions`, so many principal directions of them:
-    by default 200 of the fixed features of SOAP, whose networks also are larger by default.
+    by default 400 of the fixed features of SOAP, whose networks also are larger by default.
 
     With `states` >= 2 the readout is a matrix of so many states, and the energy is its eigenvalue number
     `state`.
