@@ -36,7 +36,7 @@ def inputs_of(model):
 
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)
 def test_inputs_are_the_leading_principal_components(descriptor):
-    """In the features' own proportions: variances are eigenvalues of the covariance, over their mean share."""
+    """In the features' own proportions: variances are eigenvalues of the covariance, times one factor."""
     model = fitted(descriptor)
     features = [torch.cat(x) for x in zip(*(model.features(graph) for graph in GRAPHS))]
     for x, g in zip(inputs_of(model), features):
@@ -53,9 +53,8 @@ def test_all_directions_keep_the_scalar_product():
     features = torch.cat([model.features(graph)[0] for graph in GRAPHS])
     x = inputs_of(model)[0]
     assert x.shape == features.shape
-    assert_allclose(
-        torch.cdist(x, x), torch.cdist(features, features) * network.scale[0], rtol=1e-8, atol=1e-7
-    )
+    expected = torch.cdist(features, features) * network.scale[0]
+    assert_allclose(torch.cdist(x, x), expected, rtol=1e-8, atol=1e-7)
 
 
 @pytest.mark.parametrize("backend", ["torch", "native"])
