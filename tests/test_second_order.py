@@ -79,12 +79,19 @@ def jacobian_of(model, results):
 
 
 @pytest.mark.parametrize(
-    "network", [{"hidden": [6]}, {"hidden": [5, 4], "activation": "silu"}, {"hidden": [4, 3, 5]}]
+    "network",
+    [
+        {"hidden": [6]},
+        {"hidden": [5, 4], "activation": "silu"},
+        {"hidden": [4, 3, 5]},
+        {"hidden": [5], "directions": 7},
+    ],
 )
 def test_rows_against_autograd(network):
     model = random_bpnn(**network)
     for species in model.networks:
         species.mixing.normal_()
+    model = model.on_inputs()
     batch = join(batches(model))
     atoms = torch.tensor([0, 4, 11, 26, 27, 28])
     expected = jacobian_of(model, results_of(model, batch))

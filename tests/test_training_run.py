@@ -164,6 +164,31 @@ def test_an_interrupted_run_continues_bit_for_bit(configure, monkeypatch, tmp_pa
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize(
+    "optimizer", ["{kind: adamw}", "{kind: levenberg_marquardt, batch_frames: 8, force_fraction: 1.0}"]
+)
+@pytest.mark.parametrize("memory", [0.0, 4.0])
+def test_networks_on_principal_directions(configure, monkeypatch, tmp_path, quick_train, optimizer, memory):
+    """They learn, and a restart gives the same bits; also without memory for derivatives."""
+    options = (
+        "model.descriptor={kind: soap, n_max: 3, l_max: 1}",
+        "model.directions=10",
+        "model.hidden=[8]",
+        f"training.optimizer={optimizer}",
+        f"training.cache_gb={memory}",
+    )
+    quick_train(configure(*options), tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        stop_at(patched, step=3)
+        with pytest.raises(Interrupted):
+            quick_train(configure(*options), tmp_path / "parts")
+    quick_train(configure(*options), tmp_path / "parts", restart=True)
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    with (tmp_path / "whole" / "metrics.csv").open() as file:
+        _units, *rows = csv.DictReader(file)
+    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(configure, tmp_path, quick_train):
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         quick_train(configure("training.epochs=1", f"seed={seed}"), tmp_path / name)

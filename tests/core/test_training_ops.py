@@ -87,6 +87,6 @@ def test_mixing_is_folded_into_the_file(tmp_path):
         tmp_path / "m.pt", model, reference_energies=energies, reference_energies_source="none", provenance={}
     )
     weights = model.weights()
-    folded = model.networks[0].layers[0].weight @ model.networks[0].mixing
+    folded = model.networks[0].layers[0].weight @ model.networks[0].mixing.mT
     assert torch.equal(weights["H.0.weight"], folded)
     assert not torch.allclose(folded, model.networks[0].layers[0].weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -12,12 +13,19 @@ from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
 from nearsight.models.descriptors import ACSFConfig, DescriptorConfig, default_tag
-from nearsight.models.networks import Moments, NetworkShape, SpeciesNetwork
+from nearsight.models.network_inputs import NetworkInputs
+from nearsight.models.networks import NetworkShape, SpeciesNetwork
+from nearsight.models.soap import SOAPConfig
 from nearsight.neighbors import Graph
+
+_DEFAULTS_OF_SOAP = {"hidden": [64, 64], "activation": "silu", "directions": 400}
 
 
 class BPNNConfig(BaseModel):
     """Configuration of a BPNN; lengths in Å.
+
+    The networks see the features decorrelated, or, with `directions`, so many principal directions of them:
+    by default 400 of the fixed features of SOAP, whose networks also are larger by default.
 
     With `states` >= 2 the readout is a matrix of so many states, and the energy is its eigenvalue number
     `state`.
@@ -30,10 +38,19 @@ class BPNNConfig(BaseModel):
     descriptor: DescriptorConfig = ACSFConfig()
     hidden: list[int] = Field([25, 25], min_length=1)
     activation: Literal["tanh", "silu", "celu", "gelu"] = "tanh"
+    directions: int | None = Field(None, ge=1)
     states: int = Field(1, ge=1)
     state: int = Field(0, ge=0)
 
     _default_kind = model_validator(mode="before")(default_tag("descriptor", "kind", "acsf"))
+
+    @model_validator(mode="after")
+    def _fit_the_descriptor(self) -> BPNNConfig:
+        if isinstance(self.descriptor, SOAPConfig) and self.descriptor.species_channels is None:
+            for name, value in _DEFAULTS_OF_SOAP.items():
+                if name not in self.model_fields_set:
+                    setattr(self, name, value)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> BPNNConfig:
@@ -61,6 +78,7 @@ class BPNNConfig(BaseModel):
             members=members,
             states=self.states,
             state=self.state,
+            directions=self.directions,
         )
 
 
@@ -77,6 +95,7 @@ class BPNN(nn.Module):
         state: the eigenvalue that is the energy.
         architecture: name in the model file.
         whiten: give the networks a matrix that `fit_statistics` sets; imported models need none.
+        directions: see `SpeciesNetwork`.
     """
 
     def __init__(
@@ -91,6 +110,7 @@ class BPNN(nn.Module):
         state: int = 0,
         architecture: str = "bpnn",
         whiten: bool = True,
+        directions: int | None = None,
     ):
         super().__init__()
         columns = states * (states + 1) // 2
@@ -113,7 +133,7 @@ class BPNN(nn.Module):
         self.members = members
         self.descriptor = descriptor
         self.networks = nn.ModuleList(
-            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members, whiten)
+            SpeciesNetwork(descriptor.columns(symbol), networks[symbol], columns, members, whiten, directions)
             for symbol in species
         )
         self.register_buffer("output_scale", torch.ones(columns, dtype=torch.float64))
@@ -147,6 +167,20 @@ class BPNN(nn.Module):
         ]
 
     @torch.jit.unused
+    def on_inputs(self) -> BPNN:
+        """Return the model with these layers for training, where the networks see a part of the directions of
+        fixed features: its descriptor is `NetworkInputs`, with the statistics that the model has now."""
+        trained = any(True for _ in self.descriptor.parameters())
+        if trained or not any(network.principal for network in self.networks):
+            return self
+        alike = copy.copy(self)
+        alike._modules = {
+            "descriptor": NetworkInputs(self.descriptor, list(self.networks)),
+            "networks": nn.ModuleList(network.on_inputs() for network in self.networks),
+        }
+        return alike
+
+    @torch.jit.unused
     @torch.no_grad()
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
@@ -157,13 +191,14 @@ class BPNN(nn.Module):
         `source`, a training module of this model, evaluates the features faster.
         """
         source = source or self
-        moments = [Moments(network.columns.numel()) for network in self.networks]
+        parts: list[list[Tensor]] = [[] for _ in self.networks]
         for graph in graphs:
-            for total, x in zip(moments, source.features(graph)):
-                total.add(x.double())
-        for network, total in zip(self.networks, moments):
-            if total.count:
-                network.set_statistics(total)
+            for part, x in zip(parts, source.features(graph)):
+                part.append(x.double())
+        for network, part in zip(self.networks, parts):
+            features = torch.cat(part)
+            if len(features):
+                network.set_statistics(features)
         self.output_scale.fill_(output_scale)
 
     @torch.jit.unused

@@ -24,6 +24,7 @@ from nearsight.errors import ConfigError
 from nearsight.models.bpnn import BPNN
 from nearsight.models.native_networks import NativeNetworks
 from nearsight.models.native_products import NativeProducts
+from nearsight.models.network_inputs import NetworkInputs
 from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
@@ -142,6 +143,32 @@ class _Evaluated:
         return self._call("descriptor_jacobian", self.vectors, output)
 
 
+@dataclass(frozen=True)
+class _Projected:
+    """Neighborhoods with the inputs of networks in place of the features."""
+
+    evaluated: _Evaluated
+    inputs: NetworkInputs
+
+    @property
+    def species(self) -> Tensor:
+        return self.evaluated.species
+
+    def forward(self) -> Tensor:
+        return self.inputs.of_features(self.evaluated.forward(), self.species)
+
+    def reverse(self, cotangents: Tensor) -> Tensor:
+        return self.evaluated.reverse(self.inputs.pull_back(cotangents, self.species))
+
+    def tangent(self, directions: Tensor) -> Tensor:
+        return self.inputs.project(self.evaluated.tangent(directions), self.species)
+
+    def jacobian(self) -> Tensor:
+        """J itself, [E, 3, inputs] in float32."""
+        edges = torch.diff(self.evaluated.offsets)
+        return self.inputs.project(self.evaluated.jacobian(), self.species.repeat_interleave(edges))
+
+
 class NativeDescriptor(nn.Module):
     """A descriptor module evaluated by the core; a center's features come first in its row of the table.
 
@@ -153,13 +180,21 @@ class NativeDescriptor(nn.Module):
         load_ops()
         from nearsight.lib import _core
 
+        self.inputs = descriptor if isinstance(descriptor, NetworkInputs) else None
+        descriptor = self.inputs.descriptor if self.inputs else descriptor
         weights = {name: tensor.cpu().numpy() for name, tensor in descriptor.weights().items()}
         self.core = _core.Descriptor(json.dumps(descriptor.record()), species, weights)
         self.sizes = list(self.core.num_features)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
 
-    def neighborhoods(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> _Evaluated:
+    def neighborhoods(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor
+    ) -> _Evaluated | _Projected:
         """Return the neighborhoods of all atoms; arguments as in docs/model_contract.md."""
+        evaluated = self._evaluated(species, edge_index, edge_vectors)
+        return _Projected(evaluated, self.inputs) if self.inputs else evaluated
+
+    def _evaluated(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> _Evaluated:
         return _Evaluated(
             descriptor=self.core,
             species=species.to(torch.int32),
@@ -182,7 +217,7 @@ class NativeDescriptor(nn.Module):
 
         Columns are the features of the first species, then those of the second, and so on.
         """
-        a = self.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors)
+        a = self._evaluated(graph.species, graph.edge_index, graph.edge_vectors)
         atoms = torch.bincount(graph.frame, minlength=graph.num_frames)
         shape = (len(self.sizes), a.width)
         energy, forces, virial = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,22 +51,39 @@ class MemberLinear(nn.Module):
 
 
 class SpeciesNetwork(nn.Module):
-    """The networks of one center species, on its columns of the descriptor's table."""
+    """The networks of one center species, on its columns of the descriptor's table.
+
+    Args:
+        columns: of the features.
+        shape: of the networks.
+        outputs: of each.
+        members: of a committee.
+        whiten: multiply the features by a matrix that `set_statistics` sets.
+        directions: that the matrix keeps, at most; None: all, decorrelated.
+    """
 
     def __init__(
-        self, columns: Tensor, shape: NetworkShape, outputs: int, members: int = 1, whiten: bool = True
+        self,
+        columns: Tensor,
+        shape: NetworkShape,
+        outputs: int,
+        members: int = 1,
+        whiten: bool = True,
+        directions: int | None = None,
     ):
         super().__init__()
         features = columns.numel()
+        inputs = features if directions is None else min(features, directions)
         self.members = members
+        self.principal = directions is not None
         self.register_buffer("columns", columns)
         self.register_buffer("shift", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
-        self.register_buffer("mixing", torch.eye(features, dtype=torch.float64) if whiten else None)
+        self.register_buffer("mixing", torch.eye(features, inputs, dtype=torch.float64) if whiten else None)
         # Ranges of the features in the training set; empty (min > max) where there was none.
         self.register_buffer("minimum", torch.full((features,), torch.inf, dtype=torch.float64))
         self.register_buffer("maximum", torch.full((features,), -torch.inf, dtype=torch.float64))
-        widths = [features, *shape.hidden, outputs]
+        widths = [inputs, *shape.hidden, outputs]
         self.layers = nn.ModuleList(MemberLinear(members, a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(ACTIVATIONS[name]() for name in shape.activation)
 
@@ -77,22 +95,47 @@ class SpeciesNetwork(nn.Module):
             y = activation(layer(y, self.mixing if number == 0 else None))
         return y.transpose(0, 1).flatten(1)
 
-    def set_statistics(self, moments: Moments) -> None:
-        """Take shift, scale, mixing and ranges from the features of the training set.
+    def set_statistics(self, features: Tensor) -> None:
+        """Take shift, scale, mixing and ranges from features [n, functions] of the training set.
 
         Features overlap, so they are strongly correlated, and a network on them trains slowly. The mixing
         (ZCA whitening, Kessy, Lewin and Strimmer, Am. Stat. 72, 309, 2018) undoes that; the floor leaves
         directions that hardly vary small.
+
+        The scalar product of two SOAP vectors measures the similarity of neighborhoods. There the mixing is
+        a projection on the principal directions, which keeps it: what varies little stays small, so that the
+        network is smooth, as a Gaussian process with this kernel is.
         """
-        covariance = moments.square / moments.count
+        self.shift.copy_(features.mean(0))
+        self.minimum.copy_(features.amin(0))
+        self.maximum.copy_(features.amax(0))
+        centered = features - self.shift
+        covariance = centered.mT @ centered / len(features)
+        if self.principal:
+            inputs = self.mixing.size(1)
+            spread = torch.sqrt(covariance.trace() / inputs).clamp(min=_SMALLEST_SPREAD)
+            self.scale.fill_(1.0 / spread)
+            self.mixing.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :inputs])
+            return
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
-        self.shift.copy_(moments.mean)
         self.scale.copy_(1.0 / spread)
-        self.minimum.copy_(moments.minimum)
-        self.maximum.copy_(moments.maximum)
         if self.mixing is not None:
             variance, directions = torch.linalg.eigh(covariance / spread / spread.unsqueeze(1))
             self.mixing.copy_(directions / torch.sqrt(variance.clamp(min=0.0) + _NOISE_FLOOR) @ directions.T)
+
+    @torch.jit.unused
+    def on_inputs(self) -> SpeciesNetwork:
+        """Return the same networks, with these layers, as functions of x M, for x the scaled features."""
+        inputs = self.layers[0].weight.size(2)
+        alike = copy.copy(self)
+        alike._buffers = {
+            **self._buffers,
+            "columns": torch.arange(inputs),
+            "shift": torch.zeros(inputs, dtype=torch.float64),
+            "scale": torch.ones(inputs, dtype=torch.float64),
+            "mixing": None,
+        }
+        return alike
 
     @torch.jit.unused
     def weights(self) -> dict[str, Tensor]:
@@ -102,31 +145,8 @@ class SpeciesNetwork(nn.Module):
             tensors |= {"min": self.minimum, "max": self.maximum}
         for i, layer in enumerate(self.layers):
             mixed = i == 0 and self.mixing is not None
-            tensors[f"{i}.weight"] = layer.weight.double() @ self.mixing.double() if mixed else layer.weight
+            tensors[f"{i}.weight"] = (
+                layer.weight.double() @ self.mixing.double().mT if mixed else layer.weight
+            )
             tensors[f"{i}.bias"] = layer.bias
         return tensors
-
-
-class Moments:
-    """Count, mean, sum of squared deviations (Chan's formula) and range of rows that come in parts."""
-
-    def __init__(self, columns: int):
-        self.count = 0
-        self.mean = torch.zeros(columns, dtype=torch.float64)
-        self.square = torch.zeros(columns, columns, dtype=torch.float64)
-        self.minimum = torch.full((columns,), torch.inf, dtype=torch.float64)
-        self.maximum = torch.full((columns,), -torch.inf, dtype=torch.float64)
-
-    def add(self, x: Tensor) -> None:
-        """Take in rows x [n, columns]."""
-        n = x.size(0)
-        if n == 0:
-            return
-        centered = x - x.mean(0)
-        step = x.mean(0) - self.mean
-        total = self.count + n
-        self.square += centered.T @ centered + torch.outer(step, step) * (self.count * n / total)
-        self.mean += step * (n / total)
-        self.minimum = torch.minimum(self.minimum, x.amin(0))
-        self.maximum = torch.maximum(self.maximum, x.amax(0))
-        self.count = total

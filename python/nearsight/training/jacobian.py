@@ -77,7 +77,7 @@ def model_rows(model: BPNN, batch: Batch, atoms: Tensor, virial: bool) -> Tensor
 
 def _layers(network: SpeciesNetwork, features: Tensor) -> list[_Layer]:
     """Forward and backward through the network of one species, on features [n, functions]."""
-    inputs = [((features - network.shift) * network.scale) @ network.mixing]
+    inputs = [(features - network.shift) @ _mixing(network)]
     slopes, curvatures = [], []
     for layer, activation in zip(network.layers, network.activations):
         values, slope, curvature = _activate(activation, inputs[-1] @ layer.weight[0].T + layer.bias[0])
@@ -91,6 +91,12 @@ def _layers(network: SpeciesNetwork, features: Tensor) -> list[_Layer]:
         layers.insert(0, _Layer(weight, y.detach(), slope, curvature, adjoint, slope * adjoint))
         adjoint = layers[0].delta @ weight
     return layers
+
+
+def _mixing(network: SpeciesNetwork) -> Tensor:
+    """What the features are multiplied by."""
+    scale = torch.diag(network.scale)
+    return scale if network.mixing is None else scale @ network.mixing
 
 
 def _activate(activation: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +136,7 @@ def _tangent_rows(
         [rows * components, parameters of the network].
     """
     r, m, q, _ = directions.shape
-    mixing = network.scale.unsqueeze(1) * network.mixing
+    mixing = _mixing(network)
 
     def of_center(values: Tensor) -> Tensor:
         return values[centers].view(r, m, 1, -1)

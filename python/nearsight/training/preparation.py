@@ -30,13 +30,18 @@ from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
 from nearsight.training.stored import Stored, store_frame, store_frames
 
-_STATISTICS_FRAMES = 100  # enough for means and spreads of descriptors
+_STATISTICS_ATOMS = 20_000  # enough for means and correlations of descriptors
 _SCALE_FRAMES = 4
 _SMALLEST_FORCE = 1e-3  # eV/Å; frames of isolated atoms have none
 
 
 def prepare(
-    config: Config, sets: Sets, logbook: Logbook, processes: Processes, fit: bool, dry_run: bool
+    config: Config,
+    sets: Sets,
+    logbook: Logbook,
+    processes: Processes,
+    content: dict[str, Any] | None,
+    dry_run: bool,
 ) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
     """Make the trainer of a run.
 
@@ -45,7 +50,8 @@ def prepare(
         sets: its data.
         logbook: hears about the model.
         processes: that train together.
-        fit: whether to fit the model to the statistics of the training set; not where a checkpoint follows.
+        content: of the checkpoint where the run continues, None for a new run, whose model is fitted to the
+            statistics of the training set.
         dry_run: only the first batch will be trained.
 
     Returns:
@@ -66,12 +72,17 @@ def prepare(
         }
         for name, frames in named(sets).items()
     }
-    if fit:
+    if content:
+        model.load_state_dict(content["model"])
+    else:
         fitted = processes.from_first(
             lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
         )
         model.load_state_dict(fitted)
-    optimizer = _optimizer(config, sets, model, module, loss, processes, logbook)
+    trained = model.on_inputs()
+    if trained is not model:
+        module = make_module(config, trained, processes)
+    optimizer = _optimizer(config, sets, trained, module, loss, processes, logbook)
     data = TrainingData(
         batches["training"],
         batches["validation"],
@@ -236,7 +247,7 @@ def _fit(
         return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
 
     if model.architecture != "linear":
-        step = max(1, len(frames) // _STATISTICS_FRAMES)
+        step = max(1, sum(len(frame) for frame in frames) // _STATISTICS_ATOMS)
         _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
     if isinstance(model, BPNN):
@@ -247,10 +258,10 @@ def _fit(
 
 def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], loss: Loss) -> None:
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
-    model.fit_statistics(few, 1.0, source=module)
+    model.fit_statistics(graphs, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
-    model.fit_statistics(graphs, scale, source=module)
+    model.output_scale.fill_(scale)
 
 
 def _facts(sets: Sets) -> dict[str, Any]:

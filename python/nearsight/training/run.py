@@ -103,7 +103,7 @@ def _train(
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    trainer, batches = prepare(config, sets, logbook, processes, content is None, dry_run)
+    trainer, batches = prepare(config, sets, logbook, processes, content, dry_run)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
