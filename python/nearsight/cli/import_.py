@@ -152,6 +152,7 @@ def write(
     import numpy as np
 
     from nearsight.data import read_frames
+    from nearsight.export import read_metadata
     from nearsight.importers.imported import reference_check, self_check
 
     imported.save(output)

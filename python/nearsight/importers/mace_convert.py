@@ -148,9 +148,7 @@ def _of_layer(arrays: Arrays, t: int) -> dict[str, np.ndarray]:
 class _Layer:
     """One interaction and its product."""
 
-    def __init__(
-        self, source: Mapping[str, Any], arrays: Arrays, l_max: int, choice: Choice, last: bool
-    ):
+    def __init__(self, source: Mapping[str, Any], arrays: Arrays, l_max: int, choice: Choice, last: bool):
         self.source, self.arrays, self.choice = source, arrays, choice
         self.input = in_order(map(irrep, source["input"]))
         output = in_order(map(irrep, source["output"]))
@@ -221,7 +219,9 @@ class _Layer:
         ours, theirs = coupling(l1, l2, l3), self.arrays[f"w3j.{l1}.{l2}.{l3}"]
         gain = float((ours * theirs).sum() / (ours**2).sum())
         if not np.allclose(theirs, gain * ours, atol=1e-6):
-            raise ConfigError(f"the coupling of {l1}, {l2} and {l3} in e3nn is not ours: is it another version?")
+            raise ConfigError(
+                f"the coupling of {l1}, {l2} and {l3} in e3nn is not ours: is it another version?"
+            )
         # Both have a known size; the sum above may be of rounded numbers.
         return math.copysign(weight / math.sqrt(2 * l3 + 1), gain) * (-1) ** l2
 
@@ -246,9 +246,7 @@ class _Layer:
         """Return our component of each of mace-torch's, -2 where no path reaches it; at the end -1 for -1."""
         places = dict(zip(self.message, starts(self.message)))
         theirs = [irrep(name) for name in self.source["message"]]
-        parts = [
-            np.arange(ir.size) + places[ir] if ir in places else np.full(ir.size, -2) for ir in theirs
-        ]
+        parts = [np.arange(ir.size) + places[ir] if ir in places else np.full(ir.size, -2) for ir in theirs]
         return np.concatenate([*parts, [-1]])
 
     def readout(self) -> dict[str, np.ndarray]:
@@ -300,7 +298,10 @@ def _expressed(
         matrix = np.zeros((len(unique), columns))
         matrix[places, rows[:, 0].astype(int)] = rows[:, 5]
         matrices.append(matrix)
-    factorials = [math.prod(map(math.factorial, Counter(f for f in key if f >= 0).values())) for key in unique[:, 1:].tolist()]
+    factorials = [
+        math.prod(map(math.factorial, Counter(f for f in key if f >= 0).values()))
+        for key in unique[:, 1:].tolist()
+    ]
     result = matrices[0].T @ (np.array(factorials)[:, None] * matrices[1]) / output.size
     rest = np.abs(matrices[1] - matrices[0] @ result).max(initial=0.0)
     if rest > residual:

@@ -152,11 +152,14 @@ def product_tensor(contraction, output, nu):
 
     stored = contraction.U_tensors(nu)
     result = array(stored)
-    if stored.dtype == torch.float32:
-        inputs = contraction.coupling_irreps
-        made = array(U_matrix_real(inputs, str(output), nu, dtype=torch.float64, use_cueq_cg=False)[-1])
-        if made.shape == result.shape and abs(made - result).max() < 1e-5:
-            result = made
+    # With cuEquivariance installed mace-torch makes a smaller set of polynomials, if the model asks for it.
+    for reduced in (True, False) if stored.dtype == torch.float32 else ():
+        made = U_matrix_real(
+            contraction.coupling_irreps, str(output), nu, dtype=torch.float64, use_cueq_cg=reduced
+        )
+        tensor = array(made[-1])
+        if tensor.shape == result.shape and abs(tensor - result).max() < 1e-5:
+            result = tensor
     return result if result.ndim == nu + 2 else result[None]
 
 
@@ -183,7 +186,11 @@ def interaction(block, arrays):
         )
     paths = []
     for n, ins in enumerate(product.instructions):
-        ends = product.irreps_in1[ins.i_in1].ir, product.irreps_in2[ins.i_in2].ir, product.irreps_out[ins.i_out].ir
+        ends = (
+            product.irreps_in1[ins.i_in1].ir,
+            product.irreps_in2[ins.i_in2].ir,
+            product.irreps_out[ins.i_out].ir,
+        )
         if ins.i_out != n or ins.connection_mode != "uvu" or ends[1].p != (-1) ** ends[1].l:
             raise Unknown("the tensor product has paths of a kind that is not known (use_so3?)")
         paths.append([str(ends[0]), ends[1].l, str(ends[2]), float(ins.path_weight)])
@@ -346,9 +353,13 @@ def unpickle(path):
 
     model = torch.load(path, map_location="cpu", weights_only=False)
     if isinstance(model, torch.jit.ScriptModule):
-        raise Unknown("the file has a compiled model, which has no structure left; give the one it was made from")
+        raise Unknown(
+            "the file has a compiled model, which has no structure left; give the one it was made from"
+        )
     if not isinstance(model, torch.nn.Module):
-        raise Unknown(f"the file has a {type(model).__name__}, expected a model; is it a checkpoint of the training?")
+        raise Unknown(
+            f"the file has a {type(model).__name__}, expected a model; is it a checkpoint of the training?"
+        )
     known("model", model, MODELS)
     configuration = getattr(model, "cueq_config", None) or getattr(model.products[0], "cueq_config", None)
     if configuration is not None and configuration.enabled:

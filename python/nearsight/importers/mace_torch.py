@@ -24,6 +24,11 @@ from nearsight.neighbors import make_graph
 _PROGRAM = Path(__file__).with_name("mace_extract.py")
 # eV/Å and eV per atom; mace-torch's couplings in models of single precision are rounded.
 _TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
+_UNITS = {"energy": "eV", "forces": "eV/Å"}
+_CHEBYSHEV = (
+    "forces of mace-torch lack the derivative of Chebyshev polynomials, which torch has not; here they are the "
+    "derivative of the energy, so that only energies were compared."
+)
 
 
 def import_mace(
@@ -65,13 +70,21 @@ def _extract(path: Path, folder: Path, python: str) -> None:
     """Run the program that writes record.json and arrays.npz into the folder."""
     try:
         done = subprocess.run(
-            [python, str(_PROGRAM), str(path), str(folder)], cwd=folder, capture_output=True, text=True, check=False
+            [python, str(_PROGRAM), str(path), str(folder)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
-        raise ConfigError(f"{python} cannot be run: {error.strerror}; name a Python program (--python)") from None
+        raise ConfigError(
+            f"{python} cannot be run: {error.strerror}; name a Python program (--python)"
+        ) from None
     if not (folder / "record.json").is_file():
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ConfigError(f"{path} cannot be read by {python}, which ended with code {done.returncode}: {last}")
+        raise ConfigError(
+            f"{path} cannot be read by {python}, which ended with code {done.returncode}: {last}"
+        )
 
 
 def from_numbers(
@@ -92,7 +105,7 @@ def from_numbers(
         return MACE([symbols[n] for n in numbers], record["cutoff"], hyperparameters, tensors)
 
     used = sorted({record["atomic_numbers"].index(z) for z in record["check"]["atomic_numbers"]})
-    note = _compare(build(used), record, choice.head, reference)
+    notes = _compare(build(used), record, choice.head, reference)
     return Imported(
         model=build(choice.species),
         reference_energies={symbols[number]: reference[symbols[number]] for number in choice.species},
@@ -103,12 +116,12 @@ def from_numbers(
             "head": record["heads"][choice.head],
             "versions": record["versions"],
         },
-        notes=[note],
+        notes=notes,
     )
 
 
-def _compare(model: MACE, record: Mapping[str, Any], head: int, reference: Mapping[str, float]) -> str:
-    """Return the note on the largest deviation from mace-torch's numbers.
+def _compare(model: MACE, record: Mapping[str, Any], head: int, reference: Mapping[str, float]) -> list[str]:
+    """Return notes on the largest deviation from mace-torch's numbers.
 
     Raises:
         ConfigError: it is too large.
@@ -121,12 +134,18 @@ def _compare(model: MACE, record: Mapping[str, Any], head: int, reference: Mappi
     graph = make_graph(molecule["positions"], kinds, np.zeros((3, 3)), [False] * 3, model.cutoff)
     results = evaluate(model, graph, model.couple)
     energy = float(results.energy) + sum(reference[name] for name in names) - float(expected["energy"][0])
-    forces = np.abs(results.forces.numpy() - np.array(expected["forces"]))
+    deviations = {"energy": abs(energy), "forces": np.abs(results.forces.numpy() - expected["forces"]).max()}
     size = max(1.0, np.abs(expected["forces"]).max())
-    text = f"energy {abs(energy):.1e} eV, forces {forces.max():.1e} eV/Å (largest force {size:.1e})"
-    if not max(abs(energy) / len(names), forces.max()) <= _TOLERANCE[record["dtype"]] * size:
+    limits = {"energy": _TOLERANCE[record["dtype"]] * size * len(names)}
+    notes = []
+    if record["radial"]["basis"] == "chebyshev":
+        notes = [_CHEBYSHEV]
+    else:
+        limits["forces"] = _TOLERANCE[record["dtype"]] * size
+    text = ", ".join(f"{name} {deviations[name]:.1e} {_UNITS[name]}" for name in limits)
+    if not all(deviations[name] <= limit for name, limit in limits.items()):
         raise ConfigError(
             f"the converted model does not give the numbers of mace-torch ({text}): its version, "
             f"{record['versions']['mace-torch']}, computes something that nearsight does not know"
         )
-    return f"largest deviation from mace-torch for a molecule of {len(names)} atoms: {text}."
+    return [*notes, f"largest deviation from mace-torch for a molecule of {len(names)} atoms: {text}."]
