@@ -1,10 +1,10 @@
-"""Writes tests/mace_golden/*.npz: numbers of tiny models of mace-torch, and what it computes in double precision.
+"""Writes tests/mace_golden/*.npz: numbers of tiny models of mace-torch, and what it computes with them.
 
     python tests_side/mace/golden.py
 
 Each file has what `nearsight.importers.mace_extract` hands over (record as text, and arrays), and of the last
-head energy, forces and stress of a triclinic cell by mace-torch's calculator. The stored files are of
-mace-torch 0.3.16, e3nn 0.4.4 and torch 2.13.0.
+head energy, forces and stress of a triclinic cell in double precision by mace-torch's calculator. The stored
+files are of mace-torch 0.3.16, e3nn 0.4.4 and torch 2.13.0.
 """
 
 import json

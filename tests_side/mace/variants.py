@@ -11,7 +11,7 @@ import torch
 from e3nn import o3
 from mace import modules
 
-# What is rounded in a model of single precision, but not in the import: couplings and ZBL's screening function.
+# Rounded in a model of single precision, but not in the import: couplings and ZBL's screening function.
 CONSTANTS = ("U_matrix", "_w3j")
 TABLE = tuple(number for number in range(1, 93) if number not in (85, 87, 88))  # 89 elements
 

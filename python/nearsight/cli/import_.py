@@ -138,8 +138,8 @@ def mace(
 
     if not trust:
         raise ConfigError(
-            f"{model} is a pickle, and reading one runs any code that its author put into it: if you know where "
-            "it is from, say so with --trust"
+            f"{model} is a pickle, and reading one runs any code that its author put into it: if you know "
+            "where it is from, say so with --trust"
         )
     chosen = [word.strip() for word in species.split(",")] if species else None
     write(import_mace(model, species=chosen, head=head, python=python), output, reference, key)

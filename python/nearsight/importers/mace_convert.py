@@ -22,8 +22,8 @@ from nearsight.models.mace_config import coupling_rows, layer_record
 from nearsight.models.polynomials import symmetric_polynomials
 
 Arrays = Mapping[str, np.ndarray]
-# The part of mace-torch's polynomials that ours do not give is round-off, of single precision where mace-torch
-# made them in single precision.
+# The part of mace-torch's polynomials that ours do not give is round-off, of single precision where they were
+# made in it.
 _RESIDUAL = {"float64": 1e-10, "float32": 1e-5}
 
 
@@ -306,7 +306,7 @@ def _expressed(
     rest = np.abs(matrices[1] - matrices[0] @ result).max(initial=0.0)
     if rest > residual:
         raise ConfigError(
-            f"the polynomials to {output} have a part of {rest:.1e} that no symmetric polynomial of the messages "
-            "has: the model is damaged, or of another version of mace-torch"
+            f"the polynomials to {output} have a part of {rest:.1e} that no symmetric polynomial of the "
+            "messages has: the model is damaged, or of another version of mace-torch"
         )
     return result

@@ -181,8 +181,8 @@ def interaction(block, arrays):
     inputs, channels = uniform("features of atoms", block.node_feats_irreps)
     if uniform("features on edges", product.irreps_in1) != (inputs, channels):
         raise Unknown(
-            f"the features on edges are {product.irreps_in1}, which is not known; expected those of the atoms, "
-            f"{block.node_feats_irreps}"
+            f"the features on edges are {product.irreps_in1}, which is not known; expected those of the "
+            f"atoms, {block.node_feats_irreps}"
         )
     paths = []
     for n, ins in enumerate(product.instructions):

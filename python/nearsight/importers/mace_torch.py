@@ -26,8 +26,8 @@ _PROGRAM = Path(__file__).with_name("mace_extract.py")
 _TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
 _UNITS = {"energy": "eV", "forces": "eV/Å"}
 _CHEBYSHEV = (
-    "forces of mace-torch lack the derivative of Chebyshev polynomials, which torch has not; here they are the "
-    "derivative of the energy, so that only energies were compared."
+    "forces of mace-torch lack the derivative of Chebyshev polynomials, which torch has not; here they are "
+    "the derivative of the energy, so that only energies were compared."
 )
 
 
