@@ -376,10 +376,12 @@ def main(path, folder):
         import e3nn
         import mace
         import numpy as np
+        import torch
     except ImportError as error:
         return {"missing": error.name or str(error)}
     try:
         model = unpickle(path)
+        torch.set_default_dtype(torch.float64)  # of what e3nn and mace-torch make anew
         record, arrays = read(model)
         record["check"] = check(model, record["heads"])
     except Unknown as error:
