@@ -1,16 +1,37 @@
 """Imported models of mace-torch against mace-torch itself."""
 
-import ase
+import sys
+from pathlib import Path
+
 import numpy as np
+import openmm
 import pytest
+from ase.stress import voigt_6_to_full_3x3_stress
 from mace.calculators import MACECalculator
+from side import energy_forces, make_context
 from systems import systems
 from variants import CHEBYSHEV, VARIANTS
 
+from nearsight import openmm as nearsight_openmm
 from nearsight.couple import evaluate
 from nearsight.importers.mace_torch import import_mace
 from nearsight.interfaces.potential import Potential
+from nearsight.keys import NATIVE_ARCHITECTURES
 from nearsight.neighbors import make_graph
+from nearsight.units import KJ_PER_MOL
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "lammps"))
+from lammps_harness import Case, run_cases
+
+NATIVE = "mace" in NATIVE_ARCHITECTURES
+# Precision, how the native engine evaluates radial functions, and the deviation that is allowed.
+MODES = {"analytic": ("double", "analytic", 1e-9)}
+if NATIVE:
+    MODES |= {"tables": ("double", "tables", 1e-6), "mixed": ("mixed", "tables", 1e-4)}
+# All numbers of ranks for some, one for each of the others.
+RANKS = {
+    v.name: (1, 2, 3, 4) if v.name in ("omat", "three") else (1 + n % 4,) for n, v in enumerate(VARIANTS)
+}
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.name)
@@ -31,7 +52,7 @@ def expected(variant, model, atoms):
     heads = {"head": "second"} if variant.name == "heads" else {}
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64", **heads)
     calculator.calculate(atoms, properties=["energy", "forces", "stress"])
-    stress = ase.stress.voigt_6_to_full_3x3_stress(calculator.results["stress"])
+    stress = voigt_6_to_full_3x3_stress(calculator.results["stress"])
     return calculator.results["energy"], calculator.results["forces"], stress * atoms.pbc.all()
 
 
@@ -70,6 +91,65 @@ def test_module(case):
         wanted = expected(variant, theirs, atoms)
         compare(of_module(imported, atoms), wanted, 1e-9)
         compare(of_file(path, atoms, backend="torchscript"), wanted, 1e-9)
+
+
+def boxed(atoms):
+    """The atoms with a box, open where nothing is periodic, as LAMMPS wants it."""
+    if atoms.pbc.all():
+        return atoms
+    moved = atoms.copy()
+    moved.set_cell([40.0, 40.0, 40.0])
+    moved.positions += 17.0
+    return moved
+
+
+@pytest.fixture(params=MODES)
+def mode(request, monkeypatch):
+    """Precision and tolerance, for this process and those that it starts."""
+    precision, radials, tolerance = MODES[request.param]
+    monkeypatch.setenv("NEARSIGHT_RADIALS", radials)
+    return precision, tolerance
+
+
+@pytest.mark.skipif(not NATIVE, reason="the native engine has no mace")
+def test_native(case, mode):
+    variant, theirs, _, path = case
+    precision, tolerance = mode
+    for atoms in systems(variant.numbers).values():
+        compare(of_file(path, atoms, precision=precision), expected(variant, theirs, atoms), tolerance)
+
+
+def test_lammps(case, mode, tmp_path):
+    variant, theirs, imported, path = case
+    precision, tolerance = mode
+    elements = imported.model.species
+    pair = (f"pair_style mlp precision {precision}", f"pair_coeff * * {path} {' '.join(elements)}")
+    everything = list(systems(variant.numbers).values())
+    for ranks in RANKS[variant.name]:
+        (tmp_path / str(ranks)).mkdir()
+        cases = [Case(boxed(atoms), pair, elements) for atoms in everything]
+        for atoms, found in zip(everything, run_cases(tmp_path / str(ranks), cases, ranks)):
+            volume = atoms.cell.volume if atoms.pbc.all() else np.inf
+            stress = voigt_6_to_full_3x3_stress(-found.virial[[0, 1, 2, 5, 4, 3]] / volume)
+            compare((found.energy, found.forces, stress), expected(variant, theirs, atoms), tolerance)
+
+
+def test_openmm(case, mode):
+    variant, theirs, _, path = case
+    precision, tolerance = mode
+    for atoms in systems(variant.numbers).values():
+        symbols, periodic = atoms.get_chemical_symbols(), bool(atoms.pbc.all())
+        system = openmm.System()
+        for mass in atoms.get_masses():
+            system.addParticle(mass)
+        if periodic:
+            system.setDefaultPeriodicBoxVectors(*(atoms.cell.array / 10.0))
+        force = nearsight_openmm.create_force(path, symbols, periodic=periodic, precision=precision)
+        system.addForce(force)
+        energy, forces = energy_forces(make_context(system, atoms.positions / 10.0))
+        wanted = expected(variant, theirs, atoms)
+        found = energy * KJ_PER_MOL, forces * KJ_PER_MOL / 10.0
+        compare((*found, wanted[2]), wanted, tolerance)
 
 
 def test_chebyshev_forces_are_differences_of_energies(tmp_path):
