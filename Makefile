@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 sources := $(shell find CMakeLists.txt pyproject.toml cmake csrc python lammps_plugin openmm_plugin examples \
              -type f -not -path '*/__pycache__/*' -not -path 'python/nearsight/lib/*' -not -path 'python/nearsight/include/*')
 
-.PHONY: all demo test slow lint format sanitize bench clean test-torchforce test-openmm-ml
+.PHONY: all demo test slow lint format sanitize bench clean test-torchforce test-openmm-ml test-mace
 
 all: $(VENV)/.installed
 
@@ -51,6 +51,9 @@ test-torchforce:
 	tests_side/run.sh torchforce
 test-openmm-ml:
 	tests_side/run.sh openmm_ml
+# mace-torch wants an old e3nn.
+test-mace:
+	tests_side/run.sh mace
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

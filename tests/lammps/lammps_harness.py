@@ -73,8 +73,8 @@ def write_data(path: Path, atoms: Atoms, elements: Sequence[str], units: str = "
     if bx or cx or cy:
         lines.append(f"{bx!r} {cx!r} {cy!r} xy xz yz")
     lines += ["", "Masses", ""]
-    masses = {"H": 1.008, "O": 15.999, "Ar": 39.95} | dict.fromkeys(["C", "N", "S", "F", "Cl"], 20.0)
-    lines += [f"{t} {masses[e] / MASS[units]!r}" for t, e in enumerate(elements, 1)]
+    masses = {"H": 1.008, "O": 15.999, "Ar": 39.95}
+    lines += [f"{t} {masses.get(e, 20.0) / MASS[units]!r}" for t, e in enumerate(elements, 1)]
     lines += ["", "Atoms # atomic", ""]
     types = [list(elements).index(s) + 1 for s in atoms.get_chemical_symbols()]
     lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,44 @@ def ani(
     write(import_ani(model, chosen), output, reference, key, units[reference_unit])
 
 
+@app.command("mace")
+def mace(
+    model: Annotated[Path, typer.Argument(help="file that mace-torch's training wrote")],
+    output: Output,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="run the code that a file of this kind may have in it")
+    ] = False,
+    species: Annotated[
+        str | None, typer.Option("--species", help="elements to take, as H,C,O; default: all")
+    ] = None,
+    head: Annotated[str | None, typer.Option("--head", help="of a model with several heads")] = None,
+    python: Annotated[
+        str, typer.Option("--python", help="the Python that has mace-torch; default: this one")
+    ] = sys.executable,
+    reference: Reference = None,
+    key: Key = [],  # noqa: B006
+) -> None:
+    """Import a model of mace-torch.
+
+        nearsight import mace MACE.model -o water.pt --species H,O --trust
+        nearsight import mace foundation.model -o all.pt --head Default --python ~/mace/bin/python --trust
+
+    Such a file is a pickle, which runs any code that its author put into it: --trust says that you know
+    where it is from. Another process reads it, with the Python that has mace-torch, and hands back numbers
+    only. The converted model is compared with what mace-torch gives for a molecule of twelve atoms.
+    """
+    from nearsight.errors import ConfigError
+    from nearsight.importers.mace_torch import import_mace
+
+    if not trust:
+        raise ConfigError(
+            f"{model} is a pickle, and reading one runs any code that its author put into it: if you know "
+            "where it is from, say so with --trust"
+        )
+    chosen = [word.strip() for word in species.split(",")] if species else None
+    write(import_mace(model, species=chosen, head=head, python=python), output, reference, key)
+
+
 def write(
     imported: Imported, output: Path, reference: Path | None, key: list[str], reference_unit: float = 1.0
 ) -> None:
@@ -113,13 +152,15 @@ def write(
     import numpy as np
 
     from nearsight.data import read_frames
+    from nearsight.export import read_metadata
     from nearsight.importers.imported import reference_check, self_check
 
     imported.save(output)
     for note in imported.notes:
         print(f"Note: {note}")
     print(f"{output} written.")
-    print(f"Largest deviation of the native core from the scripted module: {self_check(output)}")
+    if read_metadata(output)["native"]:
+        print(f"Largest deviation of the native core from the scripted module: {self_check(output)}")
     if reference:
         frames = read_frames(reference, label_keys(key))
         for frame in frames:

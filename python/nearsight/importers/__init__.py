@@ -1,4 +1,7 @@
-"""Models of other programs, read from their parameter files. Nothing in such a file is executed."""
+"""Models of other programs, read from their parameter files.
+
+Nothing in such a file is executed, except that a model of mace-torch is a pickle: see `mace_torch`.
+"""
 
 from __future__ import annotations
 

@@ -74,14 +74,14 @@ def self_check(path: str | os.PathLike[str]) -> Deviation:
 
 
 def reference_check(path: str | os.PathLike[str], frames: Sequence[Frame]) -> Deviation:
-    """Return the largest deviation of the native core, in double, from the labels of the frames.
+    """Return the largest deviation of the file's fastest backend, in double, from the labels of the frames.
 
     Raises:
         DataError: a frame lacks the energy or the forces.
     """
     from nearsight.interfaces.potential import Potential
 
-    potential = Potential(path, backend="native")
+    potential = Potential(path)
     pairs = []
     for frame in frames:
         missing = [label for label in (keys.ENERGY, keys.FORCES) if label not in frame.labels]
