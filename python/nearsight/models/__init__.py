@@ -15,6 +15,7 @@ from nearsight.models.linear import LinearConfig
 from nearsight.models.mace import MACE
 from nearsight.models.mace_config import MACEConfig
 from nearsight.models.native import training_module
+from nearsight.models.painn import PaiNN, PaiNNConfig
 from nearsight.models.soap import SOAPConfig
 
 __all__ = [
@@ -28,12 +29,16 @@ __all__ = [
     "LinearConfig",
     "MACEConfig",
     "ModelConfig",
+    "PaiNN",
+    "PaiNNConfig",
     "SOAPConfig",
     "build_model",
     "training_module",
 ]
 
-ModelConfig = Annotated[BPNNConfig | LinearConfig | MACEConfig, Field(discriminator="architecture")]
+ModelConfig = Annotated[
+    BPNNConfig | LinearConfig | MACEConfig | PaiNNConfig, Field(discriminator="architecture")
+]
 
 
 def build_model(config: ModelConfig, species: list[str]) -> nn.Module:

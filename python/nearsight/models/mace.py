@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearsight.keys import READOUT_ENERGY
 from nearsight.models.constants import ConstantsModule
 from nearsight.models.edge_functions import ZBL, RadialBasis
+from nearsight.models.energy_model import EnergyModel
 from nearsight.models.equivariant import (
     Dense,
     EdgeNetwork,
@@ -193,7 +193,7 @@ def _components(irreps: list[str], chosen: list[str]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64)
 
 
-class MACE(nn.Module):
+class MACE(EnergyModel):
     """A MACE model; keeps docs/model_contract.md.
 
     Args:
@@ -212,13 +212,8 @@ class MACE(nn.Module):
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Tensor],
     ):
-        super().__init__()
         radial, layers = hyperparameters["radial"], hyperparameters["layers"]
-        self.species = list(species)
-        self.cutoff = float(cutoff)
-        self.num_interactions = len(layers)
-        self.readouts = [{"name": READOUT_ENERGY, "columns": 1}]
-        self.couple = {"kind": "sum"}
+        super().__init__(species, cutoff, len(layers), weights["scale"], weights["shift"])
         self.hyperparameters = dict(hyperparameters)
         self.l_max: int = hyperparameters["l_max"]
         self.embedding = Weight(weights["embedding"])
@@ -230,8 +225,6 @@ class MACE(nn.Module):
             )
             for t, layer in enumerate(layers)
         )
-        self.register_buffer("scale", weights["scale"].detach().to(torch.float64).clone())
-        self.register_buffer("shift", weights["shift"].detach().to(torch.float64).clone())
         self.register_buffer("neighbors", torch.ones((), dtype=torch.float64))  # see fit_statistics
 
     def forward(
@@ -263,26 +256,20 @@ class MACE(nn.Module):
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Divide the messages by the mean number of neighbors, and set what multiplies the readouts (eV).
+        """Divide the messages by the mean number of neighbors, and see `EnergyModel`.
 
-        Layers that normalize by the density stay as they are. `source` is not used.
+        Layers that normalize by the density stay as they are.
         """
-        atoms, edges = 0, 0
-        for graph in graphs:
-            atoms, edges = atoms + graph.num_atoms, edges + graph.edge_index.size(1)
+        graphs = list(graphs)
+        atoms = sum(graph.num_atoms for graph in graphs)
+        edges = sum(graph.edge_index.size(1) for graph in graphs)
         mean = torch.full_like(self.neighbors, max(edges, 1) / max(atoms, 1))
         for layer in self.layers:
             if len(layer.density.network.layers) == 0:
                 for weight in layer.message.weights:
                     weight.scale.mul_(self.neighbors / mean)
         self.neighbors.copy_(mean)
-        self.scale.fill_(output_scale)
-
-    @torch.jit.unused
-    @torch.no_grad()
-    def set_mean_energies(self, energies: Mapping[str, float]) -> None:
-        """Set the energy (eV) of each species that is added to the readout."""
-        self.shift.copy_(torch.tensor([energies[symbol] for symbol in self.species]))
+        super().fit_statistics(graphs, output_scale, source)
 
     @torch.jit.unused
     def record(self) -> dict[str, Any]:

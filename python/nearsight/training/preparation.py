@@ -13,7 +13,7 @@ from nearsight.couple import evaluate
 from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
-from nearsight.models import LinearConfig, build_model, training_module
+from nearsight.models import BPNN, LinearConfig, build_model, training_module
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
@@ -213,7 +213,7 @@ def _fit(
     logbook: Logbook,
 ) -> nn.Module:
     """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
-    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
+    networks forces like the data's, and return the model; say what of a descriptor does not fit the data.
 
     The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
     alone. `batches` are those that this process has anyway.
@@ -228,8 +228,9 @@ def _fit(
         step = max(1, len(frames) // _STATISTICS_FRAMES)
         _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
-    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
-        logbook.say(sentence)
+    if isinstance(model, BPNN):
+        for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+            logbook.say(sentence)
     return model
 
 
