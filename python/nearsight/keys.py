@@ -40,4 +40,4 @@ CHECKS_FILE = "checks.json"
 FORMAT_VERSION = 2
 
 # Architectures that the core evaluates without libtorch.
-NATIVE_ARCHITECTURES = ("bpnn", "linear")
+NATIVE_ARCHITECTURES = ("bpnn", "linear", "mace")
