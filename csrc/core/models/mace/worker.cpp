@@ -82,8 +82,12 @@ void MaceWorker<T>::forward(const Graph& graph, Span<double> readouts) {
     kept.messages.resize(rows * num_components(d_.layers[t].message) * channels_);
     kept.features.resize(rows * num_components(d_.layers[t].output) * channels_);
     kept.inverse_density.resize(rows);
-    if (t + 1 < layers)
-      kept_[t + 1].sources.resize(graph.species.size() * num_components(d_.layers[t].output) * channels_);
+    if (t + 1 < layers) {
+      AlignedBuffer<T>& sources = kept_[t + 1].sources;
+      sources.resize(graph.species.size() * num_components(d_.layers[t].output) * channels_);
+      // The outermost ghosts are no centers; what their neighbors make of them reaches no owned atom.
+      if (graph.centers.size() < graph.species.size()) std::fill_n(sources.data(), sources.size(), T(0));
+    }
     if (t > 0 && exchange_)
       exchange_->forward({kept.sources.data(), num_components(d_.layers[t].input) * channels_,
                           std::is_same<T, double>::value});
