@@ -54,34 +54,51 @@ def symmetric_contraction(
     messages: Tensor,
     weights: Tensor,
     species: Tensor,
-    monomials: Tensor,
-    targets: Tensor,
     coefficients: Tensor,
-    num_components: int,
+    factors: list[Tensor],
+    sums: list[Tensor],
+    sizes: list[int],
 ) -> Tensor:
     """Return B_i[c, k] = Σ_η w[z_i, η, k] P_η[c](m_i[:, k]), polynomials of the components of each channel.
+
+    The last factor of all monomials first, so that monomials with the same other factors are one from there
+    on, and so forth (Horner's scheme); see `horner_tables`.
 
     Args:
         messages: m [n, components, K].
         weights: w [species, paths, K].
         species: z [n].
-        monomials: [T, 3] factors of a term: components counted from 1, 0 for a factor of 1.
-        targets: [T] c of each term.
-        coefficients: [T, paths] of the term in P_η.
-        num_components: of the result.
+        coefficients: [T, paths] of each term in P_η.
+        factors: of each stage, what every term is multiplied by: a component counted from 1, or 0 for 1.
+        sums: of each stage, the term of the next one that it is added to; of the last stage c.
+        sizes: of each stage, number of sums.
 
     Returns:
-        [n, num_components, K].
+        [n, components of the result, K].
     """
     n, _, channels = messages.shape
     ones = torch.ones(1, n, channels, dtype=messages.dtype, device=messages.device)
-    factors = torch.cat([ones, messages.transpose(0, 1)])
+    m = torch.cat([ones, messages.transpose(0, 1)])
     contracted = torch.matmul(coefficients, weights).transpose(0, 1)  # [T, species, K]
     terms = contracted.index_select(1, species)
-    for place in range(monomials.size(1)):
-        terms = terms * factors.index_select(0, monomials[:, place])
-    sums = torch.zeros(num_components, n, channels, dtype=messages.dtype, device=messages.device)
-    return sums.index_add(0, targets, terms).transpose(0, 1)
+    for factor, place, size in zip(factors, sums, sizes):
+        zeros = torch.zeros(size, n, channels, dtype=messages.dtype, device=messages.device)
+        terms = zeros.index_add(0, place, terms * m.index_select(0, factor))
+    return terms.transpose(0, 1)
+
+
+def horner_tables(terms: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `factors` and `sums` of `symmetric_contraction` for distinct terms [T, 1 + degree].
+
+    A term is c and the components of its monomial, -1 for a factor of 1.
+    """
+    factors, sums = [], []
+    for _ in range(terms.size(1) - 2):
+        shorter, place = torch.unique(terms[:, :-1], dim=0, return_inverse=True)
+        factors.append(terms[:, -1] + 1)
+        sums.append(place)
+        terms = shorter
+    return [*factors, terms[:, 1] + 1], [*sums, terms[:, 0].clone()]
 
 
 def per_species(x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
@@ -94,6 +111,12 @@ def per_species(x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:
     return out
 
 
+def root_mean_square(x: Tensor) -> Tensor:
+    """Return the root mean square of all elements, 1 where it is 0 or there are none."""
+    size = torch.linalg.vector_norm(x) / max(x.numel(), 1) ** 0.5
+    return torch.where(size > 0, size, torch.ones_like(size))
+
+
 class Weight(nn.Module):
     """A trained tensor, as values of order one times a fixed scale: its root mean square at the start.
 
@@ -103,8 +126,7 @@ class Weight(nn.Module):
     def __init__(self, tensor: Tensor):
         super().__init__()
         tensor = tensor.detach().to(torch.float64)
-        size = tensor.square().mean().sqrt() if tensor.numel() else torch.zeros(())
-        self.register_buffer("scale", torch.where(size > 0, size, torch.ones_like(size)).to(torch.float64))
+        self.register_buffer("scale", root_mean_square(tensor))
         self.values = nn.Parameter(tensor / self.scale)
 
     def forward(self) -> Tensor:
@@ -127,6 +149,17 @@ class Dense(nn.Module):
             x = x @ weight().T
         return x
 
+    @torch.jit.unused
+    def normalize(self, x: Tensor) -> None:
+        """Give each layer outputs of root mean square 1 for these inputs [n, in]."""
+        for number, weight in enumerate(self.layers):
+            if number > 0:
+                x = silu(x)
+            x = x @ weight().T
+            size = root_mean_square(x)
+            weight.scale.div_(size)
+            x = x / size
+
 
 class EdgeNetwork(nn.Module):
     """A network of the distance that ends at the cutoff.
@@ -148,6 +181,11 @@ class EdgeNetwork(nn.Module):
         if self.density:
             y = torch.tanh(y**2)
         return y if self.first else y * envelope
+
+    @torch.jit.unused
+    def normalize(self, basis: Tensor, envelope: Tensor) -> None:
+        """See `Dense.normalize`."""
+        self.network.normalize(basis * envelope if self.first else basis)
 
 
 class IrrepsLinear(nn.Module):
@@ -186,16 +224,15 @@ class PathLinear(nn.Module):
     def __init__(self, sizes: Sequence[int], weights: Sequence[Tensor]):
         super().__init__()
         self.sizes = list(sizes)
+        self.blocks = [size * weight.size(1) // weight.size(0) for size, weight in zip(sizes, weights)]
         self.weights = nn.ModuleList(Weight(weight) for weight in weights)
 
     def forward(self, a: Tensor) -> Tensor:
         """Return the messages."""
         parts: list[Tensor] = []
-        begin = 0
+        blocks = a.split(self.blocks, dim=1)
         for number, weight in enumerate(self.weights):
-            matrix, size = weight(), self.sizes[number]
-            paths = matrix.size(1) // a.size(2)
-            block = a[:, begin : begin + paths * size].reshape(a.size(0), paths, size, a.size(2))
-            parts.append(block.transpose(1, 2).flatten(2) @ matrix.T)
-            begin += paths * size
+            size = self.sizes[number]
+            block = blocks[number].reshape(a.size(0), self.blocks[number] // size, size, a.size(2))
+            parts.append(block.transpose(1, 2).flatten(2) @ weight().T)
         return torch.cat(parts, dim=1)

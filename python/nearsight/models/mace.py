@@ -23,11 +23,16 @@ from nearsight.models.equivariant import (
     PathLinear,
     Weight,
     edge_convolution,
+    horner_tables,
+    root_mean_square,
     symmetric_contraction,
 )
 from nearsight.models.harmonics import spherical_harmonics
 from nearsight.models.irreps import irrep, starts
 from nearsight.neighbors import Graph
+
+_FITTED_FRAMES = 8
+_SMALL = 0.1  # size of an irrep in A, relative to the largest one, from which on its messages have full size
 
 
 class Interaction(ConstantsModule):
@@ -60,7 +65,8 @@ class Interaction(ConstantsModule):
         self.num_phi = sum(one.size * three.size for one, three, _ in ends)
 
         def maps(name: str, irreps: Iterable[str]) -> list[Tensor]:
-            return [weights[f"{name}.{which}"] for which in irreps if f"{name}.{which}" in weights]
+            present = any(key.startswith(f"{name}.") for key in weights)
+            return [weights[f"{name}.{which}"] for which in irreps] if present else []
 
         def dense(name: str) -> list[Tensor]:
             return [weights[f"{name}.{n}.weight"] for n in range(_count(weights, name))]
@@ -85,15 +91,17 @@ class Interaction(ConstantsModule):
         """Dense couplings [(l_max + 1)², Φ], and the polynomials by term."""
         rows = weights["couplings"].to(torch.float64)
         couplings = torch.zeros((l_max + 1) ** 2, self.num_phi, dtype=torch.float64)
-        couplings[rows[:, 1].long(), rows[:, 0].long()] = rows[:, 2]
+        couplings.index_put_((rows[:, 1].long(), rows[:, 0].long()), rows[:, 2], accumulate=True)
         self.constant("couplings", couplings)
         terms = weights["product.terms"].to(torch.float64)
         unique, place = torch.unique(terms[:, 1:5].long(), dim=0, return_inverse=True)
         coefficients = torch.zeros(len(unique), weights["product.weights"].size(1), dtype=torch.float64)
-        coefficients[place, terms[:, 0].long()] = terms[:, 5]
+        coefficients.index_put_((place, terms[:, 0].long()), terms[:, 5], accumulate=True)
         self.constant("coefficients", coefficients)
-        self.register_buffer("targets", unique[:, 0].clone())
-        self.register_buffer("monomials", unique[:, 1:] + 1)
+        self.register_buffer("terms", unique)
+        for stage, (factor, place) in enumerate(zip(*horner_tables(unique))):
+            self.register_buffer(f"factors{stage}", factor)
+            self.register_buffer(f"sums{stage}", place)
 
     def forward(
         self,
@@ -116,22 +124,59 @@ class Interaction(ConstantsModule):
             num_rows: atoms of the result.
         """
         kinds = species[:num_rows]
-        sources = h
+        sums = self.sums(h, species, edge_index, basis, envelope, harmonics, num_rows)
+        m = self.messages(sums, kinds, edge_index, basis, envelope)
+        products = symmetric_contraction(
+            m,
+            self.product(),
+            kinds,
+            self.coefficients,
+            [self.factors0, self.factors1, self.factors2],
+            [self.sums0, self.sums1, self.sums2],
+            [self.factors1.size(0), self.factors2.size(0), self.num_components],
+        )
+        return self.updated(products, h[:num_rows], kinds)
+
+    def sums(
+        self,
+        h: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        basis: Tensor,
+        envelope: Tensor,
+        harmonics: Tensor,
+        num_rows: int,
+    ) -> Tensor:
+        """Return A [num_rows, Σ_p (2 l3 + 1), K], sums over neighbors for each path; arguments as above."""
         if len(self.up.weights) > 0:
-            sources = self.up(h, species)
+            h = self.up(h, species)
         radial = self.radial(basis, envelope).view(-1, len(self.paths), self.channels)
-        sums = edge_convolution(sources, radial, harmonics, edge_index, self.couplings, self.paths, num_rows)
+        return edge_convolution(h, radial, harmonics, edge_index, self.couplings, self.paths, num_rows)
+
+    def messages(
+        self, sums: Tensor, kinds: Tensor, edge_index: Tensor, basis: Tensor, envelope: Tensor
+    ) -> Tensor:
+        """Return m [n, components, K], of which the polynomials are, from A and the species [n]."""
         m = self.message(sums)
         if len(self.density.network.layers) > 0:
             near = self.density(basis, envelope).squeeze(1)
-            density = torch.zeros(num_rows, dtype=h.dtype, device=h.device).index_add(0, edge_index[0], near)
+            density = torch.zeros(m.size(0), dtype=m.dtype, device=m.device).index_add(0, edge_index[0], near)
             m = m / (1.0 + density).view(-1, 1, 1)
         if len(self.select.weights) > 0:
             m = self.select(m, kinds)
-        products = symmetric_contraction(
-            m, self.product(), kinds, self.monomials, self.targets, self.coefficients, self.num_components
-        )
-        return self.updated(products, h[:num_rows], kinds)
+        return m
+
+    @torch.jit.unused
+    def normalize(self, sums: Tensor, m: Tensor) -> None:
+        """Give the messages of each irrep a root mean square of 1, by what A and m are now.
+
+        Irreps that hardly occur in A, as all but the scalars in a perfect crystal, stay small.
+        """
+        sizes = [root_mean_square(block) for block in sums.split(self.message.blocks, dim=1)]
+        enough = _SMALL * torch.stack(sizes).max()
+        parts = m.split(self.message.sizes, dim=1)
+        for size, part, weight in zip(sizes, parts, self.message.weights):
+            weight.scale.mul_((size / enough).clamp(max=1.0) / root_mean_square(part))
 
     def updated(self, products: Tensor, h: Tensor, kinds: Tensor) -> Tensor:
         """Return the new features from the polynomials and the features before."""
@@ -151,12 +196,7 @@ class Interaction(ConstantsModule):
         tensors = {
             "couplings": torch.stack([phi, harmonic, self.couplings[harmonic, phi]], 1),
             "product.terms": torch.cat(
-                [
-                    torch.stack([path, self.targets[term]], 1),
-                    self.monomials[term] - 1,
-                    self.coefficients[term, path].unsqueeze(1),
-                ],
-                1,
+                [path.unsqueeze(1), self.terms[term], self.coefficients[term, path].unsqueeze(1)], 1
             ),
             "product.weights": self.product(),
         }
@@ -225,16 +265,12 @@ class MACE(EnergyModel):
             )
             for t, layer in enumerate(layers)
         )
-        self.register_buffer("neighbors", torch.ones((), dtype=torch.float64))  # see fit_statistics
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
         """Return the readout `energy` [num_owned] in eV."""
-        distances = torch.sqrt((edge_vectors**2).sum(1))
-        basis, envelope = self.basis(distances, species, edge_index)
-        harmonics = spherical_harmonics(edge_vectors / distances.unsqueeze(1), self.l_max)
-        harmonics = math.sqrt(4.0 * math.pi) * harmonics
+        distances, basis, envelope, harmonics = self.edges(species, edge_index, edge_vectors)
         # Edges are sorted by center, and those of owned atoms come first.
         owned = int((edge_index[0] < num_owned).sum())
         outputs = torch.zeros(num_owned, dtype=edge_vectors.dtype, device=edge_vectors.device)
@@ -251,24 +287,43 @@ class MACE(EnergyModel):
         energy = self.scale * outputs + self.shift[species[:num_owned]] + repulsion.to(outputs.dtype)
         return {"energy": energy}
 
+    def edges(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return distances [E], basis functions and envelope (see `RadialBasis`), and harmonics."""
+        distances = torch.sqrt((edge_vectors**2).sum(1))
+        basis, envelope = self.basis(distances, species, edge_index)
+        harmonics = spherical_harmonics(edge_vectors / distances.unsqueeze(1), self.l_max)
+        return distances, basis, envelope, math.sqrt(4.0 * math.pi) * harmonics
+
     @torch.jit.unused
     @torch.no_grad()
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Divide the messages by the mean number of neighbors, and see `EnergyModel`.
+        """Give radial functions and messages a root mean square of 1, layer by layer, and see `EnergyModel`.
 
-        Layers that normalize by the density stay as they are.
+        Higher powers of the messages then count as much as lower ones from the start.
         """
         graphs = list(graphs)
-        atoms = sum(graph.num_atoms for graph in graphs)
-        edges = sum(graph.edge_index.size(1) for graph in graphs)
-        mean = torch.full_like(self.neighbors, max(edges, 1) / max(atoms, 1))
+        some = graphs[:: max(1, len(graphs) // _FITTED_FRAMES)]
+        features = [self.embedding()[graph.species].unsqueeze(1) for graph in some]
+        edges = [self.edges(graph.species, graph.edge_index, graph.edge_vectors)[1:] for graph in some]
+        basis, envelope, _ = (torch.cat(parts) for parts in zip(*edges))
         for layer in self.layers:
-            if len(layer.density.network.layers) == 0:
-                for weight in layer.message.weights:
-                    weight.scale.mul_(self.neighbors / mean)
-        self.neighbors.copy_(mean)
+            layer.radial.normalize(basis, envelope)
+            layer.density.normalize(basis, envelope)
+            arguments = [
+                (h, graph.species, graph.edge_index, *each, graph.num_atoms)
+                for h, graph, each in zip(features, some, edges)
+            ]
+            sums = [layer.sums(*each) for each in arguments]
+            messages = [
+                layer.messages(a, graph.species, graph.edge_index, *each[:2])
+                for a, graph, each in zip(sums, some, edges)
+            ]
+            layer.normalize(torch.cat(sums), torch.cat(messages))
+            features = [layer(*each) for each in arguments]
         super().fit_statistics(graphs, output_scale, source)
 
     @torch.jit.unused

@@ -98,6 +98,11 @@ def _optimizer(
     num_frames = len(sets.frames["training"])
     if not _is_linear(config):
         if isinstance(config.training.optimizer, LevenbergMarquardtConfig):
+            if not _can_store(module):
+                raise ConfigError(
+                    "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
+                    "parameters; take optimizer adamw."
+                )
             return LevenbergMarquardt(config.training, config.seed, model, loss, processes, num_frames)
         return FirstOrder(config.training, model, module, loss, processes)
     if not isinstance(module, NativeBPNN):
@@ -151,14 +156,7 @@ def _store(
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
-    if not isinstance(module, NativeBPNN) or any(True for _ in module.model.descriptor.parameters()):
-        if second_order:
-            raise ConfigError(
-                "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
-                "parameters; take optimizer adamw."
-            )
-        return {}
-    if bound == 0 and not second_order:
+    if not _can_store(module) or (bound == 0 and not second_order):
         return {}
     native = NativeBPNN(module.model, 1)
     numbers = sorted(needed & set(batches))
@@ -171,6 +169,11 @@ def _store(
         stored = [store_frame(native, graph, derivatives=False) for graph in graphs]
     logbook.say(_describe_stored(stored))
     return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
+
+
+def _can_store(module: nn.Module) -> bool:
+    """Whether the module has a descriptor that does not depend on trained parameters, and that is native."""
+    return isinstance(module, NativeBPNN) and not any(True for _ in module.model.descriptor.parameters())
 
 
 def _fits(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
