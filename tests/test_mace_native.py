@@ -50,7 +50,7 @@ CONFIGS = {
 def make(name: str) -> MACE:
     torch.manual_seed(1)
     model = build_model(MACEConfig(cutoff=CUTOFF, **CONFIGS[name]), SPECIES)
-    model.neighbors.fill_(10.0)
+    model.fit_statistics([make_graph(*crystal(5), CUTOFF)], 1.0)
     return selecting(model) if name == "vectors" else model
 
 

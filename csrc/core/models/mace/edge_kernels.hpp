@@ -18,7 +18,7 @@ template <class T>
 inline Vec<T> interpolate(const T* weights, int stride, int e, const T* knots, int row) {
   Vec<T> sum = weights[e] * load(knots);
 #pragma GCC unroll 6
-  for (int k = 1; k < 2 * kJet<T>; ++k) sum += weights[k * stride + e] * load(knots + k * row);
+  for (int k = 1; k < 2 * kJet; ++k) sum += weights[k * stride + e] * load(knots + k * row);
   return sum;
 }
 
@@ -140,7 +140,7 @@ inline void path_reverse_part(const PathWork<T>& p, T* phi_adjoints) {
   constexpr int w = width<T>, count = n1 * n3 + 1, room = padded_to(count, w);
   const Edges<T>& edges = *p.edges;
   const int row = p.channels, stride = edges.stride;
-  const T* const slope_weights = edges.weights + 2 * kJet<T> * stride;
+  const T* const slope_weights = edges.weights + 2 * kJet * stride;
   const T* const sums = p.sums + first3 * p.sums_stride;
   for (int e = 0; e < edges.count; ++e) {
     const T* const knots = edges.tables[e] + p.table_offset;
@@ -231,7 +231,7 @@ void moments_reverse_of(const MomentWork<T>& p) {
   constexpr int count = num_harmonics + 1, room = padded_to(count, width<T>);
   const Edges<T>& edges = *p.edges;
   const int stride = edges.stride;
-  const T* const slope_weights = edges.weights + 2 * kJet<T> * stride;
+  const T* const slope_weights = edges.weights + 2 * kJet * stride;
   for (int e = p.first; e < p.last; ++e) {
     Vec<T> found[room];
 #pragma GCC unroll 32

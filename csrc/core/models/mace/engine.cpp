@@ -8,14 +8,18 @@ namespace nearsight {
 namespace mace {
 namespace {
 
-/// Intervals of the radial tables and tolerance of the first layer's compression: the results of mixed
-/// precision then differ by its round-off, those of double by 1e-9 (measured, see docs/architecture.md).
+/// Tolerances, relative to the largest slope, of interpolation and of the first layer's compression: in mixed
+/// precision they are below the round-off.
 template <class T>
-constexpr int kIntervals = sizeof(T) == 4 ? 512 : 1024;
+constexpr double kInterpolation = sizeof(T) == 4 ? 3e-6 : 1e-9;
 template <class T>
-constexpr double kTolerance = sizeof(T) == 4 ? 1e-7 : 1e-13;
-/// The density enters as a denominator and costs nothing: many intervals, in double.
-constexpr int kMaxPairsCompressed = 12;
+constexpr double kCompression = sizeof(T) == 4 ? 1e-7 : 1e-13;
+template <class T>
+std::vector<int> intervals() {
+  return sizeof(T) == 4 ? std::vector<int>{256, 512, 1024} : std::vector<int>{1024, 2048, 4096};
+}
+/// Pairs of species that are sampled to choose them.
+constexpr std::size_t kMaxPairs = 12;
 
 }  // namespace
 
@@ -24,7 +28,7 @@ Engine<T>::Engine(const Definition& definition, Radials radials)
     : d_(definition),
       channels_(padded(definition.channels)),
       analytic_(radials == Radials::analytic),
-      grid_(definition.cutoff, kIntervals<T>),
+      grid_(definition.cutoff, intervals<T>()[0]),
       harmonics_(harmonic_factors<T>(definition.l_max, std::sqrt(4 * 3.14159265358979323846))) {
   find_pairs();
   const std::size_t layers = d_.layers.size();
@@ -32,11 +36,16 @@ Engine<T>::Engine(const Definition& definition, Radials radials)
   monomials_.resize(layers);
   species_.resize(layers);
   radial_.resize(layers);
-  std::vector<double> samples;  // of all pairs, for the compression
-  for (std::size_t k = 0; k < pairs_.size(); k += 1 + (pairs_.size() - 1) / kMaxPairsCompressed)
+  std::vector<double> samples;
+  for (std::size_t k = 0; k < pairs_.size(); k += 1 + (pairs_.size() - 1) / kMaxPairs)
     samples.push_back(pairs_[k]);
   if (samples.back() != pairs_.back()) samples.push_back(pairs_.back());
-  first_ = compress(network(0), d_.cutoff, samples, kTolerance<T>);
+  first_ = compress(network(0), d_.cutoff, samples, kCompression<T>);
+  int most = 0;
+  for (std::size_t t = 0; t < layers; ++t)
+    most = std::max(most, choose_intervals(network(static_cast<int>(t)), d_.cutoff, samples, intervals<T>(),
+                                           kInterpolation<T>));
+  grid_ = Grid(d_.cutoff, most);
   for (std::size_t t = 0; t < layers; ++t) {
     species_[t].resize(d_.num_species());
     radial_[t].resize(pairs_.size());
@@ -224,22 +233,22 @@ std::unique_ptr<SpeciesTables<T>> Engine<T>::make_species(int t, int z) const {
 template <class T>
 void Engine<T>::fill_knot(int t, double r, double pair, T* knot, std::size_t stride) const {
   const LayerTables<T>& tables = layers_[t];
-  const double scale[3] = {1.0, grid_.step, grid_.step * grid_.step};
-  const Jets jets = t == 0 ? network(t).hidden(r, pair) : network(t).outputs(r, pair);
-  for (int order = 0; order < kJet<T>; ++order) {
+  Jets jets = t == 0 ? network(t).hidden(r, pair) : network(t).outputs(r, pair);
+  grid_.rescale(r, jets);
+  for (int order = 0; order < kJet; ++order) {
     const double* const from = jets.order(order);
     for (int group = 0; group < tables.groups; ++group) {
       T* const to = knot + group * stride + order * tables.width;
       std::fill_n(to, tables.width, T(0));
       if (t > 0) {
         for (int c = 0; c < d_.channels; ++c)
-          to[c] = static_cast<T>(scale[order] * from[group * d_.channels + c]);
+          to[c] = static_cast<T>(from[group * d_.channels + c]);
         continue;
       }
       for (int b = 0; b < first_.rank; ++b) {
         double sum = 0.0;
         for (std::size_t a = 0; a < jets.size(); ++a) sum += from[a] * first_.projection[a * first_.rank + b];
-        to[b] = static_cast<T>(scale[order] * sum);
+        to[b] = static_cast<T>(sum);
       }
     }
   }
@@ -248,17 +257,17 @@ void Engine<T>::fill_knot(int t, double r, double pair, T* knot, std::size_t str
 template <class T>
 std::unique_ptr<RadialTable<T>> Engine<T>::make_radial(int t, double pair) const {
   auto table = std::make_unique<RadialTable<T>>();
-  const std::size_t knots = grid_.intervals + 1, knot = static_cast<std::size_t>(kJet<T>) * layers_[t].width;
+  const std::size_t knots = grid_.intervals() + 1, knot = static_cast<std::size_t>(kJet) * layers_[t].width;
   if (!analytic_) {
     T* const out = table->functions.resize(layers_[t].groups * knots * knot);
     for (std::size_t k = 0; k < knots; ++k) fill_knot(t, grid_.knot(k), pair, out + k * knot, knots * knot);
   }
   if (d_.layers[t].density.empty()) return table;
   double* const out = table->density.resize(3 * knots);
-  const double scale[3] = {1.0, grid_.step, grid_.step * grid_.step};
   for (std::size_t k = 0; k < knots; ++k) {
-    const Jets jets = density(t).outputs(grid_.knot(k), pair);
-    for (int order = 0; order < 3; ++order) out[3 * k + order] = scale[order] * *jets.order(order);
+    Jets jets = density(t).outputs(grid_.knot(k), pair);
+    grid_.rescale(grid_.knot(k), jets);
+    for (int order = 0; order < 3; ++order) out[3 * k + order] = *jets.order(order);
   }
   return table;
 }

@@ -15,9 +15,7 @@ constexpr int kMaxFeatureL = 2, kMaxMessageL = 3;
 constexpr int kMaxPhi = (2 * kMaxFeatureL + 1) * (2 * kMaxMessageL + 1);  // of one path
 template <class T>
 constexpr int kRun = 64 / static_cast<int>(sizeof(T));
-/// Numbers that a radial function has at a knot: value and slope, in double curvature too.
-template <class T>
-constexpr int kJet = sizeof(T) == 4 ? 2 : 3;
+constexpr int kJet = 3;  // numbers that a radial function has at a knot: value, slope, curvature
 
 /// The edges of one receiver: arrays [stride], of which `count` are edges.
 template <class T>

@@ -164,15 +164,15 @@ template <class T>
 PairEnergy edge_density(const Engine<T>& engine, int t, int center_species,
                         const typename TileEdges<T>::Edge& edge) {
   const Grid& grid = engine.grid();
-  const bool too_close = edge.r < grid.first;
+  const bool too_close = edge.r < grid.first();
   if (engine.is_analytic()) {
     const Jets jets =
-        engine.density(t).outputs(std::max(edge.r, grid.first), engine.pair(center_species, edge.species));
+        engine.density(t).outputs(std::max(edge.r, grid.first()), engine.pair(center_species, edge.species));
     return {*jets.order(0), too_close ? 0.0 : *jets.order(1)};
   }
   const double* const knots = engine.radial(t, center_species, edge.species).density.data() + 3 * edge.knot;
   double w[12];
-  hermite_weights(edge.place, grid.step, 3, w);
+  hermite_weights(edge.place, grid.per_angstrom(edge.r), w);
   PairEnergy found;
   for (int k = 0; k < 6; ++k) {
     found.value += w[k] * knots[k];
@@ -252,12 +252,12 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
     if (pass.t > 0) continue;
     for (const auto& edge : s.edges.edges(p)) {
       energy += zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, edge.r).value;
-      if (edge.r >= engine_.grid().first) continue;
-      energy += close_repulsion(edge.r, engine_.grid().first).value;
+      if (edge.r >= engine_.grid().first()) continue;
+      energy += close_repulsion(edge.r, engine_.grid().first()).value;
       static std::once_flag said;
       std::call_once(said, [&] {
         warn("two atoms are " + std::to_string(edge.r) + " Å apart, closer than the " +
-             std::to_string(engine_.grid().first) +
+             std::to_string(engine_.grid().first()) +
              " Å where the radial functions of the model begin: they stay constant there, and a repulsion is "
              "added; check the starting geometry and the time step");
       });

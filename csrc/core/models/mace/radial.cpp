@@ -146,13 +146,63 @@ Jets RadialNetwork::hidden(double r, double pair) const {
 }
 
 Grid::Grid(double cutoff, int count)
-    : first(std::min(kFirstKnot, 0.5 * cutoff)), step((cutoff - first) / count), intervals(count) {}
+    : first_(std::min(kFirstKnot, 0.5 * cutoff)),
+      shape_(0.5 * cutoff),
+      start_(coordinate(first_)),
+      step_((coordinate(cutoff) - start_) / count),
+      intervals_(count) {}
+
+double Grid::knot(int k) const {
+  const double s = start_ + k * step_;
+  return shape_ * s / (1 - s);
+}
 
 int Grid::interval(double r, double& place) const {
-  const double steps = std::min(std::max((r - first) / step, 0.0), static_cast<double>(intervals));
-  const int knot = std::min(static_cast<int>(steps), intervals - 1);
+  const double steps =
+      std::min(std::max((coordinate(r) - start_) / step_, 0.0), static_cast<double>(intervals_));
+  const int knot = std::min(static_cast<int>(steps), intervals_ - 1);
   place = steps - knot;
   return knot;
+}
+
+void Grid::rescale(double r, Jets& jets) const {
+  const double dr = 1 / per_angstrom(r), ddr = 2 * dr * dr / (r + shape_);
+  for (std::size_t k = 0; k < jets.size(); ++k) {
+    const Jet f = at(jets, k);
+    set(jets, k, {f.v, f.d * dr, f.dd * dr * dr + f.d * ddr});
+  }
+}
+
+int choose_intervals(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
+                     const std::vector<int>& candidates, double tolerance) {
+  constexpr int kSamples = 64;
+  constexpr double kShortest = 0.5, kPlace = 0.27;  // where the slope's error is about the largest
+  for (const int candidate : candidates) {
+    const Grid grid(cutoff, candidate);
+    double worst = 0, largest = 0;
+    for (const double pair : pairs)
+      for (int n = 0; n < kSamples; ++n) {
+        const int k = static_cast<int>(static_cast<long>(candidate) * n / kSamples);
+        const double ends[2] = {grid.knot(k), grid.knot(k + 1)};
+        if (ends[0] < kShortest) continue;
+        const double r = ends[0] + kPlace * (ends[1] - ends[0]);
+        double w[12], place;
+        grid.interval(r, place);
+        Jets jets[2] = {network.hidden(ends[0], pair), network.hidden(ends[1], pair)};
+        for (int end = 0; end < 2; ++end) grid.rescale(ends[end], jets[end]);
+        const Jets exact = network.hidden(r, pair);
+        hermite_weights(place, grid.per_angstrom(r), w);
+        for (std::size_t f = 0; f < exact.size(); ++f) {
+          double slope = 0;
+          for (int order = 0; order < 3; ++order)
+            slope += w[6 + order] * jets[0].order(order)[f] + w[9 + order] * jets[1].order(order)[f];
+          worst = std::max(worst, std::abs(slope - exact.order(1)[f]));
+          largest = std::max(largest, std::abs(exact.order(1)[f]));
+        }
+      }
+    if (worst <= tolerance * largest) return candidate;
+  }
+  return candidates.back();
 }
 
 /// The hidden functions are scaled by the size of their weights, so that the tolerance is that of the outputs.
@@ -190,29 +240,20 @@ Compression compress(const RadialNetwork& network, double cutoff, const std::vec
   return c;
 }
 
-void hermite_weights(double t, double step, int jet, double* w) {
-  const double t2 = t * t, t3 = t2 * t, h = 1 / step;
-  if (jet == 2) {
-    const double values[8] = {1 - 3 * t2 + 2 * t3,     t - 2 * t2 + t3,           3 * t2 - 2 * t3,    t3 - t2,
-                              6 * h * (t2 - t),        h * (1 - 4 * t + 3 * t2),  6 * h * (t - t2),
-                              h * (3 * t2 - 2 * t)};
-    std::copy_n(values, 8, w);
-    return;
-  }
-  const double t4 = t3 * t, t5 = t4 * t;
-  const double values[12] = {1 - 10 * t3 + 15 * t4 - 6 * t5,
-                             t - 6 * t3 + 8 * t4 - 3 * t5,
-                             0.5 * (t2 - 3 * t3 + 3 * t4 - t5),
-                             10 * t3 - 15 * t4 + 6 * t5,
-                             7 * t4 - 4 * t3 - 3 * t5,
-                             0.5 * (t3 - 2 * t4 + t5),
-                             30 * h * (2 * t3 - t2 - t4),
-                             h * (1 - 18 * t2 + 32 * t3 - 15 * t4),
-                             h * (t - 4.5 * t2 + 6 * t3 - 2.5 * t4),
-                             30 * h * (t2 - 2 * t3 + t4),
-                             h * (28 * t3 - 12 * t2 - 15 * t4),
-                             h * (1.5 * t2 - 4 * t3 + 2.5 * t4)};
-  std::copy_n(values, 12, w);
+void hermite_weights(double t, double h, double* w) {
+  const double t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;
+  w[0] = 1 - 10 * t3 + 15 * t4 - 6 * t5;
+  w[1] = t - 6 * t3 + 8 * t4 - 3 * t5;
+  w[2] = 0.5 * (t2 - 3 * t3 + 3 * t4 - t5);
+  w[3] = 10 * t3 - 15 * t4 + 6 * t5;
+  w[4] = 7 * t4 - 4 * t3 - 3 * t5;
+  w[5] = 0.5 * (t3 - 2 * t4 + t5);
+  w[6] = 30 * h * (2 * t3 - t2 - t4);
+  w[7] = h * (1 - 18 * t2 + 32 * t3 - 15 * t4);
+  w[8] = h * (t - 4.5 * t2 + 6 * t3 - 2.5 * t4);
+  w[9] = 30 * h * (t2 - 2 * t3 + t4);
+  w[10] = h * (28 * t3 - 12 * t2 - 15 * t4);
+  w[11] = h * (1.5 * t2 - 4 * t3 + 2.5 * t4);
 }
 
 }  // namespace mace

@@ -48,16 +48,33 @@ class RadialNetwork {
   Ending ending_;
 };
 
-/// Equidistant knots from `first` to the cutoff.
-struct Grid {
-  double first, step;
-  int intervals;
-
+/// Knots from a short distance to the cutoff, equidistant in r / (r + cutoff / 2): close together where radial
+/// functions are rough.
+class Grid {
+ public:
   Grid(double cutoff, int intervals);
-  double knot(int k) const { return first + k * step; }
+
+  int intervals() const { return intervals_; }
+  double first() const { return first_; }  // Å
+  double knot(int k) const;
   /// The interval of a distance, and the place in it, 0 … 1.
   int interval(double r, double& place) const;
+  /// d(place)/dr
+  double per_angstrom(double r) const { return shape_ / ((r + shape_) * (r + shape_) * step_); }
+  /// Turns derivatives by r into those by the place.
+  void rescale(double r, Jets& jets) const;
+
+ private:
+  double coordinate(double r) const { return r / (r + shape_); }
+
+  double first_, shape_, start_, step_;
+  int intervals_;
 };
+
+/// The smallest of `candidates` with which interpolated slopes are within `tolerance`, relative to the largest
+/// one, or the last one. Measured above 0.5 Å, on the functions that the last layer of the network takes.
+int choose_intervals(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
+                     const std::vector<int>& candidates, double tolerance);
 
 /// A linear combination of few functions: outputs = hidden · projection · expansion, to a tolerance.
 struct Compression {
@@ -70,9 +87,9 @@ struct Compression {
 Compression compress(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
                      double tolerance);
 
-/// Weights of values, slopes and curvatures (`jet` of them) at both ends of an interval, which give the
-/// polynomial between them: weights[2 * jet] for its value, the next ones for its slope per Å.
-void hermite_weights(double place, double step, int jet, double* weights);
+/// Weights of value, slope and curvature at the one end of an interval, and at the other: weights[6] for the
+/// value of the polynomial of degree five between them, the next six for its slope, times `slope_scale`.
+void hermite_weights(double place, double slope_scale, double* weights);
 
 }  // namespace mace
 }  // namespace nearsight

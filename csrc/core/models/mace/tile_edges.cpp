@@ -9,8 +9,7 @@ namespace {
 
 // Arrays of an edge: unit vector, 1/r, gradient, slope; then weights, harmonics and their adjoints.
 constexpr int kSingles = 8;
-template <class T>
-constexpr int kArrays = kSingles + 4 * kJet<T> + 2 * kMaxHarmonics;
+constexpr int kArrays = kSingles + 4 * kJet + 2 * kMaxHarmonics;
 
 template <class T>
 int padded_to_runs(std::size_t count) {
@@ -70,7 +69,7 @@ void TileEdges<T>::load(const Engine<T>& engine, const Graph& graph, const int* 
   tables_.resize(total);
   features_.resize(total);
   adjoints_.resize(total);
-  T* array = arrays_.resize(padded * kArrays<T>);
+  T* array = arrays_.resize(padded * kArrays);
   for (int p = 0; p < count; ++p) {
     Edges<T>& v = views_[p];
     v.count = static_cast<int>(counts_[p]);
@@ -82,7 +81,7 @@ void TileEdges<T>::load(const Engine<T>& engine, const Graph& graph, const int* 
     };
     v.x = take(1), v.y = take(1), v.z = take(1), v.inv_r = take(1);
     v.gx = take(1), v.gy = take(1), v.gz = take(1), v.slopes = take(1);
-    v.weights = take(4 * kJet<T>);
+    v.weights = take(4 * kJet);
     v.harmonics = take(kMaxHarmonics);
     v.harmonic_adjoints = take(kMaxHarmonics);
     v.tables = tables_.data() + first_[p];
@@ -108,24 +107,24 @@ void TileEdges<T>::fill(const Engine<T>& engine, const Graph& graph, int receive
     v.y[e] = static_cast<T>(d[1] * inverse);
     v.z[e] = static_cast<T>(d[2] * inverse);
     v.inv_r[e] = static_cast<T>(inverse);
-    double w[4 * kJet<T>];
-    hermite_weights(engine.is_analytic() ? 0.0 : edge.place, engine.grid().step, kJet<T>, w);
+    double w[4 * kJet];
+    hermite_weights(engine.is_analytic() ? 0.0 : edge.place, engine.grid().per_angstrom(edge.r), w);
     // Closer than the tables begin, the functions stay as they are there.
-    if (edge.r < engine.grid().first) std::fill_n(w + 2 * kJet<T>, 2 * kJet<T>, 0.0);
-    for (int k = 0; k < 4 * kJet<T>; ++k) v.weights[k * v.stride + e] = static_cast<T>(w[k]);
+    if (edge.r < engine.grid().first()) std::fill_n(w + 2 * kJet, 2 * kJet, 0.0);
+    for (int k = 0; k < 4 * kJet; ++k) v.weights[k * v.stride + e] = static_cast<T>(w[k]);
   }
   for (int e = v.count; e < v.stride; ++e) {
     v.x[e] = v.inv_r[e] = T(1);
     v.y[e] = v.z[e] = T(0);
-    for (int k = 0; k < 4 * kJet<T>; ++k) v.weights[k * v.stride + e] = T(0);
+    for (int k = 0; k < 4 * kJet; ++k) v.weights[k * v.stride + e] = T(0);
   }
 }
 
 template <class T>
 void TileEdges<T>::choose_layer(const Engine<T>& engine, int t) {
   if (engine.is_analytic()) return evaluate_functions(engine, t);
-  const std::ptrdiff_t knot = kJet<T> * engine.layer(t).width;
-  group_stride_ = knot * (engine.grid().intervals + 1);
+  const std::ptrdiff_t knot = kJet * engine.layer(t).width;
+  group_stride_ = knot * (engine.grid().intervals() + 1);
   for (int p = 0; p < size(); ++p)
     for (std::size_t e = first_[p]; e < first_[p] + counts_[p]; ++e)
       tables_[e] = engine.radial(t, species_[p], edges_[e].species).functions.data() + edges_[e].knot * knot;
@@ -134,14 +133,14 @@ void TileEdges<T>::choose_layer(const Engine<T>& engine, int t) {
 /// A table whose knots are the edges.
 template <class T>
 void TileEdges<T>::evaluate_functions(const Engine<T>& engine, int t) {
-  const std::ptrdiff_t knot = kJet<T> * engine.layer(t).width;
+  const std::ptrdiff_t knot = kJet * engine.layer(t).width;
   group_stride_ = knot * (edges_.size() + 1);
   T* const values = functions_.resize(engine.layer(t).groups * group_stride_);
   std::fill_n(values, engine.layer(t).groups * group_stride_, T(0));
   for (int p = 0; p < size(); ++p)
     for (std::size_t e = first_[p]; e < first_[p] + counts_[p]; ++e) {
       tables_[e] = values + e * knot;
-      engine.fill_knot(t, std::max(edges_[e].r, engine.grid().first),
+      engine.fill_knot(t, std::max(edges_[e].r, engine.grid().first()),
                        engine.pair(species_[p], edges_[e].species), values + e * knot, group_stride_);
     }
 }

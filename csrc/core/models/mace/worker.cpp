@@ -311,7 +311,7 @@ void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotange
       double slope = edge.slope;
       if (pass.t == 0)
         slope += cotangent * (zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, edge.r).slope +
-                              close_repulsion(edge.r, engine_.grid().first).slope);
+                              close_repulsion(edge.r, engine_.grid().first()).slope);
       double* const g = &edge_gradients[3 * edge.number];
       g[0] += v.gx[e] + slope / edge.r * d[0];
       g[1] += v.gy[e] + slope / edge.r * d[1];
