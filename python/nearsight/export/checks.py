@@ -92,7 +92,7 @@ def _analytic_radial_functions() -> Iterator[None]:
 
 
 def native_results(path: str, structure: dict[str, Any]) -> dict[str, Any]:
-    """Return energy, forces and virial of the core for the structure; native where it has code for the model."""
+    """Return energy, forces and virial of the core, native where it has code for the model."""
     from nearsight.lib import _core
 
     with _analytic_radial_functions():

@@ -22,7 +22,7 @@ struct Shape {
   int first_column[kMaxL + 1];  // in a row of radial functions
   int first_moment[kMaxL + 1];
   int num_columns, num_moments;
-  T inverse_step;         // of the radial tables, 1/Å
+  T inverse_step;  // of the radial tables, 1/Å
   HarmonicFactors<T> harmonics;
 };
 

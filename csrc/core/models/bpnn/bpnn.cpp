@@ -1,12 +1,13 @@
 // Behler-Parrinello networks: a descriptor, then one dense network per species. Linear models are networks
 // without a hidden layer.
+#include "core/models/bpnn/bpnn.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
-#include "core/models/bpnn/bpnn.hpp"
 #include "core/models/descriptor.hpp"
 #include "core/models/networks/networks.hpp"
 #include "core/models/reading.hpp"

@@ -170,7 +170,8 @@ class Reader {
     layer.message = irreps(record.at("message"));
     layer.output = irreps(record.at("output"));
     if (layer.output.empty() || layer.output[0].name != "0e") fail("a layer's output does not begin with 0e");
-    if (names(layer.input) != names(layer_before(d))) fail("a layer's input is not the output of the one before");
+    if (names(layer.input) != names(layer_before(d)))
+      fail("a layer's input is not the output of the one before");
     read_paths(record.at("paths"), d, layer);
     layer.radial = dense("radial", d.basis.count, layer.paths.size() * channels_);
     if (layer.radial.empty()) fail("layers lack their radial weights");
@@ -235,13 +236,14 @@ class Reader {
                         [](const Coupling& a, const Coupling& b) { return a.phi < b.phi; }))
       fail("couplings are not in order");
     for (Path& path : layer.paths)
-      path.first_row = static_cast<int>(
-          std::lower_bound(layer.couplings.begin(), layer.couplings.end(), path.first_phi,
-                           [](const Coupling& a, int phi) { return a.phi < phi; }) -
-          layer.couplings.begin());
+      path.first_row =
+          static_cast<int>(std::lower_bound(layer.couplings.begin(), layer.couplings.end(), path.first_phi,
+                                            [](const Coupling& a, int phi) { return a.phi < phi; }) -
+                           layer.couplings.begin());
   }
 
   void read_polynomials(int correlation, Layer& layer) const {
+    if (correlation < 1 || correlation > 3) fail("a layer's correlation is not 1, 2 or 3");
     const WeightTensor& weights = file_.weights.at(prefix_ + "product.weights");
     if (weights.shape.size() != 3) fail("'product.weights' is not [species, polynomials, K]");
     layer.num_polynomials = static_cast<int>(weights.shape[1]);
@@ -251,8 +253,7 @@ class Reader {
     for (std::size_t k = 0; k < rows.shape[0]; ++k) {
       const double* const row = rows.values.data() + 6 * k;
       Term term{index(row[0], layer.num_polynomials), index(row[1], outputs), {}, row[5]};
-      for (int a = 0; a < 3; ++a)
-        term.factors[a] = row[2 + a] == -1.0 ? -1 : index(row[2 + a], components);
+      for (int a = 0; a < 3; ++a) term.factors[a] = row[2 + a] == -1.0 ? -1 : index(row[2 + a], components);
       if (term.factors[2] < 0 || !std::is_sorted(term.factors, term.factors + 3))
         fail("the components of a product's term are not in order");
       if (correlation < 3 && term.factors[2 - correlation] >= 0) fail("a term is above the correlation");
@@ -268,7 +269,8 @@ class Reader {
   }
 
   int index(double value, int end) const {
-    if (!(value >= 0.0 && value < end && value == std::floor(value))) fail("a table has an index out of range");
+    if (!(value >= 0.0 && value < end && value == std::floor(value)))
+      fail("a table has an index out of range");
     return static_cast<int>(value);
   }
 
@@ -291,7 +293,8 @@ std::string unsupported(const Definition& d) {
   if (d.l_max > 3) return "the harmonics go to l = " + std::to_string(d.l_max) + ", it has code up to 3";
   for (const Layer& layer : d.layers)
     for (const Irrep& irrep : layer.output)
-      if (irrep.l > 2) return "the hidden irreps have l = " + std::to_string(irrep.l) + ", it has code up to 2";
+      if (irrep.l > 2)
+        return "the hidden irreps have l = " + std::to_string(irrep.l) + ", it has code up to 2";
   const Layer& first = d.layers[0];
   for (const Path& path : first.paths)
     if (first.message[path.out].l != path.l2 || path.place > 0)

@@ -20,6 +20,7 @@ std::vector<int> intervals() {
 }
 /// Pairs of species that are sampled to choose them.
 constexpr std::size_t kMaxPairs = 12;
+constexpr std::size_t kBatch = 64;  // knots that are evaluated together
 
 }  // namespace
 
@@ -31,6 +32,10 @@ Engine<T>::Engine(const Definition& definition, Radials radials)
       grid_(definition.cutoff, intervals<T>()[0]),
       harmonics_(harmonic_factors<T>(definition.l_max, std::sqrt(4 * 3.14159265358979323846))) {
   find_pairs();
+  for (const Layer& layer : d_.layers) {
+    networks_.emplace_back(d_, layer.radial, RadialNetwork::Ending::plain);
+    densities_.emplace_back(d_, layer.density, RadialNetwork::Ending::density);
+  }
   const std::size_t layers = d_.layers.size();
   layers_.resize(layers);
   monomials_.resize(layers);
@@ -40,11 +45,10 @@ Engine<T>::Engine(const Definition& definition, Radials radials)
   for (std::size_t k = 0; k < pairs_.size(); k += 1 + (pairs_.size() - 1) / kMaxPairs)
     samples.push_back(pairs_[k]);
   if (samples.back() != pairs_.back()) samples.push_back(pairs_.back());
-  first_ = compress(network(0), d_.cutoff, samples, kCompression<T>);
+  first_ = compress(networks_[0], d_.cutoff, samples, kCompression<T>);
   int most = 0;
-  for (std::size_t t = 0; t < layers; ++t)
-    most = std::max(most, choose_intervals(network(static_cast<int>(t)), d_.cutoff, samples, intervals<T>(),
-                                           kInterpolation<T>));
+  for (const RadialNetwork& network : networks_)
+    most = std::max(most, choose_intervals(network, d_.cutoff, samples, intervals<T>(), kInterpolation<T>));
   grid_ = Grid(d_.cutoff, most);
   for (std::size_t t = 0; t < layers; ++t) {
     species_[t].resize(d_.num_species());
@@ -63,29 +67,8 @@ void Engine<T>::find_pairs() {
   std::sort(pairs_.begin(), pairs_.end());
   pairs_.erase(std::unique(pairs_.begin(), pairs_.end()), pairs_.end());
   for (const double sum : all)
-    pair_of_.push_back(static_cast<int>(std::lower_bound(pairs_.begin(), pairs_.end(), sum) - pairs_.begin()));
-}
-
-template <class T>
-RadialNetwork Engine<T>::network(int t) const {
-  return {d_, d_.layers[t].radial, RadialNetwork::Ending::plain};
-}
-template <class T>
-RadialNetwork Engine<T>::density(int t) const {
-  return {d_, d_.layers[t].density, RadialNetwork::Ending::density};
-}
-
-template <class T>
-Panels<T> Engine<T>::panels(int inner, int columns, const std::function<double(int, int)>& value) const {
-  Panels<T> p;
-  p.inner = inner;
-  p.columns = padded(columns);
-  T* const out = p.values.resize(static_cast<std::size_t>(p.inner) * p.columns);
-  for (int row = 0; row < inner; ++row)
-    for (int column = 0; column < p.columns; ++column)
-      out[(column / kPad * inner + row) * kPad + column % kPad] =
-          column < columns ? static_cast<T>(value(row, column)) : T(0);
-  return p;
+    pair_of_.push_back(
+        static_cast<int>(std::lower_bound(pairs_.begin(), pairs_.end(), sum) - pairs_.begin()));
 }
 
 /// From [out][groups K] with padded channels on both sides.
@@ -98,8 +81,8 @@ Map<T> Engine<T>::map(Matrix matrix, int groups) const {
     const int group = in / channels_, channel = in % channels_;
     return channel < k && out < k ? matrix[out * row + group * k + channel] : 0.0;
   };
-  m.forward = panels(groups * channels_, channels_, at);
-  m.reverse = panels(channels_, groups * channels_, [&](int out, int in) { return at(in, out); });
+  m.forward = make_panels<T>(groups * channels_, channels_, at);
+  m.reverse = make_panels<T>(channels_, groups * channels_, [&](int out, int in) { return at(in, out); });
   return m;
 }
 
@@ -132,12 +115,13 @@ void Engine<T>::make_layer(int t) {
     const auto at = [&](int in, int out) {
       return in < d_.channels && out < width ? w[in * width + out] : 0.0;
     };
-    tables.readout_forward = panels(channels_, width, at);
-    tables.readout_reverse = panels(padded(width), channels_, [&](int out, int in) { return at(in, out); });
+    tables.readout_forward = make_panels<T>(channels_, width, at);
+    tables.readout_reverse =
+        make_panels<T>(padded(width), channels_, [&](int out, int in) { return at(in, out); });
   }
   make_polynomials(layer, tables);
   tables.polynomials = {num_components(layer.message), num_components(layer.output), tables.first_root.data(),
-                        tables.roots.data(), tables.middles.data(), tables.leaves.data()};
+                        tables.roots.data(),           tables.middles.data(),        tables.leaves.data()};
 }
 
 /// Sorts the terms into trees; a term's factors are the way from the root, the others fill in.
@@ -154,9 +138,9 @@ void Engine<T>::make_polynomials(const Layer& layer, LayerTables<T>& tables) {
   for (const Term& term : layer.terms)
     for (Key key = key_of(term); key.size() > 1; key.pop_back()) numbers.emplace(key, -1);
   std::map<Key, int> weight_of;
+  for (const Term& term : layer.terms) weight_of.emplace(key_of(term), static_cast<int>(weight_of.size()));
   for (const Term& term : layer.terms)
-    weight_of.emplace(key_of(term), static_cast<int>(weight_of.size()));
-  for (const Term& term : layer.terms) monomials_[&layer - d_.layers.data()].push_back(weight_of[key_of(term)]);
+    monomials_[&layer - d_.layers.data()].push_back(weight_of[key_of(term)]);
   tables.num_weights = static_cast<int>(weight_of.size());
   const auto weight = [&](const Key& key) {
     const auto found = weight_of.find(key);
@@ -199,7 +183,8 @@ std::unique_ptr<SpeciesTables<T>> Engine<T>::make_species(int t, int z) const {
   std::vector<double> weights(static_cast<std::size_t>(n) * k, 0.0);
   for (std::size_t row = 0; row < layer.terms.size(); ++row) {
     const Term& term = layer.terms[row];
-    const double* const w = layer.polynomials + (static_cast<std::size_t>(z) * layer.num_polynomials + term.eta) * k;
+    const double* const w =
+        layer.polynomials + (static_cast<std::size_t>(z) * layer.num_polynomials + term.eta) * k;
     for (int c = 0; c < k; ++c) weights[monomials_[t][row] * k + c] += term.coefficient * w[c];
   }
   T* const out = tables->weights.resize(static_cast<std::size_t>(n) * channels_);
@@ -223,52 +208,53 @@ std::unique_ptr<SpeciesTables<T>> Engine<T>::make_species(int t, int z) const {
       }
     const auto at = [&](int b, int c) { return b < first_.rank && c < k ? product[b * k + c] : 0.0; };
     Map<T> m;
-    m.forward = panels(padded(first_.rank), channels_, at);
-    m.reverse = panels(channels_, padded(first_.rank), [&](int c, int b) { return at(b, c); });
+    m.forward = make_panels<T>(padded(first_.rank), channels_, at);
+    m.reverse = make_panels<T>(channels_, padded(first_.rank), [&](int c, int b) { return at(b, c); });
     tables->source.push_back(std::move(m));
   }
   return tables;
 }
 
 template <class T>
-void Engine<T>::fill_knot(int t, double r, double pair, T* knot, std::size_t stride) const {
+void Engine<T>::fill_knots(int t, Span<const double> distances, double pair, T* knots,
+                           std::size_t stride) const {
   const LayerTables<T>& tables = layers_[t];
-  Jets jets = t == 0 ? network(t).hidden(r, pair) : network(t).outputs(r, pair);
-  grid_.rescale(r, jets);
-  for (int order = 0; order < kJet; ++order) {
-    const double* const from = jets.order(order);
-    for (int group = 0; group < tables.groups; ++group) {
-      T* const to = knot + group * stride + order * tables.width;
-      std::fill_n(to, tables.width, T(0));
-      if (t > 0) {
-        for (int c = 0; c < d_.channels; ++c)
-          to[c] = static_cast<T>(from[group * d_.channels + c]);
-        continue;
+  Jets jets = t == 0 ? networks_[0].hidden(distances, pair) : networks_[t].outputs(distances, pair);
+  grid_.rescale(distances, jets);
+  for (std::size_t p = 0; p < distances.size(); ++p)
+    for (int order = 0; order < kJet; ++order) {
+      const double* const from = jets.row(p, order);
+      T* const knot = knots + (p * kJet + order) * tables.width;
+      for (int group = 0; group < tables.groups; ++group) {
+        T* const to = knot + group * stride;
+        std::fill_n(to, tables.width, T(0));
+        for (int c = 0; c < d_.channels && t > 0; ++c) to[c] = static_cast<T>(from[group * d_.channels + c]);
       }
-      for (int b = 0; b < first_.rank; ++b) {
+      for (int b = 0; b < first_.rank && t == 0; ++b) {
         double sum = 0.0;
         for (std::size_t a = 0; a < jets.size(); ++a) sum += from[a] * first_.projection[a * first_.rank + b];
-        to[b] = static_cast<T>(sum);
+        knot[b] = static_cast<T>(sum);
       }
     }
-  }
 }
 
 template <class T>
 std::unique_ptr<RadialTable<T>> Engine<T>::make_radial(int t, double pair) const {
   auto table = std::make_unique<RadialTable<T>>();
   const std::size_t knots = grid_.intervals() + 1, knot = static_cast<std::size_t>(kJet) * layers_[t].width;
+  std::vector<double> distances(knots);
+  for (std::size_t k = 0; k < knots; ++k) distances[k] = grid_.knot(static_cast<int>(k));
   if (!analytic_) {
     T* const out = table->functions.resize(layers_[t].groups * knots * knot);
-    for (std::size_t k = 0; k < knots; ++k) fill_knot(t, grid_.knot(k), pair, out + k * knot, knots * knot);
+    for (std::size_t k = 0; k < knots; k += kBatch)
+      fill_knots(t, {distances.data() + k, std::min(kBatch, knots - k)}, pair, out + k * knot, knots * knot);
   }
   if (d_.layers[t].density.empty()) return table;
   double* const out = table->density.resize(3 * knots);
-  for (std::size_t k = 0; k < knots; ++k) {
-    Jets jets = density(t).outputs(grid_.knot(k), pair);
-    grid_.rescale(grid_.knot(k), jets);
-    for (int order = 0; order < 3; ++order) out[3 * k + order] = *jets.order(order);
-  }
+  Jets jets = densities_[t].outputs(distances, pair);
+  grid_.rescale(distances, jets);
+  for (std::size_t k = 0; k < knots; ++k)
+    for (int order = 0; order < 3; ++order) out[3 * k + order] = *jets.row(k, order);
   return table;
 }
 

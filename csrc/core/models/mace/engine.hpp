@@ -5,18 +5,12 @@
 
 #include "core/models/mace/definition.hpp"
 #include "core/models/mace/kernels.hpp"
+#include "core/models/mace/panels.hpp"
 #include "core/models/mace/radial.hpp"
 #include "core/models/shared/aligned.hpp"
 
 namespace nearsight {
 namespace mace {
-
-/// A matrix in the order in which the products of networks/kernels.hpp read it.
-template <class T>
-struct Panels {
-  AlignedBuffer<T> values;  // [columns / kPad][inner][kPad]
-  int inner = 0, columns = 0;
-};
 
 /// A map of the channels and its transpose.
 template <class T>
@@ -73,11 +67,13 @@ class Engine {
   const HarmonicFactors<T>& harmonics() const { return harmonics_; }
   const LayerTables<T>& layer(int t) const { return layers_[t]; }
   const SpeciesTables<T>& species(int t, int z) const { return *species_[t][z]; }
-  const RadialTable<T>& radial(int t, int a, int b) const { return *radial_[t][pair_of_[a * d_.num_species() + b]]; }
+  const RadialTable<T>& radial(int t, int a, int b) const {
+    return *radial_[t][pair_of_[a * d_.num_species() + b]];
+  }
   double pair(int a, int b) const { return pairs_[pair_of_[a * d_.num_species() + b]]; }
-  /// Writes the functions at r, as a knot of a table is; groups are `stride` apart.
-  void fill_knot(int t, double r, double pair, T* knot, std::size_t stride) const;
-  RadialNetwork density(int t) const;
+  /// Writes the functions at distances, as the knots of a table are; groups are `stride` apart.
+  void fill_knots(int t, Span<const double> distances, double pair, T* knots, std::size_t stride) const;
+  const RadialNetwork& density(int t) const { return densities_[t]; }
 
  private:
   void find_pairs();
@@ -85,8 +81,6 @@ class Engine {
   void make_polynomials(const Layer& layer, LayerTables<T>& tables);
   std::unique_ptr<SpeciesTables<T>> make_species(int t, int z) const;
   std::unique_ptr<RadialTable<T>> make_radial(int t, double pair) const;
-  RadialNetwork network(int t) const;
-  Panels<T> panels(int inner, int columns, const std::function<double(int, int)>& value) const;
   Map<T> map(Matrix matrix, int groups = 1) const;
 
   const Definition& d_;
@@ -94,9 +88,10 @@ class Engine {
   const bool analytic_;
   Grid grid_;
   HarmonicFactors<T> harmonics_;
-  std::vector<double> pairs_;  // distinct sums of radii
-  std::vector<int> pair_of_;   // [species][species]
-  Compression first_;          // of the radial functions of the first layer
+  std::vector<double> pairs_;                        // distinct sums of radii
+  std::vector<int> pair_of_;                         // [species][species]
+  std::vector<RadialNetwork> networks_, densities_;  // [layers]
+  Compression first_;                                // of the radial functions of the first layer
   std::vector<LayerTables<T>> layers_;
   std::vector<std::vector<int>> monomials_;  // [layers] weight of each term
   mutable std::mutex mutex_;

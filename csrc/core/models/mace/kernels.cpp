@@ -48,10 +48,9 @@ using PathFunction = void (*)(const PathWork<T>&);
 
 template <class T>
 void any_path(int l1, int l3, const PathWork<T>& work) {
-  static constexpr PathFunction<T> all[3][4] = {
-      {path<T, 0, 0>, path<T, 0, 1>, path<T, 0, 2>, path<T, 0, 3>},
-      {path<T, 1, 0>, path<T, 1, 1>, path<T, 1, 2>, path<T, 1, 3>},
-      {path<T, 2, 0>, path<T, 2, 1>, path<T, 2, 2>, path<T, 2, 3>}};
+  static constexpr PathFunction<T> all[3][4] = {{path<T, 0, 0>, path<T, 0, 1>, path<T, 0, 2>, path<T, 0, 3>},
+                                                {path<T, 1, 0>, path<T, 1, 1>, path<T, 1, 2>, path<T, 1, 3>},
+                                                {path<T, 2, 0>, path<T, 2, 1>, path<T, 2, 2>, path<T, 2, 3>}};
   all[l1][l3](work);
 }
 template <class T>
@@ -80,8 +79,8 @@ void moments_reverse(const MomentWork<T>& work) {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {harmonics<T>, gradients<T>,       any_path<T>,            any_path_reverse<T>,
-          moments<T>,   moments_reverse<T>, all_products<T, false>, all_products<T, true>};
+  return {harmonics<T>,       gradients<T>,           any_path<T>,          any_path_reverse<T>, moments<T>,
+          moments_reverse<T>, all_products<T, false>, all_products<T, true>};
 }
 
 }  // namespace

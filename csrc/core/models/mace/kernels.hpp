@@ -21,16 +21,16 @@ constexpr int kJet = 3;  // numbers that a radial function has at a knot: value,
 template <class T>
 struct Edges {
   int count, stride;
-  T *x, *y, *z;                 // unit vectors
-  T* inv_r;                     // 1/Å
-  T* weights;                   // [4 kJet][stride] of interpolation, see hermite_weights()
-  const T* const* tables;       // [count] knot of the first function
-  const T* const* features;     // [count] of the neighbors
-  T* const* adjoints;           // [count] dE/d(feature), added to
-  T* harmonics;                 // [kMaxHarmonics][stride]
-  T* harmonic_adjoints;         // [kMaxHarmonics][stride]
-  T* slopes;                    // [stride] dE/dr at fixed direction
-  T *gx, *gy, *gz;              // gradient
+  T *x, *y, *z;              // unit vectors
+  T* inv_r;                  // 1/Å
+  T* weights;                // [4 kJet][stride] of interpolation, see hermite_weights()
+  const T* const* tables;    // [count] knot of the first function
+  const T* const* features;  // [count] of the neighbors
+  T* const* adjoints;        // [count] dE/d(feature), added to
+  T* harmonics;              // [kMaxHarmonics][stride]
+  T* harmonic_adjoints;      // [kMaxHarmonics][stride]
+  T* slopes;                 // [stride] dE/dr at fixed direction
+  T *gx, *gy, *gz;           // gradient
 };
 
 /// Row of a table of couplings.

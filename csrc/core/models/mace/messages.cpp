@@ -28,7 +28,8 @@ struct MomentLayout {
 };
 
 /// Where A of a tile begins for each irrep of the message: [row][m][path][channels].
-std::vector<std::size_t> sum_starts(const Layer& layer, int count, int channels, std::vector<int>& num_paths) {
+std::vector<std::size_t> sum_starts(const Layer& layer, int count, int channels,
+                                    std::vector<int>& num_paths) {
   std::vector<std::size_t> starts{0};
   num_paths.assign(layer.message.size(), 0);
   for (const Path& path : layer.paths) ++num_paths[path.out];
@@ -62,7 +63,8 @@ void MaceWorker<T>::first_messages(const Pass& pass, T* messages) {
     for (int slot = 0; slot < slots; ++slot)
       multiply(count * irrep.size(), moments + layout.start(irrep.l) + slot * layout.functions,
                static_cast<int>(layout.row()),
-               engine_.species(0, edges.neighbor_species()[slot]).source[k].forward, target, channels_, slot > 0);
+               engine_.species(0, edges.neighbor_species()[slot]).source[k].forward, target, channels_,
+               slot > 0);
   }
 }
 
@@ -79,7 +81,8 @@ void MaceWorker<T>::first_messages_reverse(const Pass& pass) {
     for (int slot = 0; slot < slots; ++slot)
       multiply(count * irrep.size(), s.message_adjoints.data() + irrep.first * count * channels_, channels_,
                engine_.species(0, edges.neighbor_species()[slot]).source[k].reverse,
-               moments + layout.start(irrep.l) + slot * layout.functions, static_cast<int>(layout.row()), false);
+               moments + layout.start(irrep.l) + slot * layout.functions, static_cast<int>(layout.row()),
+               false);
   }
   MomentWork<T> work{nullptr, 0, 0, d_.num_harmonics(), pass.tables.width, {}};
   for (int p = 0; p < count; ++p)
@@ -101,8 +104,8 @@ void for_paths(const Layer& layer, const LayerTables<T>& tables, const TileEdges
   for (std::size_t n = 0; n < layer.paths.size(); ++n) {
     const Path& path = layer.paths[n];
     const Irrep &in = layer.input[path.in], &out = layer.message[path.out];
-    const int end_row = n + 1 < layer.paths.size() ? layer.paths[n + 1].first_row
-                                                   : static_cast<int>(layer.couplings.size());
+    const int end_row =
+        n + 1 < layer.paths.size() ? layer.paths[n + 1].first_row : static_cast<int>(layer.couplings.size());
     PathWork<T> work{};
     work.channels = channels;
     work.table_offset = static_cast<std::ptrdiff_t>(n) * edges.group_stride();
@@ -166,9 +169,9 @@ PairEnergy edge_density(const Engine<T>& engine, int t, int center_species,
   const Grid& grid = engine.grid();
   const bool too_close = edge.r < grid.first();
   if (engine.is_analytic()) {
-    const Jets jets =
-        engine.density(t).outputs(std::max(edge.r, grid.first()), engine.pair(center_species, edge.species));
-    return {*jets.order(0), too_close ? 0.0 : *jets.order(1)};
+    const double r = std::max(edge.r, grid.first());
+    const Jets jets = engine.density(t).outputs({&r, 1}, engine.pair(center_species, edge.species));
+    return {*jets.row(0, 0), too_close ? 0.0 : *jets.row(0, 1)};
   }
   const double* const knots = engine.radial(t, center_species, edge.species).density.data() + 3 * edge.knot;
   double w[12];
@@ -238,7 +241,8 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
   const int width = is_linear ? channels_ : pass.tables.readout_forward.columns;
   const T* hidden = features;
   if (!is_linear) {
-    multiply(count, features, channels_, pass.tables.readout_forward, s.hidden.resize(count * width), width, false);
+    multiply(count, features, channels_, pass.tables.readout_forward, s.hidden.resize(count * width), width,
+             false);
     hidden = s.hidden.data();
   }
   for (int p = 0; p < count; ++p) {
@@ -286,20 +290,20 @@ void MaceWorker<T>::read_out_reverse(const Pass& pass, Span<const double> cotang
     for (int k = 0; k < width; ++k) {
       const double x = hidden[p * width + k], sigma = 1 / (1 + std::exp(-x));
       const double weight = k < static_cast<int>(w.size()) ? w[k] : 0.0;
-      hidden[p * width + k] = static_cast<T>(cotangents[pass.rows[p]] * d_.scale * weight * sigma *
-                                             (1 + x * (1 - sigma)));
+      hidden[p * width + k] =
+          static_cast<T>(cotangents[pass.rows[p]] * d_.scale * weight * sigma * (1 + x * (1 - sigma)));
     }
   multiply(count, hidden, width, pass.tables.readout_reverse, adjoints, channels_, true);
 }
 
-#define NEARSIGHT_MACE_PARTS(T)                                                              \
-  template void MaceWorker<T>::first_messages(const Pass&, T*);                              \
-  template void MaceWorker<T>::first_messages_reverse(const Pass&);                          \
-  template void MaceWorker<T>::later_messages(const Pass&, T*);                              \
-  template void MaceWorker<T>::later_messages_reverse(const Pass&);                          \
-  template void MaceWorker<T>::normalize(const Pass&, T*);                                   \
-  template void MaceWorker<T>::normalize_reverse(const Pass&);                               \
-  template void MaceWorker<T>::read_out(const Pass&, Span<double>);                          \
+#define NEARSIGHT_MACE_PARTS(T)                                     \
+  template void MaceWorker<T>::first_messages(const Pass&, T*);     \
+  template void MaceWorker<T>::first_messages_reverse(const Pass&); \
+  template void MaceWorker<T>::later_messages(const Pass&, T*);     \
+  template void MaceWorker<T>::later_messages_reverse(const Pass&); \
+  template void MaceWorker<T>::normalize(const Pass&, T*);          \
+  template void MaceWorker<T>::normalize_reverse(const Pass&);      \
+  template void MaceWorker<T>::read_out(const Pass&, Span<double>); \
   template void MaceWorker<T>::read_out_reverse(const Pass&, Span<const double>);
 NEARSIGHT_MACE_PARTS(float)
 NEARSIGHT_MACE_PARTS(double)

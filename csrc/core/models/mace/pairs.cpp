@@ -25,8 +25,7 @@ PairEnergy zbl_energy(const Zbl& zbl, int a, int b, double r) {
     d_screening -= kRates[k] / length * term;
   }
   const double p = zbl.order, x = r / end, xp = std::pow(x, p);
-  const double envelope =
-      1 - xp * (0.5 * (p + 1) * (p + 2) - p * (p + 2) * x + 0.5 * p * (p + 1) * x * x);
+  const double envelope = 1 - xp * (0.5 * (p + 1) * (p + 2) - p * (p + 2) * x + 0.5 * p * (p + 1) * x * x);
   const double d_envelope = -0.5 * p * (p + 1) * (p + 2) * xp / x * (1 - x) * (1 - x) / end;
   const double coulomb = 0.5 * zbl.scale * kCoulomb * za * zb / r;
   return {coulomb * screening * envelope,

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/models/mace/worker.hpp"
-#include "core/models/networks/kernels.hpp"
 
 namespace nearsight {
 namespace mace {
@@ -60,15 +59,7 @@ struct Layout {
   }
 };
 
-/// c[rows] = a[rows] b, or c += a b.
-template <class T>
-void multiply(int rows, const T* a, int lda, const Panels<T>& b, T* c, int ldc, bool add) {
-  const Range all{0, b.inner};
-  networks::kernels<T>().multiply({rows, a, lda, &all, 1, b.values.data(), b.inner, nullptr, b.columns / kPad,
-                                   nullptr, add, c, ldc, nullptr});
-}
-
-/// The same for one irrep of rows first … last - 1 of a tile, from features x to features y of other irreps.
+/// A product for one irrep of rows first … last - 1 of a tile, from features x to features y of other irreps.
 template <class T>
 void map_rows(const Panels<T>& panels, int count, int first, int last, int channels, const Irrep& from,
               const T* x, const Irrep& to, T* y, bool add) {

@@ -1,6 +1,6 @@
 #pragma once
-// Polynomials of message components, for kernels.cpp: channels in the lanes, several atoms of one species at a
-// time share the weights.
+// Polynomials of message components, for kernels.cpp: channels in the lanes, several atoms of one species at
+// a time share the weights.
 #include "core/models/mace/kernels.hpp"
 #include "core/models/shared/simd.hpp"
 
@@ -80,8 +80,8 @@ inline void products_block(const ProductWork<T>& work, const T* weights, int ato
 
 /// Adds what a root's tree gives to the adjoints, for the output's adjoint g.
 template <class T, int atoms>
-inline void root_reverse(const Polynomials& p, const T* weights, ProductTile<T, atoms>& tile, const Node& root,
-                         const Row4<T, atoms>& g) {
+inline void root_reverse(const Polynomials& p, const T* weights, ProductTile<T, atoms>& tile,
+                         const Node& root, const Row4<T, atoms>& g) {
   Row4<T, atoms> sum = weight_of<T, atoms>(weights, root.weight), of_root;
 #pragma GCC unroll 4
   for (int n = 0; n < atoms; ++n) of_root.at[n] = g.at[n] * tile.inputs[root.factor][n];
@@ -119,8 +119,7 @@ inline void products_reverse_block(const ProductWork<T>& work, const T* weights,
     Row4<T, atoms> g;
     for (int n = 0; n < atoms; ++n)
       g.at[n] = simd::load(out.data + out.offset[c] + (atom + n) * out.stride[c] + channel);
-    for (int a = p.first_root[c]; a < p.first_root[c + 1]; ++a)
-      root_reverse(p, weights, tile, p.roots[a], g);
+    for (int a = p.first_root[c]; a < p.first_root[c + 1]; ++a) root_reverse(p, weights, tile, p.roots[a], g);
   }
   for (int c = 0; c < p.num_inputs; ++c)
     for (int n = 0; n < atoms; ++n)

@@ -44,13 +44,19 @@ Jet silu(Jet x) {
   return chain(x, x.v * s, s + x.v * ds, ds * (2 + x.v * (1 - 2 * s)));
 }
 
-Jet at(const Jets& jets, std::size_t k) {
-  return {jets.order(0)[k], jets.order(1)[k], jets.order(2)[k]};
+Jet at(const Jets& jets, std::size_t point, std::size_t k) {
+  return {jets.row(point, 0)[k], jets.row(point, 1)[k], jets.row(point, 2)[k]};
 }
-void set(Jets& jets, std::size_t k, Jet value) {
-  jets.order(0)[k] = value.v;
-  jets.order(1)[k] = value.d;
-  jets.order(2)[k] = value.dd;
+void set(Jets& jets, std::size_t point, std::size_t k, Jet value) {
+  jets.row(point, 0)[k] = value.v;
+  jets.row(point, 1)[k] = value.d;
+  jets.row(point, 2)[k] = value.dd;
+}
+/// Puts function(jet) in the place of every jet.
+template <class Function>
+void apply(Jets& jets, const Function& function) {
+  for (std::size_t p = 0; p < jets.points(); ++p)
+    for (std::size_t k = 0; k < jets.size(); ++k) set(jets, p, k, function(at(jets, p, k), p));
 }
 
 Jet transformed(const Transform& t, Jet r, double pair) {
@@ -77,71 +83,75 @@ Jet envelope(double r, double cutoff, double p) {
   return (-1.0 * (polynomial * power(x, p))) + 1.0;
 }
 
-Jets basis(const Basis& b, double cutoff, Jet x) {
-  Jets out(b.count);
-  if (b.kind == Basis::Kind::chebyshev) {
-    const Jet y = b.slope * x + b.shift;
-    Jet before{1, 0, 0}, value = y;
-    for (int n = 0; n < b.count; ++n) {
-      set(out, n, value);
+/// Basis functions of the transformed distance x, as one point of `out`.
+void basis(const Basis& b, double cutoff, Jet x, std::size_t point, Jets& out) {
+  const Jet y = b.slope * x + b.shift;
+  Jet before{1, 0, 0}, value = y;
+  for (int n = 0; n < b.count; ++n) {
+    if (b.kind == Basis::Kind::chebyshev) {
+      set(out, point, n, value);
       const Jet next = 2.0 * (y * value) + -1.0 * before;
       before = value;
       value = next;
-    }
-    return out;
-  }
-  for (int n = 0; n < b.count; ++n) {
-    if (b.kind == Basis::Kind::gaussian) {
+    } else if (b.kind == Basis::Kind::gaussian) {
       const double t = (x.v - b.table[n]) / b.width, f = std::exp(-0.5 * t * t);
-      set(out, n, chain(x, f, -t * f / b.width, (t * t - 1) * f / (b.width * b.width)));
+      set(out, point, n, chain(x, f, -t * f / b.width, (t * t - 1) * f / (b.width * b.width)));
     } else {
       const double w = b.table[n], s = std::sin(w * x.v);
       const Jet sine = chain(x, s, w * std::cos(w * x.v), -w * w * s);
-      set(out, n, std::sqrt(2 / cutoff) * (sine * power(x, -1.0)));
+      set(out, point, n, std::sqrt(2 / cutoff) * (sine * power(x, -1.0)));
     }
   }
-  return out;
 }
 
 }  // namespace
 
-void RadialNetwork::apply_envelope(double r, Jets& jets) const {
-  const Jet e = envelope(r, d_.cutoff, d_.envelope_order);
-  for (std::size_t k = 0; k < jets.size(); ++k) set(jets, k, at(jets, k) * e);
+Jets::Jets(std::size_t points, std::size_t functions)
+    : points_(points), functions_(functions), stride_(padded(static_cast<int>(functions))) {
+  std::fill_n(data_.resize(3 * points * stride_), 3 * points * stride_, 0.0);
 }
 
-/// The first `layers` layers, and silu after each that is not the network's last.
-Jets RadialNetwork::run(double r, double pair, std::size_t layers) const {
-  Jets x = basis(d_.basis, d_.cutoff, transformed(d_.transform, {r, 1, 0}, pair));
-  if (d_.envelope_first) apply_envelope(r, x);
+RadialNetwork::RadialNetwork(const Definition& definition, const Dense& dense, Ending ending)
+    : d_(definition), dense_(dense), ending_(ending) {
+  for (std::size_t n = 0; n < dense.weights.size(); ++n)
+    layers_.push_back(make_panels<double>(dense.widths[n], dense.widths[n + 1], [&](int in, int out) {
+      return dense.weights[n][static_cast<std::size_t>(in) * dense.widths[n + 1] + out];
+    }));
+}
+
+void RadialNetwork::apply_envelope(Span<const double> distances, Jets& jets) const {
+  std::vector<Jet> envelopes;
+  for (const double r : distances) envelopes.push_back(envelope(r, d_.cutoff, d_.envelope_order));
+  apply(jets, [&](Jet f, std::size_t point) { return f * envelopes[point]; });
+}
+
+/// The first `layers` layers, and silu after each that is not the network's last. Derivatives are rows of
+/// their own in the products.
+Jets RadialNetwork::run(Span<const double> distances, double pair, std::size_t layers) const {
+  Jets x(distances.size(), d_.basis.count);
+  for (std::size_t p = 0; p < distances.size(); ++p)
+    basis(d_.basis, d_.cutoff, transformed(d_.transform, {distances[p], 1, 0}, pair), p, x);
+  if (d_.envelope_first) apply_envelope(distances, x);
   for (std::size_t n = 0; n < layers; ++n) {
-    const std::size_t in = dense_.widths[n], out = dense_.widths[n + 1];
-    Jets y(out);
-    for (int order = 0; order < 3; ++order)
-      for (std::size_t a = 0; a < in; ++a) {
-        const double factor = x.order(order)[a];
-        const double* const row = dense_.weights[n].data() + a * out;
-        double* const sum = y.order(order);
-        for (std::size_t b = 0; b < out; ++b) sum[b] += factor * row[b];
-      }
-    if (n + 1 < dense_.weights.size())
-      for (std::size_t b = 0; b < out; ++b) set(y, b, silu(at(y, b)));
+    Jets y(distances.size(), dense_.widths[n + 1]);
+    multiply(static_cast<int>(3 * distances.size()), x.row(0, 0), x.stride(), layers_[n], y.row(0, 0),
+             y.stride(), false);
+    if (n + 1 < dense_.weights.size()) apply(y, [](Jet f, std::size_t) { return silu(f); });
     x = std::move(y);
   }
   return x;
 }
 
-Jets RadialNetwork::outputs(double r, double pair) const {
-  Jets x = run(r, pair, dense_.weights.size());
-  if (ending_ == Ending::density)
-    for (std::size_t k = 0; k < x.size(); ++k) set(x, k, tanh(at(x, k) * at(x, k)));
-  if (!d_.envelope_first) apply_envelope(r, x);
+Jets RadialNetwork::outputs(Span<const double> distances, double pair) const {
+  Jets x = run(distances, pair, dense_.weights.size());
+  if (ending_ == Ending::density) apply(x, [](Jet f, std::size_t) { return tanh(f * f); });
+  if (!d_.envelope_first) apply_envelope(distances, x);
   return x;
 }
 
-Jets RadialNetwork::hidden(double r, double pair) const {
-  Jets x = run(r, pair, dense_.weights.size() - 1);
-  if (!d_.envelope_first) apply_envelope(r, x);
+Jets RadialNetwork::hidden(Span<const double> distances, double pair) const {
+  Jets x = run(distances, pair, dense_.weights.size() - 1);
+  if (!d_.envelope_first) apply_envelope(distances, x);
   return x;
 }
 
@@ -165,12 +175,11 @@ int Grid::interval(double r, double& place) const {
   return knot;
 }
 
-void Grid::rescale(double r, Jets& jets) const {
-  const double dr = 1 / per_angstrom(r), ddr = 2 * dr * dr / (r + shape_);
-  for (std::size_t k = 0; k < jets.size(); ++k) {
-    const Jet f = at(jets, k);
-    set(jets, k, {f.v, f.d * dr, f.dd * dr * dr + f.d * ddr});
-  }
+void Grid::rescale(Span<const double> distances, Jets& jets) const {
+  apply(jets, [&](Jet f, std::size_t point) -> Jet {
+    const double r = distances[point], dr = 1 / per_angstrom(r);
+    return {f.v, f.d * dr, f.dd * dr * dr + f.d * 2 * dr * dr / (r + shape_)};
+  });
 }
 
 int choose_intervals(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
@@ -179,33 +188,40 @@ int choose_intervals(const RadialNetwork& network, double cutoff, const std::vec
   constexpr double kShortest = 0.5, kPlace = 0.27;  // where the slope's error is about the largest
   for (const int candidate : candidates) {
     const Grid grid(cutoff, candidate);
+    std::vector<double> left, right, middle;
+    for (int n = 0; n < kSamples; ++n) {
+      const int k = static_cast<int>(static_cast<long>(candidate) * n / kSamples);
+      if (grid.knot(k) < std::min(kShortest, 0.5 * cutoff)) continue;
+      left.push_back(grid.knot(k));
+      right.push_back(grid.knot(k + 1));
+      middle.push_back(left.back() + kPlace * (right.back() - left.back()));
+    }
     double worst = 0, largest = 0;
-    for (const double pair : pairs)
-      for (int n = 0; n < kSamples; ++n) {
-        const int k = static_cast<int>(static_cast<long>(candidate) * n / kSamples);
-        const double ends[2] = {grid.knot(k), grid.knot(k + 1)};
-        if (ends[0] < kShortest) continue;
-        const double r = ends[0] + kPlace * (ends[1] - ends[0]);
+    for (const double pair : pairs) {
+      const Jets exact = network.hidden(middle, pair);
+      Jets ends[2] = {network.hidden(left, pair), network.hidden(right, pair)};
+      grid.rescale(left, ends[0]);
+      grid.rescale(right, ends[1]);
+      for (std::size_t p = 0; p < middle.size(); ++p) {
         double w[12], place;
-        grid.interval(r, place);
-        Jets jets[2] = {network.hidden(ends[0], pair), network.hidden(ends[1], pair)};
-        for (int end = 0; end < 2; ++end) grid.rescale(ends[end], jets[end]);
-        const Jets exact = network.hidden(r, pair);
-        hermite_weights(place, grid.per_angstrom(r), w);
+        grid.interval(middle[p], place);
+        hermite_weights(place, grid.per_angstrom(middle[p]), w);
         for (std::size_t f = 0; f < exact.size(); ++f) {
           double slope = 0;
           for (int order = 0; order < 3; ++order)
-            slope += w[6 + order] * jets[0].order(order)[f] + w[9 + order] * jets[1].order(order)[f];
-          worst = std::max(worst, std::abs(slope - exact.order(1)[f]));
-          largest = std::max(largest, std::abs(exact.order(1)[f]));
+            slope += w[6 + order] * ends[0].row(p, order)[f] + w[9 + order] * ends[1].row(p, order)[f];
+          worst = std::max(worst, std::abs(slope - exact.row(p, 1)[f]));
+          largest = std::max(largest, std::abs(exact.row(p, 1)[f]));
         }
       }
+    }
     if (worst <= tolerance * largest) return candidate;
   }
   return candidates.back();
 }
 
-/// The hidden functions are scaled by the size of their weights, so that the tolerance is that of the outputs.
+/// The hidden functions are scaled by the size of their weights, so that the tolerance is that of the
+/// outputs.
 Compression compress(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
                      double tolerance) {
   constexpr int kSamples = 256;
@@ -219,11 +235,13 @@ Compression compress(const RadialNetwork& network, double cutoff, const std::vec
   }
   const Grid grid(cutoff, kSamples);
   Eigen::MatrixXd samples(pairs.size() * kSamples, hidden);
-  for (std::size_t p = 0; p < pairs.size(); ++p)
-    for (int k = 0; k < kSamples; ++k) {
-      const Jets jets = network.hidden(grid.knot(k), pairs[p]);
-      for (int a = 0; a < hidden; ++a) samples(p * kSamples + k, a) = size[a] * jets.order(0)[a];
-    }
+  std::vector<double> distances;
+  for (int k = 0; k < kSamples; ++k) distances.push_back(grid.knot(k));
+  for (std::size_t p = 0; p < pairs.size(); ++p) {
+    const Jets jets = network.hidden(distances, pairs[p]);
+    for (int k = 0; k < kSamples; ++k)
+      for (int a = 0; a < hidden; ++a) samples(p * kSamples + k, a) = size[a] * jets.row(k, 0)[a];
+  }
   const Eigen::BDCSVD<Eigen::MatrixXd> svd(samples, Eigen::ComputeThinV);
   Compression c;
   c.rank = 1;

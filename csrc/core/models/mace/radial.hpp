@@ -1,27 +1,30 @@
 #pragma once
-#include <functional>
 #include <vector>
 
+#include "core/engine/span.hpp"
 #include "core/models/mace/definition.hpp"
+#include "core/models/mace/panels.hpp"
 
 namespace nearsight {
 namespace mace {
 
-/// Value, slope and curvature of many functions of the distance: [3][count].
+/// Value, slope and curvature of many functions at some distances.
 class Jets {
  public:
-  explicit Jets(std::size_t count = 0) { resize(count); }
-  void resize(std::size_t count) {
-    count_ = count;
-    data_.assign(3 * count, 0.0);
+  Jets(std::size_t points, std::size_t functions);
+
+  std::size_t points() const { return points_; }
+  std::size_t size() const { return functions_; }
+  int stride() const { return stride_; }
+  double* row(std::size_t point, int order) { return data_.data() + (3 * point + order) * stride_; }
+  const double* row(std::size_t point, int order) const {
+    return data_.data() + (3 * point + order) * stride_;
   }
-  std::size_t size() const { return count_; }
-  double* order(int n) { return data_.data() + n * count_; }
-  const double* order(int n) const { return data_.data() + n * count_; }
 
  private:
-  std::size_t count_ = 0;
-  std::vector<double> data_;
+  std::size_t points_, functions_;
+  int stride_;  // padded
+  AlignedBuffer<double> data_;
 };
 
 /// A dense network of the distance, with envelope and transform, evaluated analytically. The definition must
@@ -29,27 +32,27 @@ class Jets {
 class RadialNetwork {
  public:
   enum class Ending { plain, density };  // density: tanh² of the output, times the envelope
-  RadialNetwork(const Definition& definition, const Dense& dense, Ending ending)
-      : d_(definition), dense_(dense), ending_(ending) {}
+  RadialNetwork(const Definition& definition, const Dense& dense, Ending ending);
 
-  /// The functions at r, Å.
-  Jets outputs(double r, double pair) const;
+  /// The functions at distances, Å.
+  Jets outputs(Span<const double> distances, double pair) const;
   /// What the last layer takes, with the envelope; outputs are the last layer's weights times these.
-  Jets hidden(double r, double pair) const;
+  Jets hidden(Span<const double> distances, double pair) const;
 
   const Dense& dense() const { return dense_; }
 
  private:
-  Jets run(double r, double pair, std::size_t layers) const;
-  void apply_envelope(double r, Jets& jets) const;
+  Jets run(Span<const double> distances, double pair, std::size_t layers) const;
+  void apply_envelope(Span<const double> distances, Jets& jets) const;
 
   const Definition& d_;
   const Dense& dense_;
   Ending ending_;
+  std::vector<Panels<double>> layers_;
 };
 
-/// Knots from a short distance to the cutoff, equidistant in r / (r + cutoff / 2): close together where radial
-/// functions are rough.
+/// Knots from a short distance to the cutoff, equidistant in r / (r + cutoff / 2): close together where
+/// radial functions are rough.
 class Grid {
  public:
   Grid(double cutoff, int intervals);
@@ -62,7 +65,7 @@ class Grid {
   /// d(place)/dr
   double per_angstrom(double r) const { return shape_ / ((r + shape_) * (r + shape_) * step_); }
   /// Turns derivatives by r into those by the place.
-  void rescale(double r, Jets& jets) const;
+  void rescale(Span<const double> distances, Jets& jets) const;
 
  private:
   double coordinate(double r) const { return r / (r + shape_); }
@@ -71,8 +74,9 @@ class Grid {
   int intervals_;
 };
 
-/// The smallest of `candidates` with which interpolated slopes are within `tolerance`, relative to the largest
-/// one, or the last one. Measured above 0.5 Å, on the functions that the last layer of the network takes.
+/// The smallest of `candidates` with which interpolated slopes are within `tolerance`, relative to the
+/// largest one, or the last one. Measured above 0.5 Å, on the functions that the last layer of the network
+/// takes.
 int choose_intervals(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
                      const std::vector<int>& candidates, double tolerance);
 

@@ -43,7 +43,8 @@ void TileEdges<T>::sort(const Graph& graph, int center, int receiver) {
   cursor_.assign(bounds, bounds + slots);
   for (std::size_t e = begin; e < end; ++e) {
     const int neighbor = graph.neighbors[e], z = graph.species[neighbor];
-    edges_[first_[receiver] + cursor_[slot_of_[z]]++] = {static_cast<std::int64_t>(e), neighbor, z, 0, 0, 0, 0};
+    edges_[first_[receiver] + cursor_[slot_of_[z]]++] = {
+        static_cast<std::int64_t>(e), neighbor, z, 0, 0, 0, 0};
   }
 }
 
@@ -137,11 +138,15 @@ void TileEdges<T>::evaluate_functions(const Engine<T>& engine, int t) {
   group_stride_ = knot * (edges_.size() + 1);
   T* const values = functions_.resize(engine.layer(t).groups * group_stride_);
   std::fill_n(values, engine.layer(t).groups * group_stride_, T(0));
+  std::vector<double> distances;
+  for (const Edge& edge : edges_) distances.push_back(std::max(edge.r, engine.grid().first()));
+  for (std::size_t e = 0; e < edges_.size(); ++e) tables_[e] = values + e * knot;
   for (int p = 0; p < size(); ++p)
-    for (std::size_t e = first_[p]; e < first_[p] + counts_[p]; ++e) {
-      tables_[e] = values + e * knot;
-      engine.fill_knot(t, std::max(edges_[e].r, engine.grid().first()),
-                       engine.pair(species_[p], edges_[e].species), values + e * knot, group_stride_);
+    for (std::size_t slot = 0; slot < present_.size(); ++slot) {
+      const std::size_t begin = first_[p] + bounds(p)[slot], end = first_[p] + bounds(p)[slot + 1];
+      if (begin < end)
+        engine.fill_knots(t, {distances.data() + begin, end - begin},
+                          engine.pair(species_[p], present_[slot]), values + begin * knot, group_stride_);
     }
 }
 

@@ -111,9 +111,15 @@ void MaceWorker<T>::forward_tile(const Pass& pass, Span<double> readouts) {
   T* const products = s.products.resize(count * outputs * channels_);
   for (const SpeciesRun& run : pass.runs) {
     const AlignedBuffer<T>& weights = engine_.species(pass.t, run.species).weights;
-    kernels<T>().products({&pass.tables.polynomials, weights.data(), pass.tables.num_weights, channels_, run.first,
-                           run.last, {messages, in.offset.data(), in.stride.data()},
-                           {products, out.offset.data(), out.stride.data()}, {}});
+    kernels<T>().products({&pass.tables.polynomials,
+                           weights.data(),
+                           pass.tables.num_weights,
+                           channels_,
+                           run.first,
+                           run.last,
+                           {messages, in.offset.data(), in.stride.data()},
+                           {products, out.offset.data(), out.stride.data()},
+                           {}});
   }
   update(pass, products);
   if (pass.tile.owned) read_out(pass, readouts);
@@ -148,7 +154,8 @@ void MaceWorker<T>::update(const Pass& pass, const T* products) {
   T* const features = kept_[pass.t].features.data() + pass.tile.first * outputs * channels_;
   for (std::size_t k = 0; k < pass.layer.output.size(); ++k) {
     const Irrep& irrep = pass.layer.output[k];
-    map_rows(pass.tables.update[k].forward, count, 0, count, channels_, irrep, products, irrep, features, false);
+    map_rows(pass.tables.update[k].forward, count, 0, count, channels_, irrep, products, irrep, features,
+             false);
   }
   for (const SpeciesRun& run : pass.runs) {
     const SpeciesTables<T>& species = engine_.species(pass.t, run.species);
@@ -159,8 +166,8 @@ void MaceWorker<T>::update(const Pass& pass, const T* products) {
       if (pass.layer.skip[k])
         map_rows(species.skip[k].forward, count, run.first, run.last, channels_,
                  pass.layer.input[pass.layer.skip_from[k]],
-                 kept_[pass.t - 1].features.data() + pass.tile.first * inputs * channels_, pass.layer.output[k],
-                 features, true);
+                 kept_[pass.t - 1].features.data() + pass.tile.first * inputs * channels_,
+                 pass.layer.output[k], features, true);
   }
 }
 
@@ -173,8 +180,8 @@ void MaceWorker<T>::send(const Pass& pass) {
   T* const sources = pass.scratch.sums.resize(count * components * channels_);
   for (std::size_t k = 0; k < pass.layer.output.size(); ++k) {
     const Irrep& irrep = pass.layer.output[k];
-    map_rows(engine_.layer(pass.t + 1).up[k].forward, count, 0, count, channels_, irrep, features, irrep, sources,
-             false);
+    map_rows(engine_.layer(pass.t + 1).up[k].forward, count, 0, count, channels_, irrep, features, irrep,
+             sources, false);
   }
   for (int p = 0; p < count; ++p) {
     const std::size_t atom = pass.graph.centers[pass.rows[p]];
@@ -212,7 +219,8 @@ void MaceWorker<T>::reverse(const Graph& graph, Span<const double> cotangents, S
     threads_.run([&](int thread) {
       AlignedBuffer<T>& adjoints = scratch_[thread]->adjoints;
       if (t + 1 < static_cast<int>(d_.layers.size()) && thread == 0) std::swap(received_, adjoints);
-      if (t > 0) std::fill_n(adjoints.resize(graph.species.size() * width), graph.species.size() * width, T(0));
+      if (t > 0)
+        std::fill_n(adjoints.resize(graph.species.size() * width), graph.species.size() * width, T(0));
     });
     for_tiles(last, [&](const Tile& tile, Scratch& scratch) {
       reverse_tile(Pass(*this, t, graph, tile, scratch), cotangents, edge_gradients);
@@ -222,7 +230,8 @@ void MaceWorker<T>::reverse(const Graph& graph, Span<const double> cotangents, S
 }
 
 template <class T>
-void MaceWorker<T>::reverse_tile(const Pass& pass, Span<const double> cotangents, Span<double> edge_gradients) {
+void MaceWorker<T>::reverse_tile(const Pass& pass, Span<const double> cotangents,
+                                 Span<double> edge_gradients) {
   Scratch& s = pass.scratch;
   s.edges.load(engine_, pass.graph, pass.rows, pass.tile.count);
   s.edges.choose_layer(engine_, pass.t);
@@ -254,8 +263,8 @@ void MaceWorker<T>::receive(const Pass& pass) {
   }
   for (std::size_t k = 0; k < pass.layer.output.size(); ++k) {
     const Irrep& irrep = pass.layer.output[k];
-    map_rows(engine_.layer(pass.t + 1).up[k].reverse, count, 0, count, channels_, irrep, sources, irrep, adjoints,
-             true);
+    map_rows(engine_.layer(pass.t + 1).up[k].reverse, count, 0, count, channels_, irrep, sources, irrep,
+             adjoints, true);
   }
 }
 
@@ -270,7 +279,8 @@ void MaceWorker<T>::products_reverse(const Pass& pass) {
   T* const products = s.products.resize(count * outputs * channels_);
   for (std::size_t k = 0; k < pass.layer.output.size(); ++k) {
     const Irrep& irrep = pass.layer.output[k];
-    map_rows(pass.tables.update[k].reverse, count, 0, count, channels_, irrep, adjoints, irrep, products, false);
+    map_rows(pass.tables.update[k].reverse, count, 0, count, channels_, irrep, adjoints, irrep, products,
+             false);
   }
   T* const found = s.message_adjoints.resize(count * inputs * channels_);
   const bool selects = pass.layer.select[0] != nullptr;
@@ -278,19 +288,23 @@ void MaceWorker<T>::products_reverse(const Pass& pass) {
   const Layout in(pass.layer.message, count, channels_), out(pass.layer.output, count, channels_);
   for (const SpeciesRun& run : pass.runs) {
     const SpeciesTables<T>& species = engine_.species(pass.t, run.species);
-    kernels<T>().products_reverse({&pass.tables.polynomials, species.weights.data(), pass.tables.num_weights,
-                                   channels_, run.first, run.last,
+    kernels<T>().products_reverse({&pass.tables.polynomials,
+                                   species.weights.data(),
+                                   pass.tables.num_weights,
+                                   channels_,
+                                   run.first,
+                                   run.last,
                                    {messages, in.offset.data(), in.stride.data()},
                                    {products, out.offset.data(), out.stride.data()},
                                    {target, in.offset.data(), in.stride.data()}});
     for (std::size_t k = 0; k < pass.layer.message.size(); ++k)
       if (selects)
-        map_rows(species.select[k].reverse, count, run.first, run.last, channels_, pass.layer.message[k], target,
-                 pass.layer.message[k], found, false);
+        map_rows(species.select[k].reverse, count, run.first, run.last, channels_, pass.layer.message[k],
+                 target, pass.layer.message[k], found, false);
     for (std::size_t k = 0; k < pass.layer.output.size(); ++k)
       if (pass.layer.skip[k])
-        map_rows(species.skip[k].reverse, count, run.first, run.last, channels_, pass.layer.output[k], adjoints,
-                 pass.layer.input[pass.layer.skip_from[k]],
+        map_rows(species.skip[k].reverse, count, run.first, run.last, channels_, pass.layer.output[k],
+                 adjoints, pass.layer.input[pass.layer.skip_from[k]],
                  kept_[pass.t - 1].adjoints.data() +
                      pass.tile.first * num_components(pass.layer.input) * static_cast<std::size_t>(channels_),
                  true);
@@ -298,7 +312,8 @@ void MaceWorker<T>::products_reverse(const Pass& pass) {
 }
 
 template <class T>
-void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotangents, Span<double> edge_gradients) {
+void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotangents,
+                                    Span<double> edge_gradients) {
   Scratch& s = pass.scratch;
   for (int p = 0; p < pass.tile.count; ++p) {
     const Edges<T>& v = s.edges[p];
@@ -337,7 +352,8 @@ void MaceWorker<T>::fail(const Graph& graph, std::size_t row, const char* what) 
                      " (counted from 0) are not finite numbers; it has " + std::to_string(near.size()) +
                      " neighbors";
   for (std::size_t k = 0; k < std::min(kNamed, near.size()); ++k)
-    text += (k ? ", " : ", the nearest are ") + name(near[k].second) + " at " + std::to_string(near[k].first) + " Å";
+    text += (k ? ", " : ", the nearest are ") + name(near[k].second) + " at " +
+            std::to_string(near[k].first) + " Å";
   throw Error(ErrorKind::numeric, text +
                                       ": the structure is far outside what the model was trained on, or the "
                                       "simulation has become unstable");

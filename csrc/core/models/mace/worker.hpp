@@ -70,10 +70,10 @@ class MaceWorker final : public Worker {
   std::vector<int> order_;  // [rows] center of the graph
   // Of each layer; those of rows in the order of the tiles.
   struct Kept {
-    AlignedBuffer<T> sources;              // u [atoms][components][channels] of the input
-    AlignedBuffer<T> messages;             // m
-    AlignedBuffer<T> features, adjoints;   // h of the output
-    std::vector<double> inverse_density;   // 1 / (1 + ρ)
+    AlignedBuffer<T> sources;             // u [atoms][components][channels] of the input
+    AlignedBuffer<T> messages;            // m
+    AlignedBuffer<T> features, adjoints;  // h of the output
+    std::vector<double> inverse_density;  // 1 / (1 + ρ)
   };
   std::vector<Kept> kept_;
   AlignedBuffer<T> received_;  // adjoints of the sources of the layer after the one in reverse

@@ -27,8 +27,8 @@ inline void legendre(const HarmonicFactors<T>& s, Vec<T> z, Vec<T>* q) {
 /// Writes Y_lm of `count` unit vectors, a multiple of the vector width, to values[(l² + l + m) * stride + k],
 /// and the gradient of the polynomials that they are on the sphere to the three arrays of `gradient`.
 template <class T, bool with_gradient>
-inline void harmonics(const HarmonicFactors<T>& s, int count, const T* ux, const T* uy, const T* uz, int stride,
-                      T* values, T* const* gradient) {
+inline void harmonics(const HarmonicFactors<T>& s, int count, const T* ux, const T* uy, const T* uz,
+                      int stride, T* values, T* const* gradient) {
   for (int k = 0; k < count; k += width<T>) {
     const Vec<T> x = load(ux + k), y = load(uy + k), z = load(uz + k);
     Vec<T> q[kMaxFactors];
