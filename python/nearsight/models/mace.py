@@ -59,10 +59,11 @@ class Interaction(ConstantsModule):
         source, message, output = ([irrep(name) for name in record[part]] for part in self.names)
         self.channels = channels
         self.num_components = starts(output)[-1]
-        first = dict(zip(record["input"], starts(source)))
-        ends = [(irrep(one), irrep(three), first[one]) for one, _, three in record["paths"]]
-        self.paths = [[begin, one.size, three.size] for one, three, begin in ends]
-        self.num_phi = sum(one.size * three.size for one, three, _ in ends)
+        self.sizes = [which.size for which in source]
+        self.paths = [
+            [record["input"].index(one), irrep(one).size, irrep(three).size]
+            for one, _, three in record["paths"]
+        ]
 
         def maps(name: str, irreps: Iterable[str]) -> list[Tensor]:
             present = any(key.startswith(f"{name}.") for key in weights)
@@ -90,7 +91,8 @@ class Interaction(ConstantsModule):
     def _set_tables(self, weights: Mapping[str, Tensor], l_max: int) -> None:
         """Dense couplings [(l_max + 1)², Φ], and the polynomials by term."""
         rows = weights["couplings"].to(torch.float64)
-        couplings = torch.zeros((l_max + 1) ** 2, self.num_phi, dtype=torch.float64)
+        num_phi = sum(size1 * size3 for _, size1, size3 in self.paths)
+        couplings = torch.zeros((l_max + 1) ** 2, num_phi, dtype=torch.float64)
         couplings.index_put_((rows[:, 1].long(), rows[:, 0].long()), rows[:, 2], accumulate=True)
         self.constant("couplings", couplings)
         terms = weights["product.terms"].to(torch.float64)
@@ -151,7 +153,9 @@ class Interaction(ConstantsModule):
         if len(self.up.weights) > 0:
             h = self.up(h, species)
         radial = self.radial(basis, envelope).view(-1, len(self.paths), self.channels)
-        return edge_convolution(h, radial, harmonics, edge_index, self.couplings, self.paths, num_rows)
+        return edge_convolution(
+            h, radial, harmonics, edge_index, self.couplings, self.sizes, self.paths, num_rows
+        )
 
     def messages(
         self, sums: Tensor, kinds: Tensor, edge_index: Tensor, basis: Tensor, envelope: Tensor
