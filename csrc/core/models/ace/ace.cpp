@@ -13,25 +13,6 @@ int runs_of(std::size_t count, int run) {
   return static_cast<int>((count + run - 1) / run);
 }
 
-/// Factors of the recursions of the normalized Legendre polynomials (nearsight.models.harmonics).
-template <class T>
-void fill_recursions(Shape<T>& s) {
-  double diagonal = std::sqrt(0.25 / 3.14159265358979323846);
-  for (int m = 0; m <= s.l_max; ++m) {
-    if (m > 0) diagonal *= std::sqrt((2.0 * m + 1.0) / (2.0 * m) * (m == 1 ? 2.0 : 1.0));
-    s.diagonal[m] = static_cast<T>(diagonal);
-    for (int l = m; l <= s.l_max; ++l) {
-      const double l2 = double(l) * l, m2 = double(m) * m;
-      const int k = l * (l + 1) / 2 + m;
-      s.a[k] = l > m ? static_cast<T>(std::sqrt((4.0 * l2 - 1.0) / (l2 - m2))) : T(0);
-      s.b[k] = l > m + 1 ? static_cast<T>(std::sqrt(((l - 1.0) * (l - 1.0) - m2) * (2.0 * l + 1.0) /
-                                                    ((2.0 * l - 3.0) * (l2 - m2))))
-                         : T(0);
-      s.d[k] = static_cast<T>(std::sqrt((l - m) * (l + m + 1.0) * (m == 0 ? 0.5 : 1.0)));
-    }
-  }
-}
-
 }  // namespace
 
 int Definition::moments_per_channel() const {
@@ -71,7 +52,7 @@ Tables<T>::Tables(const Definition& d) : definition(d) {
       s.num_moments += s.runs[l] * run;
     }
   }
-  fill_recursions(s);
+  s.harmonics = harmonic_factors<T>(s.l_max, 1.0);
   const double step = d.cutoff / (d.num_knots - 1), scale[3] = {1.0, step, step * step};
   s.inverse_step = static_cast<T>(1.0 / step);
   const std::size_t rows = static_cast<std::size_t>(d.num_tables) * d.num_knots * 3;

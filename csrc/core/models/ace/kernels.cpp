@@ -1,5 +1,6 @@
 #include "core/models/ace/kernels.hpp"
 
+#include "core/models/shared/simd_harmonics.hpp"
 #include "core/models/shared/simd_lanes.hpp"
 
 namespace nearsight {
@@ -28,57 +29,12 @@ struct alignas(64) Harmonics {
   T gradient[3][kMaxHarmonics * kRun<T>];
 };
 
-/// Normalized associated Legendre polynomials without their power of sin θ, [l (l + 1) / 2 + m].
-template <class T>
-inline void legendre(const Shape<T>& s, Vec<T> z, Vec<T>* q) {
-  for (int m = 0; m <= s.l_max; ++m) {
-    Vec<T> before = broadcast<T>(T(0)), value = broadcast<T>(s.diagonal[m]);
-    for (int l = m;; ++l) {
-      q[l * (l + 1) / 2 + m] = value;
-      if (l == s.l_max) break;
-      const int next = (l + 1) * (l + 2) / 2 + m;
-      const Vec<T> after = s.a[next] * z * value - s.b[next] * before;
-      before = value;
-      value = after;
-    }
-  }
-}
-
+/// The harmonics of the run of neighbors that begins at number `first`.
 template <class T, bool with_gradient>
 inline void harmonics(const Shape<T>& s, const Neighbors<T>& n, int first, Harmonics<T>& h) {
-  constexpr int run = kRun<T>;
-  for (int k = 0; k < run; k += width<T>) {
-    const Vec<T> x = load(n.x + first + k), y = load(n.y + first + k), z = load(n.z + first + k);
-    Vec<T> q[(kMaxL + 1) * (kMaxL + 2) / 2];
-    legendre<T>(s, z, q);
-    const Vec<T> zero = broadcast<T>(T(0));
-    Vec<T> cosine = broadcast<T>(T(1)), sine = zero, cosine_before = zero, sine_before = zero;
-    for (int m = 0; m <= s.l_max; ++m) {
-      if (m > 0) {
-        cosine_before = cosine;
-        sine_before = sine;
-        cosine = x * cosine_before - y * sine_before;
-        sine = x * sine_before + y * cosine_before;
-      }
-      for (int l = m; l <= s.l_max; ++l) {
-        const int place = l * (l + 1) / 2 + m;
-        const int plus = (l * l + l + m) * run + k, minus = (l * l + l - m) * run + k;
-        store<T>(h.y + plus, q[place] * cosine);
-        if (m > 0) store<T>(h.y + minus, q[place] * sine);
-        if (!with_gradient) continue;
-        const Vec<T> mq = T(m) * q[place];
-        const Vec<T> dq = m < l ? s.d[place] * q[place + 1] : zero;
-        store<T>(h.gradient[0] + plus, mq * cosine_before);
-        store<T>(h.gradient[1] + plus, -mq * sine_before);
-        store<T>(h.gradient[2] + plus, dq * cosine);
-        if (m > 0) {
-          store<T>(h.gradient[0] + minus, mq * sine_before);
-          store<T>(h.gradient[1] + minus, mq * cosine_before);
-          store<T>(h.gradient[2] + minus, dq * sine);
-        }
-      }
-    }
-  }
+  T* const gradient[3] = {h.gradient[0], h.gradient[1], h.gradient[2]};
+  simd::harmonics<T, with_gradient>(s.harmonics, kRun<T>, n.x + first, n.y + first, n.z + first, kRun<T>, h.y,
+                                    gradient);
 }
 
 template <class T>

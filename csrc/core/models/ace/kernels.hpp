@@ -1,12 +1,12 @@
 #pragma once
 // The hot loops of moment descriptors (SOAP, ACE), compiled once per instruction set; see shared/isa.hpp.
 // Only plain structs and pointers cross this line.
+#include "core/models/shared/harmonics.hpp"
 #include "core/models/shared/isa.hpp"
 
 namespace nearsight {
 namespace ace {
 
-constexpr int kMaxL = 8;
 constexpr int kMaxColumns = 512;  // radial functions of a neighbor, padded to runs for each l
 /// Radial functions, neighbors, and centers in products come in runs of this many: one vector of the widest
 /// instruction set.
@@ -22,9 +22,8 @@ struct Shape {
   int first_column[kMaxL + 1];  // in a row of radial functions
   int first_moment[kMaxL + 1];
   int num_columns, num_moments;
-  T inverse_step;         // of the radial tables, 1/Å
-  T diagonal[kMaxL + 1];  // recursions of the harmonics; [l (l + 1) / 2 + m] below
-  T a[45], b[45], d[45];
+  T inverse_step;  // of the radial tables, 1/Å
+  HarmonicFactors<T> harmonics;
 };
 
 /// The neighbors of one center, sorted by species. Arrays are padded to whole runs.

@@ -1,14 +1,16 @@
 // Behler-Parrinello networks: a descriptor, then one dense network per species. Linear models are networks
 // without a hidden layer.
+#include "core/models/bpnn/bpnn.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/engine/error.hpp"
-#include "core/engine/model.hpp"
 #include "core/models/descriptor.hpp"
 #include "core/models/networks/networks.hpp"
+#include "core/models/reading.hpp"
 
 namespace nearsight {
 namespace {
@@ -139,17 +141,6 @@ class BpnnWorker final : public Worker {
   std::vector<double> block_;     // [rows][outputs]
 };
 
-/// Throws Error (file) in place of what a damaged record makes the JSON reader throw.
-template <class Body>
-auto reading(const ModelFile& file, const Body& body) {
-  try {
-    return body();
-  } catch (const nlohmann::json::exception& e) {
-    throw Error(ErrorKind::file,
-                "'" + file.path + "' has damaged hyperparameters (" + e.what() + "): export it again");
-  }
-}
-
 class BpnnPotential final : public Potential {
  public:
   /// The file must outlive the potential.
@@ -214,9 +205,8 @@ class BpnnPotential final : public Potential {
 
 }  // namespace
 
-std::unique_ptr<Potential> make_native_potential(const ModelFile& file) {
-  if (file.architecture != "bpnn" && file.architecture != "linear") return nullptr;
-  return reading(file, [&] { return std::make_unique<BpnnPotential>(file); });
+std::unique_ptr<Potential> make_bpnn(const ModelFile& file) {
+  return std::make_unique<BpnnPotential>(file);
 }
 
 }  // namespace nearsight

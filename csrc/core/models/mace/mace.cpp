@@ -1,0 +1,69 @@
+#include "core/models/mace/mace.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "core/engine/error.hpp"
+#include "core/models/mace/worker.hpp"
+
+namespace nearsight {
+namespace mace {
+namespace {
+
+/// NEARSIGHT_RADIALS=analytic in the environment evaluates radial functions for every edge, in any host.
+template <class T>
+typename Engine<T>::Radials radials() {
+  const char* const wanted = std::getenv("NEARSIGHT_RADIALS");
+  if (!wanted || !*wanted || !std::strcmp(wanted, "tables")) return Engine<T>::Radials::tables;
+  if (!std::strcmp(wanted, "analytic")) return Engine<T>::Radials::analytic;
+  throw Error(ErrorKind::argument, std::string("NEARSIGHT_RADIALS is '") + wanted +
+                                       "' in the environment, expected tables or analytic");
+}
+
+class MacePotential final : public Potential {
+ public:
+  explicit MacePotential(Definition definition) : definition_(std::move(definition)) {}
+
+  std::unique_ptr<Worker> make_worker(const WorkerOptions& options) const override {
+    if (options.double_precision) return std::make_unique<MaceWorker<double>>(engine(double_), options);
+    return std::make_unique<MaceWorker<float>>(engine(mixed_), options);
+  }
+  int exchange_width() const override {
+    int widest = 0;
+    for (std::size_t t = 1; t < definition_.layers.size(); ++t)
+      widest = std::max(widest, num_components(definition_.layers[t].input) * padded(definition_.channels));
+    return widest;
+  }
+  std::size_t tile() const override { return definition_.layers.size() == 1 ? kTile : 0; }
+
+ private:
+  template <class T>
+  struct Lazy {
+    std::once_flag once;
+    std::unique_ptr<const Engine<T>> engine;
+  };
+  template <class T>
+  const Engine<T>& engine(Lazy<T>& lazy) const {
+    std::call_once(lazy.once,
+                   [&] { lazy.engine = std::make_unique<const Engine<T>>(definition_, radials<T>()); });
+    return *lazy.engine;
+  }
+
+  Definition definition_;
+  mutable Lazy<float> mixed_;
+  mutable Lazy<double> double_;
+};
+
+}  // namespace
+
+std::unique_ptr<Potential> make_mace(const ModelFile& file, std::string& reason) {
+  Definition definition = read_definition(file);
+  reason = unsupported(definition);
+  if (!reason.empty()) return nullptr;
+  return std::make_unique<MacePotential>(std::move(definition));
+}
+
+}  // namespace mace
+}  // namespace nearsight

@@ -1,0 +1,16 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/engine/potential.hpp"
+#include "core/io/model_file.hpp"
+
+namespace nearsight {
+namespace mace {
+
+/// Message passing. Null, with the reason, for a model that the engine has no code for. Throws Error (file).
+/// The file must outlive the potential.
+std::unique_ptr<Potential> make_mace(const ModelFile& file, std::string& reason);
+
+}  // namespace mace
+}  // namespace nearsight
