@@ -227,6 +227,11 @@ class _EdgeSums(torch.autograd.Function):
         return gradients, None
 
 
+def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """See `nearsight.couple.edge_sums`."""
+    return _EdgeSums.apply(gradients, graph)
+
+
 class NativeBPNN(nn.Module):
     """A BPNN whose descriptor is evaluated by the core; it shares the networks of the given module."""
 
@@ -259,10 +264,7 @@ class NativeBPNN(nn.Module):
         """See docs/model_contract.md; all atoms must be owned."""
         return self.readouts(species, self.descriptor(species, edge_index, edge_vectors, num_owned))
 
-    @staticmethod
-    def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """See `nearsight.couple.edge_sums`."""
-        return _EdgeSums.apply(gradients, graph)
+    edge_sums = staticmethod(edge_sums)
 
 
 def training_module(model: nn.Module, backend: str = "auto", num_threads: int | None = None) -> nn.Module:

@@ -1,0 +1,228 @@
+"""Training of MACE on the core: the parameters, layers and formulas are those of the torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.functional import pad, silu
+
+from nearsight.models.equivariant import EdgeNetwork, Weight
+from nearsight.models.equivariant_native import (
+    ContractionTables,
+    ConvolutionTables,
+    Neighborhoods,
+    dual_dense,
+    edge_convolution,
+    edge_harmonics,
+    padded,
+    symmetric_contraction,
+)
+from nearsight.models.irreps import irrep
+from nearsight.models.mace import MACE, Interaction
+from nearsight.models.native import edge_sums
+
+Features = list[Tensor]  # of each irrep, [atoms, components, K], atoms by species
+
+
+def _flat(features: Iterable[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in features])
+
+
+def _widened(rows: Tensor, channels: int, width: int) -> Tensor:
+    """Rows of channels with zeros behind them, in the same shape but the last dimension."""
+    if channels == width:
+        return rows
+    wide = pad(rows.reshape(-1, channels), (0, width - channels))
+    return wide.view(*rows.shape[:-1], rows.size(-1) // channels * width)
+
+
+def _narrowed(flat: Tensor, channels: int, width: int) -> Tensor:
+    return flat if channels == width else flat.view(-1, width)[:, :channels].reshape(-1)
+
+
+def _split(flat: Tensor, atoms: int, sizes: Sequence[int], channels: int) -> Features:
+    parts = flat.split([atoms * size * channels for size in sizes])
+    return [part.view(atoms, size, channels) for part, size in zip(parts, sizes)]
+
+
+def _mapped(features: Features, weights: list[Tensor], counts: list[int]) -> Features:
+    """Each irrep times its matrix, [K', K] or [species, K', K]."""
+    return [
+        part @ weight.T if weight.dim() == 2 else _by_species(part, weight, counts)
+        for part, weight in zip(features, weights)
+    ]
+
+
+def _by_species(x: Tensor, matrices: Tensor, counts: list[int]) -> Tensor:
+    parts = [part @ matrix.T for part, matrix in zip(x.split(counts), matrices.unbind(0)) if part.size(0)]
+    return torch.cat(parts)
+
+
+class _Edges:
+    """What all layers know of the edges: functions of distance and direction, without parameters."""
+
+    def __init__(
+        self, model: MACE, graph: Neighborhoods, species: Tensor, edge_index: Tensor, vectors: Tensor, dtype
+    ):
+        self.graph = graph
+        vectors = vectors.to(torch.float64).index_select(0, graph.order)
+        self.distances = vectors.index_select(0, graph.firsts).square().sum(1).sqrt()
+        self.harmonics = edge_harmonics(vectors, model.l_max, dtype)
+        pairs = edge_index.index_select(1, graph.order[graph.firsts])
+        with torch.no_grad(), forward_ad.dual_level():
+            r = forward_ad.make_dual(self.distances.detach(), torch.ones_like(self.distances))
+            basis, envelope = model.basis(r, species, pairs)
+            first = basis * envelope
+            self.basis, self.product, self.envelope = (
+                torch.stack(tuple(forward_ad.unpack_dual(x))).to(dtype) for x in (basis, first, envelope)
+            )
+
+    def network(self, network: EdgeNetwork, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Values and slopes [pairs, n] of a network of the distance."""
+        values, slopes = dual_dense(self.product if network.first else self.basis, weights)
+        if network.density:
+            tanh = torch.tanh(values**2)
+            values, slopes = tanh, (1.0 - tanh**2) * 2.0 * values * slopes
+        if network.first:
+            return values, slopes
+        envelope, slope = self.envelope
+        return values * envelope, slopes * envelope + values * slope
+
+    def sums(self, values: Tensor, slopes: Tensor, centers: Tensor) -> Tensor:
+        """Σ_j of a function of the distance [pairs, 1] of each atom, [atoms, 1]."""
+        shift = (self.distances - self.distances.detach()).to(values.dtype).unsqueeze(1)
+        of_pairs = values + slopes * shift
+        zero = values.new_zeros(self.graph.num_atoms, 1)
+        return zero.index_add(0, self.graph.places[centers], of_pairs.index_select(0, self.graph.pairs))
+
+
+class _NativeInteraction(nn.Module):
+    """`Interaction` of sorted atoms; it shares the parameters of the given one."""
+
+    def __init__(self, layer: Interaction, paths: list, dtype: torch.dtype):
+        super().__init__()
+        self.layer, self.dtype = layer, dtype
+        self.sizes = {
+            part: [irrep(name).size for name in layer.names[part]] for part in ("input", "message", "output")
+        }
+        thirds = [layer.names["message"].index(three) for _, _, three in paths]
+        rows = [[*path, number] for path, number in zip(layer.paths, thirds)]
+        self.paths_of = [thirds.count(number) for number in range(len(self.sizes["message"]))]
+        self.tables = ConvolutionTables(torch.tensor(rows), layer.couplings.to(dtype, copy=True))
+        self.polynomials = ContractionTables.make(
+            layer.monomials, layer.targets, self.sizes["message"], self.sizes["output"]
+        )
+        self.coefficients = layer.coefficients.to(dtype)
+        self.kept = [layer.names["input"].index(name) for name in layer.common]
+        self.kept_to = [layer.names["output"].index(name) for name in layer.common]
+
+    def weights(self, modules: Iterable[Weight]) -> list[Tensor]:
+        """Tensors in the type of the features."""
+        return [module().to(self.dtype) for module in modules]
+
+    def forward(self, h: Features, edges: _Edges, centers: Tensor, counts: list[int]) -> Features:
+        """Return the new features of all atoms; `centers` [E] of the edges."""
+        layer, graph, k = self.layer, edges.graph, self.layer.channels
+        width = padded(k, self.dtype)
+        sources = h
+        if len(layer.up.weights) > 0:
+            sources = _mapped(h, self.weights(layer.up.weights), counts)
+        radial = edges.network(layer.radial, self.weights(layer.radial.network.layers))
+        values, slopes = (_widened(part, k, width) for part in radial)
+        flat = _flat(_widened(part, k, width) for part in sources)
+        sums = edge_convolution(
+            flat, values, slopes, edges.harmonics, edges.distances, graph, self.tables
+        )
+        sums = _narrowed(sums, k, width)
+        m = self._messages(sums, graph.num_atoms)
+        if len(layer.density.network.layers) > 0:
+            density = edges.network(layer.density, self.weights(layer.density.network.layers))
+            divisor = 1.0 + edges.sums(*density, centers).unsqueeze(2)
+            m = [part / divisor for part in m]
+        if len(layer.select.weights) > 0:
+            m = _mapped(m, self.weights(layer.select.weights), counts)
+        contracted = torch.matmul(self.coefficients, layer.product().to(self.dtype))
+        flat = _flat(_widened(part, k, width) for part in m)
+        products = symmetric_contraction(flat, _widened(contracted, k, width), graph, self.polynomials)
+        products = _narrowed(products, k, width)
+        return self._updated(_split(products, graph.num_atoms, self.sizes["output"], k), h, counts)
+
+    def _messages(self, sums: Tensor, atoms: int) -> Features:
+        sizes = [size * paths for size, paths in zip(self.sizes["message"], self.paths_of)]
+        parts = _split(sums, atoms, sizes, self.layer.channels)
+        weights = self.weights(self.layer.message.weights)
+        return [
+            part.reshape(atoms, size, -1) @ weight.T
+            for part, size, weight in zip(parts, self.sizes["message"], weights)
+        ]
+
+    def _updated(self, products: Features, h: Features, counts: list[int]) -> Features:
+        layer = self.layer
+        new = _mapped(products, self.weights(layer.update.weights), counts)
+        kept = _mapped([h[number] for number in self.kept], self.weights(layer.skip.weights), counts)
+        for number, part in zip(self.kept_to, kept):
+            new[number] = new[number] + part
+        for start in self.weights(layer.start):
+            new[0] = new[0] + _of_species(start, counts)
+        return new
+
+    def readout(self, h: Features) -> Tensor:
+        """Return the outputs [atoms]."""
+        x = h[0].squeeze(1)
+        for number, weight in enumerate(self.weights(self.layer.readout.layers)):
+            x = (silu(x) if number else x) @ weight.T
+        return x.squeeze(1)
+
+
+def _of_species(table: Tensor, counts: list[int]) -> Tensor:
+    """Rows of a table [species, K] for sorted atoms, [atoms, 1, K]."""
+    return torch.cat([row.expand(count, -1) for row, count in zip(table, counts)]).unsqueeze(1)
+
+
+class NativeMACE(nn.Module):
+    """A MACE model whose edges and polynomials the core evaluates; it shares the parameters of the module.
+
+    The energy has first derivatives by positions, and those have derivatives by parameters; sums over edges
+    such as forces and virials are right, while gradients of single edges count both edges of a pair as one.
+
+    Args:
+        model: whose parameters are trained.
+        num_threads: of the core.
+        dtype: of features; distances, harmonics, energies and forces are always in double.
+    """
+
+    def __init__(self, model: MACE, num_threads: int = 1, dtype: torch.dtype = torch.float64):
+        super().__init__()
+        self.model, self.num_threads, self.dtype = model, num_threads, dtype
+        self.layers = nn.ModuleList(
+            _NativeInteraction(layer, record["paths"], dtype)
+            for layer, record in zip(model.layers, model.hyperparameters["layers"])
+        )
+
+    def forward(
+        self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
+    ) -> dict[str, Tensor]:
+        """See docs/model_contract.md; all atoms must be owned. The energy is in double."""
+        model = self.model
+        graph = Neighborhoods.make(
+            species, edge_index, edge_vectors, len(model.species), self.num_threads
+        )
+        counts = graph.counts.tolist()
+        edges = _Edges(model, graph, species, edge_index, edge_vectors, self.dtype)
+        centers = edge_index[0].index_select(0, graph.order)
+        h = [_of_species(model.embedding().to(self.dtype), counts)]
+        outputs = torch.zeros(species.numel(), dtype=torch.float64)
+        for layer in self.layers:
+            h = layer(h, edges, centers, counts)
+            outputs = outputs + layer.readout(h).to(torch.float64)
+        outputs = outputs.index_select(0, graph.places)
+        energy = model.scale * outputs + model.shift[species]
+        if model.zbl.used:
+            distances = edge_vectors.to(torch.float64).square().sum(1).sqrt()
+            energy = energy + model.zbl(distances, species, edge_index, num_owned)
+        return {"energy": energy}
+
+    edge_sums = staticmethod(edge_sums)
