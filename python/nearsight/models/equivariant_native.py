@@ -234,7 +234,8 @@ class _Convolution(Function):
         ctx.graph, ctx.tables = graph, tables
         channels = values.size(1) // tables.paths.size(0)
         output = values.new_empty(graph.num_atoms * tables.num_sums() * channels)
-        load_ops().edge_convolution(*_arguments(ctx), output)
+        tensors = sources, values, slopes, harmonics
+        load_ops().edge_convolution(*_arguments(graph, tables, tensors), output)
         return output
 
     @staticmethod
@@ -251,11 +252,10 @@ class _Convolution(Function):
         return by_sources, by_values, None, by_harmonics, by_distances, None, None
 
 
-def _arguments(ctx: Any) -> list[Any]:
-    """What all ops of a convolution begin with."""
-    graph, tables = ctx.graph, ctx.tables
+def _arguments(graph: Neighborhoods, tables: ConvolutionTables, tensors: tuple[Tensor, ...]) -> list[Any]:
+    """What all ops of a convolution begin with; the tensors are sources, values, slopes and harmonics."""
     index = [graph.offsets, graph.middles, graph.places, graph.neighbors, graph.pairs]
-    return [*index, tables.paths, tables.couplings, *ctx.saved_tensors[-4:], graph.num_threads]
+    return [*index, tables.paths, tables.couplings, *tensors, graph.num_threads]
 
 
 class _ByParameters(Function):
@@ -263,9 +263,10 @@ class _ByParameters(Function):
 
     @staticmethod
     def forward(ctx: Any, adjoints: Tensor, convolution: Any) -> tuple[Tensor, Tensor]:
-        sources, values, *_ = convolution.saved_tensors
-        by_sources, by_values = torch.zeros_like(sources), torch.empty_like(values)
-        load_ops().edge_convolution_by_parameters(*_arguments(convolution), adjoints, by_sources, by_values)
+        tensors = convolution.saved_tensors
+        by_sources, by_values = torch.zeros_like(tensors[0]), torch.empty_like(tensors[1])
+        arguments = _arguments(convolution.graph, convolution.tables, tensors)
+        load_ops().edge_convolution_by_parameters(*arguments, adjoints, by_sources, by_values)
         return by_sources, by_values
 
     @staticmethod
@@ -299,8 +300,9 @@ class _ByGeometry(Function):
         by_sources = torch.zeros_like(sources) if with_sources else sources.new_empty(0)
         by_harmonics = torch.empty_like(harmonics)
         by_distances = torch.empty(values.size(0), dtype=torch.float64)
+        arguments = _arguments(graph, tables, (sources, values, slopes, harmonics))
         load_ops().edge_convolution_by_geometry(
-            *_arguments(ctx), adjoints, by_sources, by_distances, by_harmonics
+            *arguments, adjoints, by_sources, by_distances, by_harmonics
         )
         return by_sources if with_sources else None, by_distances, by_harmonics
 
@@ -322,8 +324,9 @@ class _ByGeometry(Function):
         output, by_sources = torch.zeros_like(adjoints), torch.zeros_like(sources)
         by_values, by_slopes = torch.empty_like(values), torch.empty_like(slopes)
         along = [along_sources.contiguous(), along_distances.contiguous(), along_harmonics.contiguous()]
+        arguments = _arguments(ctx.graph, ctx.tables, (sources, values, slopes, harmonics))
         load_ops().edge_convolution_of_tangent(
-            *_arguments(ctx), adjoints, *along, output, by_sources, by_values, by_slopes
+            *arguments, adjoints, *along, output, by_sources, by_values, by_slopes
         )
         return output, by_sources, by_values, by_slopes, None, None, None, None
 
@@ -405,7 +408,7 @@ class _Contraction(Function):
         ctx.graph, ctx.tables = graph, tables
         size = graph.num_atoms * int(tables.target_sizes.sum()) * weights.size(2)
         output = messages.new_empty(size)
-        load_ops().message_contraction(*_polynomials(ctx), output)
+        load_ops().message_contraction(*_polynomials(graph, tables, messages, weights), output)
         return output
 
     @staticmethod
@@ -416,11 +419,12 @@ class _Contraction(Function):
         return *gradients, None, None
 
 
-def _polynomials(ctx: Any) -> list[Any]:
+def _polynomials(
+    graph: Neighborhoods, tables: ContractionTables, messages: Tensor, weights: Tensor
+) -> list[Any]:
     """What all ops of a contraction begin with."""
-    tables, graph = ctx.tables, ctx.graph
     sizes = [tables.sizes, tables.target_sizes, graph.counts]
-    return [tables.nodes, tables.terms, *sizes, *ctx.saved_tensors[-2:], graph.num_threads]
+    return [tables.nodes, tables.terms, *sizes, messages, weights, graph.num_threads]
 
 
 class _ContractionReverse(Function):
@@ -441,7 +445,8 @@ class _ContractionReverse(Function):
         ctx.set_materialize_grads(False)
         by_messages = torch.empty_like(messages)
         by_weights = torch.zeros_like(weights) if with_weights else weights.new_empty(0)
-        load_ops().message_contraction_reverse(*_polynomials(ctx), adjoints, by_messages, by_weights)
+        arguments = _polynomials(graph, tables, messages, weights)
+        load_ops().message_contraction_reverse(*arguments, adjoints, by_messages, by_weights)
         return by_messages, by_weights if with_weights else None
 
     @staticmethod
@@ -456,8 +461,9 @@ class _ContractionReverse(Function):
         ]
         output, by_messages = torch.empty_like(adjoints), torch.empty_like(messages)
         by_weights = torch.zeros_like(weights)
+        arguments = _polynomials(ctx.graph, ctx.tables, messages, weights)
         load_ops().message_contraction_tangent(
-            *_polynomials(ctx), adjoints, *along, output, by_messages, by_weights
+            *arguments, adjoints, *along, output, by_messages, by_weights
         )
         return output, by_messages, by_weights, None, None, None
 
