@@ -161,12 +161,12 @@ void edge_convolution_of_tangent(StableIValue* stack, std::uint64_t, std::uint64
 
 /// What all ops of the contraction begin with, in the order of the schema.
 struct Polynomials {
-  Tensor nodes, terms, sizes, target_sizes, counts, messages, weights;
+  Tensor nodes, targets, sizes, target_sizes, counts, messages, weights;
   int num_threads;
 
   explicit Polynomials(Arguments& a)
       : nodes(a.tensor()),
-        terms(a.tensor()),
+        targets(a.tensor()),
         sizes(a.tensor()),
         target_sizes(a.tensor()),
         counts(a.tensor()),
@@ -184,19 +184,19 @@ struct Polynomials {
       return sum;
     }();
     const Layout layout(span_of<const std::int64_t>(sizes), atoms, channels),
-        targets(span_of<const std::int64_t>(target_sizes), atoms, channels);
+        results(span_of<const std::int64_t>(target_sizes), atoms, channels);
     Contraction<T> c{};
     c.channels = channels;
     c.num_components = static_cast<int>(layout.places.size());
-    c.num_terms = static_cast<int>(terms.size(0));
-    c.num_targets = static_cast<int>(targets.places.size());
-    c.num_nodes = static_cast<int>(1 + layout.places.size() + nodes.size(0));
+    c.num_terms = static_cast<int>(targets.numel());
+    c.num_targets = static_cast<int>(results.places.size());
+    c.num_nodes = static_cast<int>(nodes.size(0)) - 1;
     c.nodes = reinterpret_cast<const Node*>(data<const std::int32_t>(nodes));
-    c.terms = reinterpret_cast<const Term*>(data<const std::int32_t>(terms));
+    c.targets = data<const std::int32_t>(targets);
     c.places = layout.places.data();
     c.strides = layout.strides.data();
-    c.target_places = targets.places.data();
-    c.target_strides = targets.strides.data();
+    c.target_places = results.places.data();
+    c.target_strides = results.strides.data();
     c.messages = data<const T>(messages);
     c.weights = data<const T>(weights);
     fill(c);
@@ -313,10 +313,10 @@ void dual_silu_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
 #define NEARSIGHT_CONVOLUTION                                                                            \
   "(Tensor offsets, Tensor middles, Tensor places, Tensor neighbors, Tensor pairs, Tensor paths, Tensor " \
   "couplings, Tensor sources, Tensor values, Tensor slopes, Tensor harmonics, int num_threads, "
-// nodes int32 [products, 2], terms int32 [terms, 2], sizes and target_sizes int64 [irreps], counts int64
+// nodes int32 [nodes + 1, 3], targets int32 [terms], sizes and target_sizes int64 [irreps], counts int64
 // [species] of atoms, weights T [species, terms, channels].
 #define NEARSIGHT_CONTRACTION                                                                            \
-  "(Tensor nodes, Tensor terms, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor messages, Tensor " \
+  "(Tensor nodes, Tensor targets, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor messages, Tensor " \
   "weights, int num_threads, "
 
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {

@@ -356,26 +356,29 @@ def edge_convolution(
 
 @dataclass(frozen=True)
 class ContractionTables:
-    """Polynomials as sums of products of nodes: node 0 is 1, then come the components, then the products.
+    """Polynomials as sums over nodes: node 0 is 1, then come the components, then products of two before them.
 
     Attributes:
-        nodes: int32 [products, 2] factors of each product, nodes before it.
-        terms: int32 [terms, 2]: component of the result, and node; by component.
+        nodes: int32 [nodes + 1, 3] factors of each product, and the number of its first term.
+        targets: int32 [terms] component of the result that a term adds to; terms are sorted by node.
+        order: [terms] their numbers in `equivariant.symmetric_contraction`.
         sizes, target_sizes: int64 components of each irrep of the variables and of the results.
     """
 
     nodes: Tensor
-    terms: Tensor
+    targets: Tensor
+    order: Tensor
     sizes: Tensor
     target_sizes: Tensor
 
     @classmethod
-    def make(cls, monomials: Tensor, targets: Tensor, sizes: list[int], target_sizes: list[int]) -> Any:
-        """Tables of the terms of `equivariant.symmetric_contraction`, whose order is kept."""
-        count = sum(sizes)
+    def make(
+        cls, monomials: Tensor, targets: Tensor, sizes: list[int], target_sizes: list[int]
+    ) -> ContractionTables:
+        """Tables of the terms of `equivariant.symmetric_contraction`."""
         factors = [tuple(f for f in row if f > 0) for row in monomials.tolist()]
-        place: dict[tuple[int, ...], int] = {(): 0} | {(c,): c for c in range(1, count + 1)}
-        nodes: list[tuple[int, int]] = []
+        nodes: list[tuple[int, int]] = [(0, 0)] * (1 + sum(sizes))
+        place: dict[tuple[int, ...], int] = {(): 0} | {(c,): c for c in range(1, len(nodes))}
 
         def node(monomial: tuple[int, ...]) -> int:
             """A product of two nodes, of those that are there already if possible."""
@@ -383,15 +386,20 @@ class ContractionTables:
                 parts = [(monomial[:k] + monomial[k + 1 :], monomial[k]) for k in range(len(monomial))]
                 rest, factor = next((part for part in parts if part[0] in place), parts[-1])
                 nodes.append((node(rest), factor))
-                place[monomial] = count + len(nodes)
+                place[monomial] = len(nodes) - 1
             return place[monomial]
 
         for monomial in sorted(set(factors), key=lambda m: (len(m), m)):
             node(monomial)
-        terms = [[target, place[monomial]] for target, monomial in zip(targets.tolist(), factors)]
+        of_terms = torch.tensor([place[monomial] for monomial in factors], dtype=torch.int64)
+        order = torch.argsort(of_terms, stable=True)
+        first = torch.zeros(len(nodes) + 1, dtype=torch.int64)
+        torch.cumsum(torch.bincount(of_terms, minlength=len(nodes)), 0, out=first[1:])
+        table = torch.cat([torch.tensor([*nodes, (0, 0)]), first.unsqueeze(1)], dim=1)
         return cls(
-            nodes=torch.tensor(nodes, dtype=torch.int32).reshape(-1, 2),
-            terms=torch.tensor(terms, dtype=torch.int32).reshape(-1, 2),
+            nodes=table.to(torch.int32),
+            targets=targets[order].to(torch.int32),
+            order=order,
             sizes=torch.tensor(sizes),
             target_sizes=torch.tensor(target_sizes),
         )
@@ -424,7 +432,7 @@ def _polynomials(
 ) -> list[Any]:
     """What all ops of a contraction begin with."""
     sizes = [tables.sizes, tables.target_sizes, graph.counts]
-    return [tables.nodes, tables.terms, *sizes, messages, weights, graph.num_threads]
+    return [tables.nodes, tables.targets, *sizes, messages, weights, graph.num_threads]
 
 
 class _ContractionReverse(Function):
@@ -475,7 +483,7 @@ def symmetric_contraction(
 
     Args:
         messages: flat.
-        weights: [species, terms, K], contracted with the coefficients of the terms.
+        weights: [species, terms, K], contracted with the coefficients of the terms in their `order`.
         graph: whose atoms are counted by species.
         tables: of the polynomials.
     """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, silu
 
-from nearsight.models.equivariant import EdgeNetwork, Weight
+from nearsight.models.equivariant import Dense, EdgeNetwork, IrrepsLinear, PathLinear, Weight
 from nearsight.models.equivariant_native import (
     ContractionTables,
     ConvolutionTables,
@@ -24,6 +26,7 @@ from nearsight.models.irreps import irrep
 from nearsight.models.mace import MACE, Interaction
 from nearsight.models.native import edge_sums
 
+Tensors = dict[Weight, Tensor]  # of the model, in the type of features
 Features = list[Tensor]  # of each irrep, [atoms, components, K], atoms by species
 
 
@@ -61,6 +64,23 @@ def _by_species(x: Tensor, matrices: Tensor, counts: list[int]) -> Tensor:
     return torch.cat(parts)
 
 
+class _Scaled(Function):
+    """Trained tensors, values times scale, in another type: all at once, for there are many small ones."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, scales: list[Tensor], *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.scales = scales
+        ctx.set_materialize_grads(False)
+        return tuple((value * scale).to(dtype) for value, scale in zip(values, scales))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, None, *(
+            None if gradient is None else gradient * scale for gradient, scale in zip(gradients, ctx.scales)
+        )
+
+
 class _Edges:
     """What all layers know of the edges: functions of distance and direction, without parameters."""
 
@@ -68,6 +88,7 @@ class _Edges:
         self, model: MACE, graph: Neighborhoods, species: Tensor, edge_index: Tensor, vectors: Tensor, dtype
     ):
         self.graph = graph
+        self.rows = graph.places[edge_index[0].index_select(0, graph.order)]
         vectors = vectors.to(torch.float64).index_select(0, graph.order)
         self.distances = vectors.index_select(0, graph.firsts).square().sum(1).sqrt()
         self.harmonics = edge_harmonics(vectors, model.l_max, dtype)
@@ -91,12 +112,12 @@ class _Edges:
         envelope, slope = self.envelope
         return values * envelope, slopes * envelope + values * slope
 
-    def sums(self, values: Tensor, slopes: Tensor, centers: Tensor) -> Tensor:
+    def sums(self, values: Tensor, slopes: Tensor) -> Tensor:
         """Σ_j of a function of the distance [pairs, 1] of each atom, [atoms, 1]."""
         shift = (self.distances - self.distances.detach()).to(values.dtype).unsqueeze(1)
         of_pairs = values + slopes * shift
         zero = values.new_zeros(self.graph.num_atoms, 1)
-        return zero.index_add(0, self.graph.places[centers], of_pairs.index_select(0, self.graph.pairs))
+        return zero.index_add(0, self.rows, of_pairs.index_select(0, self.graph.pairs))
 
 
 class _NativeInteraction(nn.Module):
@@ -104,7 +125,7 @@ class _NativeInteraction(nn.Module):
 
     def __init__(self, layer: Interaction, paths: list, dtype: torch.dtype):
         super().__init__()
-        self.layer, self.dtype = layer, dtype
+        self.layer = layer
         self.sizes = {
             part: [irrep(name).size for name in layer.names[part]] for part in ("input", "message", "output")
         }
@@ -115,66 +136,69 @@ class _NativeInteraction(nn.Module):
         self.polynomials = ContractionTables.make(
             layer.monomials, layer.targets, self.sizes["message"], self.sizes["output"]
         )
-        self.coefficients = layer.coefficients.to(dtype)
+        self.coefficients = layer.coefficients[self.polynomials.order].to(dtype)
         self.kept = [layer.names["input"].index(name) for name in layer.common]
         self.kept_to = [layer.names["output"].index(name) for name in layer.common]
 
-    def weights(self, modules: Iterable[Weight]) -> list[Tensor]:
-        """Tensors in the type of the features."""
-        return [module().to(self.dtype) for module in modules]
-
-    def forward(self, h: Features, edges: _Edges, centers: Tensor, counts: list[int]) -> Features:
-        """Return the new features of all atoms; `centers` [E] of the edges."""
+    def forward(self, h: Features, edges: _Edges, weights: Tensors, counts: list[int]) -> Features:
+        """Return the new features of all atoms."""
         layer, graph, k = self.layer, edges.graph, self.layer.channels
-        width = padded(k, self.dtype)
+        width = padded(k, h[0].dtype)
         sources = h
         if len(layer.up.weights) > 0:
-            sources = _mapped(h, self.weights(layer.up.weights), counts)
-        radial = edges.network(layer.radial, self.weights(layer.radial.network.layers))
+            sources = _mapped(h, _of(layer.up, weights), counts)
+        radial = edges.network(layer.radial, _of(layer.radial.network, weights))
         values, slopes = (_widened(part, k, width) for part in radial)
         flat = _flat(_widened(part, k, width) for part in sources)
         sums = edge_convolution(
             flat, values, slopes, edges.harmonics, edges.distances, graph, self.tables
         )
         sums = _narrowed(sums, k, width)
-        m = self._messages(sums, graph.num_atoms)
+        m = self._messages(sums, graph.num_atoms, weights)
         if len(layer.density.network.layers) > 0:
-            density = edges.network(layer.density, self.weights(layer.density.network.layers))
-            divisor = 1.0 + edges.sums(*density, centers).unsqueeze(2)
+            density = edges.network(layer.density, _of(layer.density.network, weights))
+            divisor = 1.0 + edges.sums(*density).unsqueeze(2)
             m = [part / divisor for part in m]
         if len(layer.select.weights) > 0:
-            m = _mapped(m, self.weights(layer.select.weights), counts)
-        contracted = torch.matmul(self.coefficients, layer.product().to(self.dtype))
+            m = _mapped(m, _of(layer.select, weights), counts)
+        contracted = torch.matmul(self.coefficients, weights[layer.product])
         flat = _flat(_widened(part, k, width) for part in m)
         products = symmetric_contraction(flat, _widened(contracted, k, width), graph, self.polynomials)
         products = _narrowed(products, k, width)
-        return self._updated(_split(products, graph.num_atoms, self.sizes["output"], k), h, counts)
+        parts = _split(products, graph.num_atoms, self.sizes["output"], k)
+        return self._updated(parts, h, weights, counts)
 
-    def _messages(self, sums: Tensor, atoms: int) -> Features:
+    def _messages(self, sums: Tensor, atoms: int, weights: Tensors) -> Features:
         sizes = [size * paths for size, paths in zip(self.sizes["message"], self.paths_of)]
         parts = _split(sums, atoms, sizes, self.layer.channels)
-        weights = self.weights(self.layer.message.weights)
         return [
             part.reshape(atoms, size, -1) @ weight.T
-            for part, size, weight in zip(parts, self.sizes["message"], weights)
+            for part, size, weight in zip(parts, self.sizes["message"], _of(self.layer.message, weights))
         ]
 
-    def _updated(self, products: Features, h: Features, counts: list[int]) -> Features:
+    def _updated(
+        self, products: Features, h: Features, weights: Tensors, counts: list[int]
+    ) -> Features:
         layer = self.layer
-        new = _mapped(products, self.weights(layer.update.weights), counts)
-        kept = _mapped([h[number] for number in self.kept], self.weights(layer.skip.weights), counts)
+        new = _mapped(products, _of(layer.update, weights), counts)
+        kept = _mapped([h[number] for number in self.kept], _of(layer.skip, weights), counts)
         for number, part in zip(self.kept_to, kept):
             new[number] = new[number] + part
-        for start in self.weights(layer.start):
-            new[0] = new[0] + _of_species(start, counts)
+        for start in layer.start:
+            new[0] = new[0] + _of_species(weights[start], counts)
         return new
 
-    def readout(self, h: Features) -> Tensor:
+    def readout(self, h: Features, weights: Tensors) -> Tensor:
         """Return the outputs [atoms]."""
         x = h[0].squeeze(1)
-        for number, weight in enumerate(self.weights(self.layer.readout.layers)):
+        for number, weight in enumerate(_of(self.layer.readout, weights)):
             x = (silu(x) if number else x) @ weight.T
         return x.squeeze(1)
+
+
+def _of(maps: IrrepsLinear | PathLinear | Dense, weights: Tensors) -> list[Tensor]:
+    modules = maps.layers if isinstance(maps, Dense) else maps.weights
+    return [weights[module] for module in modules]
 
 
 def _of_species(table: Tensor, counts: list[int]) -> Tensor:
@@ -212,17 +236,23 @@ class NativeMACE(nn.Module):
         )
         counts = graph.counts.tolist()
         edges = _Edges(model, graph, species, edge_index, edge_vectors, self.dtype)
-        centers = edge_index[0].index_select(0, graph.order)
-        h = [_of_species(model.embedding().to(self.dtype), counts)]
+        weights = self.weights()
+        h = [_of_species(weights[model.embedding], counts)]
         outputs = torch.zeros(species.numel(), dtype=torch.float64)
         for layer in self.layers:
-            h = layer(h, edges, centers, counts)
-            outputs = outputs + layer.readout(h).to(torch.float64)
+            h = layer(h, edges, weights, counts)
+            outputs = outputs + layer.readout(h, weights).to(torch.float64)
         outputs = outputs.index_select(0, graph.places)
         energy = model.scale * outputs + model.shift[species]
         if model.zbl.used:
             distances = edge_vectors.to(torch.float64).square().sum(1).sqrt()
             energy = energy + model.zbl(distances, species, edge_index, num_owned)
         return {"energy": energy}
+
+    def weights(self) -> Tensors:
+        """The trained tensors in the type of features."""
+        modules = [module for module in self.model.modules() if isinstance(module, Weight)]
+        scales, values = [module.scale for module in modules], [module.values for module in modules]
+        return dict(zip(modules, _Scaled.apply(self.dtype, scales, *values)))
 
     edge_sums = staticmethod(edge_sums)

@@ -1,20 +1,78 @@
 #pragma once
 // Kernels of the polynomials of messages; part of kernels.cpp.
+#include <initializer_list>
+
 #include "core/models/equivariant/convolution_kernels.hpp"
 
 namespace nearsight {
 namespace equivariant {
 namespace {
 
-/// Values of the nodes for one atom and one vector of channels.
+/// What a kernel keeps of one vector of channels; terms and targets lie side by side in the caches.
+template <class T>
+struct Work {
+  T *values, *tangents, *adjoints, *adjoint_tangents;  // of the nodes
+  T *weights, *weight_tangents, *weight_adjoints;      // of the terms
+  T *targets, *target_adjoints;
+
+  Work(const Contraction<T>& c, T* scratch) {
+    const auto take = [&](int vectors) {
+      T* const begin = scratch;
+      scratch += vectors * width<T>;
+      return begin;
+    };
+    for (T** part : {&values, &tangents, &adjoints, &adjoint_tangents}) *part = take(c.num_nodes);
+    for (T** part : {&weights, &weight_tangents, &weight_adjoints}) *part = take(c.num_terms);
+    for (T** part : {&targets, &target_adjoints}) *part = take(c.num_targets);
+  }
+};
+
+template <class T>
+std::size_t contraction_scratch(const Contraction<T>& c) {
+  return static_cast<std::size_t>(4 * c.num_nodes + 3 * c.num_terms + 2 * c.num_targets) * width<T>;
+}
+
+/// The terms of a vector of channels out of rows of all channels, and back.
+template <class T>
+inline void gather_terms(const Contraction<T>& c, const T* rows, int k, T* terms) {
+  for (int t = 0; t < c.num_terms; ++t) put<T>(terms + t * width<T>, at(rows + t * c.channels + k));
+}
+template <class T>
+inline void add_terms(const Contraction<T>& c, const T* terms, int k, T* rows) {
+  for (int t = 0; t < c.num_terms; ++t) add<T>(rows + t * c.channels + k, at(terms + t * width<T>));
+}
+
+/// The components of an atom's messages as nodes, which follow node 0.
+template <class T>
+inline void load_components(const Contraction<T>& c, const T* messages, std::int64_t i, T* nodes) {
+  for (int m = 0; m < c.num_components; ++m)
+    put<T>(nodes + (1 + m) * width<T>,
+           messages ? at(messages + c.places[m] + i * c.strides[m]) : broadcast<T>(T(0)));
+}
+template <class T>
+inline void store_components(const Contraction<T>& c, const T* nodes, std::int64_t i, T* messages) {
+  for (int m = 0; m < c.num_components; ++m)
+    put<T>(messages + c.places[m] + i * c.strides[m], at(nodes + (1 + m) * width<T>));
+}
+template <class T>
+inline void load_targets(const Contraction<T>& c, const T* products, std::int64_t i, T* targets) {
+  for (int n = 0; n < c.num_targets; ++n)
+    put<T>(targets + n * width<T>, at(products + c.target_places[n] + i * c.target_strides[n]));
+}
+template <class T>
+inline void store_targets(const Contraction<T>& c, const T* targets, std::int64_t i, T* products) {
+  for (int n = 0; n < c.num_targets; ++n)
+    put<T>(products + c.target_places[n] + i * c.target_strides[n], at(targets + n * width<T>));
+}
+
+/// Values of the nodes for one atom.
 template <class T>
 inline void node_values(const Contraction<T>& c, const T* messages, std::int64_t i, T* values) {
   constexpr int w = width<T>;
   put<T>(values, broadcast<T>(T(1)));
-  for (int m = 0; m < c.num_components; ++m)
-    put<T>(values + (1 + m) * w, at(messages + c.places[m] + i * c.strides[m]));
+  load_components(c, messages, i, values);
   for (int n = 1 + c.num_components; n < c.num_nodes; ++n) {
-    const Node& node = c.nodes[n - 1 - c.num_components];
+    const Node& node = c.nodes[n];
     put<T>(values + n * w, at(values + node.a * w) * at(values + node.b * w));
   }
 }
@@ -25,104 +83,125 @@ inline void node_tangents(const Contraction<T>& c, const T* messages, std::int64
                           T* tangents) {
   constexpr int w = width<T>;
   put<T>(tangents, broadcast<T>(T(0)));
-  for (int m = 0; m < c.num_components; ++m)
-    put<T>(tangents + (1 + m) * w,
-           messages ? at(messages + c.places[m] + i * c.strides[m]) : broadcast<T>(T(0)));
+  load_components(c, messages, i, tangents);
   for (int n = 1 + c.num_components; n < c.num_nodes; ++n) {
-    const Node& node = c.nodes[n - 1 - c.num_components];
-    put<T>(tangents + n * w, at(tangents + node.a * w) * at(values + node.b * w) +
-                                 at(values + node.a * w) * at(tangents + node.b * w));
+    const int a = c.nodes[n].a * w, b = c.nodes[n].b * w;
+    put<T>(tangents + n * w, at(tangents + a) * at(values + b) + at(values + a) * at(tangents + b));
   }
 }
 
-/// Calls body(atom, k) for every atom and vector of channels of a run.
-template <class T, class Body>
-inline void for_atoms(const Contraction<T>& c, int channel, const Body& body) {
+template <class T>
+void contract(const Contraction<T>& c, int channel, T* scratch) {
+  constexpr int w = width<T>;
+  const Work<T> work(c, scratch);
+  for (int k = channel; k < channel + kRun<T>; k += w) {
+    gather_terms(c, c.weights, k, work.weights);
+    for (std::int64_t i = c.first_atom; i < c.last_atom; ++i) {
+      node_values(c, c.messages + k, i, work.values);
+      clear(work.targets, c.num_targets);
+      for (int n = 0; n < c.num_nodes; ++n) {
+        const Vec<T> value = at(work.values + n * w);
+        for (int t = c.nodes[n].first_term; t < c.nodes[n + 1].first_term; ++t)
+          add<T>(work.targets + c.targets[t] * w, at(work.weights + t * w) * value);
+      }
+      store_targets(c, work.targets, i, c.products + k);
+    }
+  }
+}
+
+template <class T, bool with_weights>
+inline void reverse_of_run(const Contraction<T>& c, const Work<T>& work, int k) {
+  constexpr int w = width<T>;
+  gather_terms(c, c.weights, k, work.weights);
+  if (with_weights) clear(work.weight_adjoints, c.num_terms);
+  for (std::int64_t i = c.first_atom; i < c.last_atom; ++i) {
+    node_values(c, c.messages + k, i, work.values);
+    load_targets(c, c.adjoints + k, i, work.target_adjoints);
+    clear(work.adjoints, c.num_nodes);
+    for (int n = c.num_nodes - 1; n >= 0; --n) {
+      const Node& node = c.nodes[n];
+      Vec<T> adjoint = at(work.adjoints + n * w);
+      for (int t = node.first_term; t < c.nodes[n + 1].first_term; ++t) {
+        const Vec<T> d = at(work.target_adjoints + c.targets[t] * w);
+        adjoint += d * at(work.weights + t * w);
+        if (with_weights) add<T>(work.weight_adjoints + t * w, d * at(work.values + n * w));
+      }
+      if (n > c.num_components) {
+        add<T>(work.adjoints + node.a * w, adjoint * at(work.values + node.b * w));
+        add<T>(work.adjoints + node.b * w, adjoint * at(work.values + node.a * w));
+      } else {
+        put<T>(work.adjoints + n * w, adjoint);
+      }
+    }
+    store_components(c, work.adjoints, i, c.message_adjoints + k);
+  }
+  if (with_weights) add_terms(c, work.weight_adjoints, k, c.weight_adjoints);
+}
+
+template <class T>
+void contract_reverse(const Contraction<T>& c, int channel, T* scratch) {
+  const Work<T> work(c, scratch);
   for (int k = channel; k < channel + kRun<T>; k += width<T>)
-    for (std::int64_t i = c.first_atom; i < c.last_atom; ++i) body(i, k);
+    if (c.weight_adjoints)
+      reverse_of_run<T, true>(c, work, k);
+    else
+      reverse_of_run<T, false>(c, work, k);
 }
 
-template <class T>
-void contract(const Contraction<T>& c, int channel, T* values) {
-  for_atoms(c, channel, [&](std::int64_t i, int k) {
-    node_values(c, c.messages + k, i, values);
-    int t = 0;
-    for (int target = 0; target < c.num_targets; ++target) {
-      Vec<T> sum = broadcast<T>(T(0));
-      for (; t < c.num_terms && c.terms[t].target == target; ++t)
-        sum += at(c.weights + t * c.channels + k) * at(values + c.terms[t].node * width<T>);
-      put<T>(c.products + c.target_places[target] + i * c.target_strides[target] + k, sum);
-    }
-  });
-}
-
-template <class T>
-void contract_reverse(const Contraction<T>& c, int channel, T* values) {
+template <class T, bool with_weights>
+inline void tangent_of_run(const Contraction<T>& c, const Work<T>& work, int k) {
   constexpr int w = width<T>;
-  T* const adjoints = values + c.num_nodes * w;
-  for_atoms(c, channel, [&](std::int64_t i, int k) {
-    node_values(c, c.messages + k, i, values);
-    clear(adjoints, c.num_nodes);
-    int t = 0;
-    for (int target = 0; target < c.num_targets; ++target) {
-      const Vec<T> d = at(c.adjoints + c.target_places[target] + i * c.target_strides[target] + k);
-      for (; t < c.num_terms && c.terms[t].target == target; ++t) {
-        const int node = c.terms[t].node * w, weight = t * c.channels + k;
-        add<T>(adjoints + node, d * at(c.weights + weight));
-        if (c.weight_adjoints) add<T>(c.weight_adjoints + weight, d * at(values + node));
+  gather_terms(c, c.weights, k, work.weights);
+  if (with_weights) gather_terms(c, c.weight_tangents, k, work.weight_tangents);
+  clear(work.weight_adjoints, c.num_terms);
+  for (std::int64_t i = c.first_atom; i < c.last_atom; ++i) {
+    node_values(c, c.messages + k, i, work.values);
+    node_tangents(c, c.message_tangents ? c.message_tangents + k : nullptr, i, work.values, work.tangents);
+    load_targets(c, c.adjoints + k, i, work.target_adjoints);
+    clear(work.targets, c.num_targets);
+    clear(work.adjoints, 2 * c.num_nodes);
+    for (int n = c.num_nodes - 1; n >= 0; --n) {
+      const Node& node = c.nodes[n];
+      Vec<T> adjoint = at(work.adjoints + n * w), adjoint_tangent = at(work.adjoint_tangents + n * w);
+      const Vec<T> tangent = at(work.tangents + n * w);
+      for (int t = node.first_term; t < c.nodes[n + 1].first_term; ++t) {
+        const Vec<T> d = at(work.target_adjoints + c.targets[t] * w), weight = at(work.weights + t * w);
+        adjoint += d * weight;
+        add<T>(work.weight_adjoints + t * w, d * tangent);
+        Vec<T> result = weight * tangent;
+        if (with_weights) {
+          const Vec<T> weight_tangent = at(work.weight_tangents + t * w);
+          adjoint_tangent += d * weight_tangent;
+          result += weight_tangent * at(work.values + n * w);
+        }
+        add<T>(work.targets + c.targets[t] * w, result);
+      }
+      if (n > c.num_components) {
+        const int a = node.a * w, b = node.b * w;
+        add<T>(work.adjoints + a, adjoint * at(work.values + b));
+        add<T>(work.adjoint_tangents + a,
+               adjoint_tangent * at(work.values + b) + adjoint * at(work.tangents + b));
+        add<T>(work.adjoints + b, adjoint * at(work.values + a));
+        add<T>(work.adjoint_tangents + b,
+               adjoint_tangent * at(work.values + a) + adjoint * at(work.tangents + a));
+      } else {
+        put<T>(work.adjoint_tangents + n * w, adjoint_tangent);
       }
     }
-    for (int n = c.num_nodes - 1; n > c.num_components; --n) {
-      const Node& node = c.nodes[n - 1 - c.num_components];
-      const Vec<T> d = at(adjoints + n * w);
-      add<T>(adjoints + node.a * w, d * at(values + node.b * w));
-      add<T>(adjoints + node.b * w, d * at(values + node.a * w));
-    }
-    for (int m = 0; m < c.num_components; ++m)
-      put<T>(c.message_adjoints + c.places[m] + i * c.strides[m] + k, at(adjoints + (1 + m) * w));
-  });
+    store_targets(c, work.targets, i, c.products + k);
+    store_components(c, work.adjoint_tangents, i, c.message_adjoints + k);
+  }
+  add_terms(c, work.weight_adjoints, k, c.weight_adjoints);
 }
 
 template <class T>
-void contract_tangent(const Contraction<T>& c, int channel, T* values) {
-  constexpr int w = width<T>;
-  T* const tangents = values + c.num_nodes * w;
-  T* const adjoints = tangents + c.num_nodes * w;
-  T* const adjoint_tangents = adjoints + c.num_nodes * w;
-  for_atoms(c, channel, [&](std::int64_t i, int k) {
-    node_values(c, c.messages + k, i, values);
-    node_tangents(c, c.message_tangents ? c.message_tangents + k : nullptr, i, values, tangents);
-    clear(adjoints, 2 * c.num_nodes);
-    int t = 0;
-    for (int target = 0; target < c.num_targets; ++target) {
-      const std::int64_t place = c.target_places[target] + i * c.target_strides[target] + k;
-      const Vec<T> d = at(c.adjoints + place);
-      Vec<T> sum = broadcast<T>(T(0));
-      for (; t < c.num_terms && c.terms[t].target == target; ++t) {
-        const int node = c.terms[t].node * w, weight = t * c.channels + k;
-        const Vec<T> value = at(c.weights + weight), tangent = at(tangents + node);
-        sum += value * tangent;
-        add<T>(adjoints + node, d * value);
-        add<T>(c.weight_adjoints + weight, d * tangent);
-        if (!c.weight_tangents) continue;
-        const Vec<T> value_tangent = at(c.weight_tangents + weight);
-        sum += value_tangent * at(values + node);
-        add<T>(adjoint_tangents + node, d * value_tangent);
-      }
-      put<T>(c.products + place, sum);
-    }
-    for (int n = c.num_nodes - 1; n > c.num_components; --n) {
-      const Node& node = c.nodes[n - 1 - c.num_components];
-      const int a = node.a * w, b = node.b * w;
-      const Vec<T> d = at(adjoints + n * w), d_tangent = at(adjoint_tangents + n * w);
-      add<T>(adjoints + a, d * at(values + b));
-      add<T>(adjoint_tangents + a, d_tangent * at(values + b) + d * at(tangents + b));
-      add<T>(adjoints + b, d * at(values + a));
-      add<T>(adjoint_tangents + b, d_tangent * at(values + a) + d * at(tangents + a));
-    }
-    for (int m = 0; m < c.num_components; ++m)
-      put<T>(c.message_adjoints + c.places[m] + i * c.strides[m] + k, at(adjoint_tangents + (1 + m) * w));
-  });
+void contract_tangent(const Contraction<T>& c, int channel, T* scratch) {
+  const Work<T> work(c, scratch);
+  for (int k = channel; k < channel + kRun<T>; k += width<T>)
+    if (c.weight_tangents)
+      tangent_of_run<T, true>(c, work, k);
+    else
+      tangent_of_run<T, false>(c, work, k);
 }
 
 }  // namespace

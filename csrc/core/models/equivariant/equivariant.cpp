@@ -188,7 +188,7 @@ void contract(Contraction<T> arguments, Contracted what, Span<const std::int64_t
   std::vector<std::vector<T>> scratch(threads.size());
   const std::int64_t size = std::int64_t(arguments.num_terms) * arguments.channels;
   for_each(arguments.channels / kRun<T>, threads, [&](std::int64_t run, int thread) {
-    scratch[thread].resize(4 * static_cast<std::size_t>(arguments.num_nodes) * kRun<T>);
+    scratch[thread].resize(table.contraction_scratch(arguments));
     Contraction<T> part = arguments;
     const auto advance = [&](auto*& pointer) {
       if (pointer) pointer += size;

@@ -66,18 +66,16 @@ struct Rows {
 enum class Part { first_of_pair, second_of_pair };
 
 /// Polynomials B = g(m, c): nodes are products of two nodes before them, node 0 is 1, then come the
-/// components of m; term t adds c[species][t] times a node to its target. Terms are sorted by target.
+/// components of m; term t adds c[species][t] times its node to its target. Terms are sorted by node.
 struct Node {
-  int a, b;
-};
-struct Term {
-  int target, node;
+  int a, b;  // of products
+  int first_term;
 };
 template <class T>
 struct Contraction {
   int channels, num_components, num_nodes, num_terms, num_targets;
-  const Node* nodes;  // of the products
-  const Term* terms;
+  const Node* nodes;  // [num_nodes + 1], the last one for the end of its terms
+  const int* targets;  // [num_terms]
   std::int64_t first_atom, last_atom;  // all of one species
   // Component c of atom i is at [places[c] + i * strides[c]].
   const std::int64_t *places, *strides, *target_places, *target_strides;
@@ -100,7 +98,9 @@ struct Kernels {
   /// slopes; and f' itself as sums.
   void (*of_tangent)(const Convolution<T>&, const Rows<T>&, Part);
 
-  /// products, for one run of channels from `channel` on. `scratch` has four runs for each node.
+  /// Numbers of type T that the scratch of the following has.
+  std::size_t (*contraction_scratch)(const Contraction<T>&);
+  /// products, for one run of channels from `channel` on.
   void (*contract)(const Contraction<T>&, int channel, T* scratch);
   /// Derivatives of <adjoints, g> by messages, and by weights, which are added to.
   void (*contract_reverse)(const Contraction<T>&, int channel, T* scratch);
