@@ -161,11 +161,12 @@ void edge_convolution_of_tangent(StableIValue* stack, std::uint64_t, std::uint64
 
 /// What all ops of the contraction begin with, in the order of the schema.
 struct Polynomials {
-  Tensor nodes, targets, sizes, target_sizes, counts, messages, weights;
+  Tensor nodes, leaves, targets, sizes, target_sizes, counts, messages, weights;
   int num_threads;
 
   explicit Polynomials(Arguments& a)
       : nodes(a.tensor()),
+        leaves(a.tensor()),
         targets(a.tensor()),
         sizes(a.tensor()),
         target_sizes(a.tensor()),
@@ -192,6 +193,7 @@ struct Polynomials {
     c.num_targets = static_cast<int>(results.places.size());
     c.num_nodes = static_cast<int>(nodes.size(0)) - 1;
     c.nodes = reinterpret_cast<const Node*>(data<const std::int32_t>(nodes));
+    c.leaves = reinterpret_cast<const Leaf*>(data<const std::int32_t>(leaves));
     c.targets = data<const std::int32_t>(targets);
     c.places = layout.places.data();
     c.strides = layout.strides.data();
@@ -313,10 +315,10 @@ void dual_silu_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
 #define NEARSIGHT_CONVOLUTION                                                                            \
   "(Tensor offsets, Tensor middles, Tensor places, Tensor neighbors, Tensor pairs, Tensor paths, Tensor " \
   "couplings, Tensor sources, Tensor values, Tensor slopes, Tensor harmonics, int num_threads, "
-// nodes int32 [nodes + 1, 3], targets int32 [terms], sizes and target_sizes int64 [irreps], counts int64
+// nodes int32 [nodes + 1, 4], leaves int32 [leaves + 1, 2], targets int32 [terms], sizes and target_sizes int64 [irreps], counts int64
 // [species] of atoms, weights T [species, terms, channels].
 #define NEARSIGHT_CONTRACTION                                                                            \
-  "(Tensor nodes, Tensor targets, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor messages, Tensor " \
+  "(Tensor nodes, Tensor leaves, Tensor targets, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor messages, Tensor " \
   "weights, int num_threads, "
 
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from nearsight.models.native import load_ops
+from nearsight.models.native import load_ops, offsets_of
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Neighborhoods:
     ) -> Neighborhoods:
         """Pair the edges, which are sorted by center, and sort the atoms by species."""
         edges, atoms = edge_index.size(1), species.numel()
-        offsets = torch.zeros(atoms + 1, dtype=torch.int64)
-        torch.cumsum(torch.bincount(edge_index[0], minlength=atoms), 0, out=offsets[1:])
+        offsets = offsets_of(torch.bincount(edge_index[0], minlength=atoms))
         order, firsts = torch.empty(2, edges, dtype=torch.int64).unbind(0)
         pairs = torch.empty(edges, dtype=torch.int32)
         middles, count = torch.empty(atoms, dtype=torch.int64), torch.empty(1, dtype=torch.int64)
@@ -356,16 +355,18 @@ def edge_convolution(
 
 @dataclass(frozen=True)
 class ContractionTables:
-    """Polynomials as sums over nodes: node 0 is 1, then come the components, then products of two before them.
+    """Polynomials as sums over monomials, see csrc/core/models/equivariant/kernels.hpp.
 
     Attributes:
-        nodes: int32 [nodes + 1, 3] factors of each product, and the number of its first term.
-        targets: int32 [terms] component of the result that a term adds to; terms are sorted by node.
+        nodes: int32 [nodes + 1, 4]: factors of products, first term, first leaf.
+        leaves: int32 [leaves + 1, 2]: component (node 1 is the first), first term.
+        targets: int32 [terms] component of the result that a term adds to.
         order: [terms] their numbers in `equivariant.symmetric_contraction`.
         sizes, target_sizes: int64 components of each irrep of the variables and of the results.
     """
 
     nodes: Tensor
+    leaves: Tensor
     targets: Tensor
     order: Tensor
     sizes: Tensor
@@ -375,29 +376,38 @@ class ContractionTables:
     def make(
         cls, monomials: Tensor, targets: Tensor, sizes: list[int], target_sizes: list[int]
     ) -> ContractionTables:
-        """Tables of the terms of `equivariant.symmetric_contraction`."""
+        """Tables of the terms of `equivariant.symmetric_contraction`, of degree three at most.
+
+        Monomials of degree two are nodes, those of degree three leaves.
+        """
         factors = [tuple(f for f in row if f > 0) for row in monomials.tolist()]
-        nodes: list[tuple[int, int]] = [(0, 0)] * (1 + sum(sizes))
-        place: dict[tuple[int, ...], int] = {(): 0} | {(c,): c for c in range(1, len(nodes))}
+        cubic = sorted({m for m in factors if len(m) == 3})
+        pairs = {m for m in factors if len(m) == 2}
+        for a, b, c in cubic:
+            if not pairs & {(a, b), (a, c), (b, c)}:
+                pairs.add((a, b))
+        components = [(c,) for c in range(1, 1 + sum(sizes))]
+        place: dict[tuple[int, ...], int] = {m: n for n, m in enumerate([(), *components, *sorted(pairs)])}
+        products = [(0, 0)] * (1 + len(components)) + sorted(pairs)  # factors of every node
 
-        def node(monomial: tuple[int, ...]) -> int:
-            """A product of two nodes, of those that are there already if possible."""
-            if monomial not in place:
-                parts = [(monomial[:k] + monomial[k + 1 :], monomial[k]) for k in range(len(monomial))]
-                rest, factor = next((part for part in parts if part[0] in place), parts[-1])
-                nodes.append((node(rest), factor))
-                place[monomial] = len(nodes) - 1
-            return place[monomial]
+        def of_leaf(a: int, b: int, c: int) -> tuple[int, int]:
+            """The first pair in it that is a node, and the component that is left."""
+            choices = (((a, b), c), ((a, c), b), ((b, c), a))
+            pair, rest = next(choice for choice in choices if choice[0] in pairs)
+            return place[pair], rest
 
-        for monomial in sorted(set(factors), key=lambda m: (len(m), m)):
-            node(monomial)
-        of_terms = torch.tensor([place[monomial] for monomial in factors], dtype=torch.int64)
+        leaves = sorted((*of_leaf(*m), m) for m in cubic)
+        place |= {m: len(products) + number for number, (_, _, m) in enumerate(leaves)}
+        of_terms = torch.tensor([place[m] for m in factors], dtype=torch.int64)
         order = torch.argsort(of_terms, stable=True)
-        first = torch.zeros(len(nodes) + 1, dtype=torch.int64)
-        torch.cumsum(torch.bincount(of_terms, minlength=len(nodes)), 0, out=first[1:])
-        table = torch.cat([torch.tensor([*nodes, (0, 0)]), first.unsqueeze(1)], dim=1)
+        first_terms = offsets_of(torch.bincount(of_terms, minlength=len(place)))
+        of_leaves = torch.tensor([node for node, _, _ in leaves], dtype=torch.int64)
+        first_leaves = offsets_of(torch.bincount(of_leaves, minlength=len(products)))
+        ends = first_terms[: len(products) + 1], first_leaves
+        rest = torch.tensor([*(component for _, component, _ in leaves), 0])
         return cls(
-            nodes=table.to(torch.int32),
+            nodes=torch.cat([torch.tensor([*products, (0, 0)]), torch.stack(ends, 1)], 1).to(torch.int32),
+            leaves=torch.stack([rest, first_terms[len(products) :]], 1).to(torch.int32),
             targets=targets[order].to(torch.int32),
             order=order,
             sizes=torch.tensor(sizes),
@@ -432,7 +442,7 @@ def _polynomials(
 ) -> list[Any]:
     """What all ops of a contraction begin with."""
     sizes = [tables.sizes, tables.target_sizes, graph.counts]
-    return [tables.nodes, tables.targets, *sizes, messages, weights, graph.num_threads]
+    return [tables.nodes, tables.leaves, tables.targets, *sizes, messages, weights, graph.num_threads]
 
 
 class _ContractionReverse(Function):

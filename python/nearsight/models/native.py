@@ -159,7 +159,7 @@ class NativeDescriptor(nn.Module):
         return _Evaluated(
             descriptor=self.core,
             species=species.to(torch.int32),
-            offsets=_offsets(torch.bincount(edge_index[0], minlength=species.numel())),
+            offsets=offsets_of(torch.bincount(edge_index[0], minlength=species.numel())),
             neighbors=edge_index[1].to(torch.int32),
             vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
@@ -190,7 +190,7 @@ class NativeDescriptor(nn.Module):
             a.offsets,
             a.neighbors,
             a.vectors,
-            _offsets(atoms),
+            offsets_of(atoms),
             energy,
             num_threads or a.num_threads,
             len(self.sizes),
@@ -201,7 +201,7 @@ class NativeDescriptor(nn.Module):
         return energy[:, own], forces[:, own], virial[:, own]
 
 
-def _offsets(counts: Tensor) -> Tensor:
+def offsets_of(counts: Tensor) -> Tensor:
     """Where each of several runs of these lengths begins, and where the last one ends."""
     offsets = torch.zeros(counts.numel() + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=offsets[1:])

@@ -94,6 +94,10 @@ template <class T>
 void contract(const Contraction<T>& c, int channel, T* scratch) {
   constexpr int w = width<T>;
   const Work<T> work(c, scratch);
+  const auto add_to_targets = [&](Vec<T> monomial, int first, int last) {
+    for (int t = first; t < last; ++t)
+      add<T>(work.targets + c.targets[t] * w, at(work.weights + t * w) * monomial);
+  };
   for (int k = channel; k < channel + kRun<T>; k += w) {
     gather_terms(c, c.weights, k, work.weights);
     for (std::int64_t i = c.first_atom; i < c.last_atom; ++i) {
@@ -101,12 +105,28 @@ void contract(const Contraction<T>& c, int channel, T* scratch) {
       clear(work.targets, c.num_targets);
       for (int n = 0; n < c.num_nodes; ++n) {
         const Vec<T> value = at(work.values + n * w);
-        for (int t = c.nodes[n].first_term; t < c.nodes[n + 1].first_term; ++t)
-          add<T>(work.targets + c.targets[t] * w, at(work.weights + t * w) * value);
+        add_to_targets(value, c.nodes[n].first_term, c.nodes[n + 1].first_term);
+        for (int l = c.nodes[n].first_leaf; l < c.nodes[n + 1].first_leaf; ++l)
+          add_to_targets(value * at(work.values + c.leaves[l].component * w), c.leaves[l].first_term,
+                         c.leaves[l + 1].first_term);
       }
       store_targets(c, work.targets, i, c.products + k);
     }
   }
+}
+
+/// Adjoint of a monomial by its terms, and those of their weights.
+template <class T, bool with_weights>
+inline Vec<T> reverse_terms(const Contraction<T>& c, const Work<T>& work, int first, int last,
+                            Vec<T> monomial) {
+  constexpr int w = width<T>;
+  Vec<T> adjoint = broadcast<T>(T(0));
+  for (int t = first; t < last; ++t) {
+    const Vec<T> d = at(work.target_adjoints + c.targets[t] * w);
+    adjoint += d * at(work.weights + t * w);
+    if (with_weights) add<T>(work.weight_adjoints + t * w, d * monomial);
+  }
+  return adjoint;
 }
 
 template <class T, bool with_weights>
@@ -119,13 +139,18 @@ inline void reverse_of_run(const Contraction<T>& c, const Work<T>& work, int k) 
     load_targets(c, c.adjoints + k, i, work.target_adjoints);
     clear(work.adjoints, c.num_nodes);
     for (int n = c.num_nodes - 1; n >= 0; --n) {
-      const Node& node = c.nodes[n];
-      Vec<T> adjoint = at(work.adjoints + n * w);
-      for (int t = node.first_term; t < c.nodes[n + 1].first_term; ++t) {
-        const Vec<T> d = at(work.target_adjoints + c.targets[t] * w);
-        adjoint += d * at(work.weights + t * w);
-        if (with_weights) add<T>(work.weight_adjoints + t * w, d * at(work.values + n * w));
+      const Node &node = c.nodes[n], &next = c.nodes[n + 1];
+      const Vec<T> value = at(work.values + n * w);
+      Vec<T> adjoint = reverse_terms<T, with_weights>(c, work, node.first_term, next.first_term, value);
+      for (int l = node.first_leaf; l < next.first_leaf; ++l) {
+        const int m = c.leaves[l].component * w;
+        const Vec<T> component = at(work.values + m);
+        const Vec<T> of_leaf = reverse_terms<T, with_weights>(c, work, c.leaves[l].first_term,
+                                                              c.leaves[l + 1].first_term, value * component);
+        adjoint += of_leaf * component;
+        add<T>(work.adjoints + m, of_leaf * value);
       }
+      adjoint += at(work.adjoints + n * w);
       if (n > c.num_components) {
         add<T>(work.adjoints + node.a * w, adjoint * at(work.values + node.b * w));
         add<T>(work.adjoints + node.b * w, adjoint * at(work.values + node.a * w));
@@ -148,9 +173,47 @@ void contract_reverse(const Contraction<T>& c, int channel, T* scratch) {
       reverse_of_run<T, false>(c, work, k);
 }
 
+/// A number for each channel, and its derivative along the tangents.
+template <class T>
+struct Dual {
+  Vec<T> value, tangent;
+
+  Dual operator*(const Dual& b) const { return {value * b.value, tangent * b.value + value * b.tangent}; }
+};
+template <class T>
+inline void add_dual(T* values, T* tangents, const Dual<T>& x) {
+  add<T>(values, x.value);
+  add<T>(tangents, x.tangent);
+}
+
+/// `reverse_terms` with tangents; also the tangents of the targets.
+template <class T, bool with_weights>
+inline Dual<T> tangent_of_terms(const Contraction<T>& c, const Work<T>& work, int first, int last,
+                                const Dual<T>& monomial) {
+  constexpr int w = width<T>;
+  Dual<T> adjoint{broadcast<T>(T(0)), broadcast<T>(T(0))};
+  for (int t = first; t < last; ++t) {
+    const Vec<T> d = at(work.target_adjoints + c.targets[t] * w), weight = at(work.weights + t * w);
+    adjoint.value += d * weight;
+    add<T>(work.weight_adjoints + t * w, d * monomial.tangent);
+    Vec<T> result = weight * monomial.tangent;
+    if (with_weights) {
+      const Vec<T> weight_tangent = at(work.weight_tangents + t * w);
+      adjoint.tangent += d * weight_tangent;
+      result += weight_tangent * monomial.value;
+    }
+    add<T>(work.targets + c.targets[t] * w, result);
+  }
+  return adjoint;
+}
+
 template <class T, bool with_weights>
 inline void tangent_of_run(const Contraction<T>& c, const Work<T>& work, int k) {
   constexpr int w = width<T>;
+  const auto node_at = [&](int n) { return Dual<T>{at(work.values + n * w), at(work.tangents + n * w)}; };
+  const auto add_adjoint = [&](int n, const Dual<T>& x) {
+    add_dual(work.adjoints + n * w, work.adjoint_tangents + n * w, x);
+  };
   gather_terms(c, c.weights, k, work.weights);
   if (with_weights) gather_terms(c, c.weight_tangents, k, work.weight_tangents);
   clear(work.weight_adjoints, c.num_terms);
@@ -161,31 +224,22 @@ inline void tangent_of_run(const Contraction<T>& c, const Work<T>& work, int k) 
     clear(work.targets, c.num_targets);
     clear(work.adjoints, 2 * c.num_nodes);
     for (int n = c.num_nodes - 1; n >= 0; --n) {
-      const Node& node = c.nodes[n];
-      Vec<T> adjoint = at(work.adjoints + n * w), adjoint_tangent = at(work.adjoint_tangents + n * w);
-      const Vec<T> tangent = at(work.tangents + n * w);
-      for (int t = node.first_term; t < c.nodes[n + 1].first_term; ++t) {
-        const Vec<T> d = at(work.target_adjoints + c.targets[t] * w), weight = at(work.weights + t * w);
-        adjoint += d * weight;
-        add<T>(work.weight_adjoints + t * w, d * tangent);
-        Vec<T> result = weight * tangent;
-        if (with_weights) {
-          const Vec<T> weight_tangent = at(work.weight_tangents + t * w);
-          adjoint_tangent += d * weight_tangent;
-          result += weight_tangent * at(work.values + n * w);
-        }
-        add<T>(work.targets + c.targets[t] * w, result);
+      const Node &node = c.nodes[n], &next = c.nodes[n + 1];
+      const Dual<T> value = node_at(n);
+      Dual<T> adjoint = tangent_of_terms<T, with_weights>(c, work, node.first_term, next.first_term, value);
+      for (int l = node.first_leaf; l < next.first_leaf; ++l) {
+        const Dual<T> component = node_at(c.leaves[l].component);
+        const Dual<T> of_leaf = tangent_of_terms<T, with_weights>(
+            c, work, c.leaves[l].first_term, c.leaves[l + 1].first_term, value * component);
+        const Dual<T> more = of_leaf * component;
+        adjoint = {adjoint.value + more.value, adjoint.tangent + more.tangent};
+        add_adjoint(c.leaves[l].component, of_leaf * value);
       }
+      add_adjoint(n, adjoint);
       if (n > c.num_components) {
-        const int a = node.a * w, b = node.b * w;
-        add<T>(work.adjoints + a, adjoint * at(work.values + b));
-        add<T>(work.adjoint_tangents + a,
-               adjoint_tangent * at(work.values + b) + adjoint * at(work.tangents + b));
-        add<T>(work.adjoints + b, adjoint * at(work.values + a));
-        add<T>(work.adjoint_tangents + b,
-               adjoint_tangent * at(work.values + a) + adjoint * at(work.tangents + a));
-      } else {
-        put<T>(work.adjoint_tangents + n * w, adjoint_tangent);
+        adjoint = {at(work.adjoints + n * w), at(work.adjoint_tangents + n * w)};
+        add_adjoint(node.a, adjoint * node_at(node.b));
+        add_adjoint(node.b, adjoint * node_at(node.a));
       }
     }
     store_targets(c, work.targets, i, c.products + k);

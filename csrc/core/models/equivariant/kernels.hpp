@@ -65,16 +65,22 @@ struct Rows {
 /// Which edges of a center: those that write to their pair's row, and those that then add to it.
 enum class Part { first_of_pair, second_of_pair };
 
-/// Polynomials B = g(m, c): nodes are products of two nodes before them, node 0 is 1, then come the
-/// components of m; term t adds c[species][t] times its node to its target. Terms are sorted by node.
+/// Polynomials B = g(m, c): monomials are nodes, products of two nodes before them (node 0 is 1, then come the
+/// components of m), or leaves, products of a node and a component that nothing else is made of. Term t adds
+/// c[species][t] times its monomial to its target. Leaves are sorted by node, terms by node or leaf; each
+/// list has one more entry at its end.
 struct Node {
   int a, b;  // of products
-  int first_term;
+  int first_term, first_leaf;
+};
+struct Leaf {
+  int component, first_term;
 };
 template <class T>
 struct Contraction {
   int channels, num_components, num_nodes, num_terms, num_targets;
-  const Node* nodes;  // [num_nodes + 1], the last one for the end of its terms
+  const Node* nodes;
+  const Leaf* leaves;
   const int* targets;  // [num_terms]
   std::int64_t first_atom, last_atom;  // all of one species
   // Component c of atom i is at [places[c] + i * strides[c]].
