@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nearsight.models.couplings import coupling, invariant_tensor
+from nearsight.models.equivariant import edge_convolution, horner_tables, symmetric_contraction
 from nearsight.models.harmonics import spherical_harmonics
 from nearsight.models.irreps import Irrep, in_order, irrep, parse_irreps, starts
 from nearsight.models.mace_config import coupling_rows, layer_record, message_irreps
@@ -204,3 +205,52 @@ def test_table_of_couplings():
     np.add.at(phi, rows[:, 0].astype(int), rows[:, 2] * np.concatenate([[0], y])[rows[:, 1].astype(int)])
     cross = np.cross(u[[2, 0, 1]], y[[2, 0, 1]])[[1, 2, 0]]  # components are y, z, x
     np.testing.assert_allclose(phi.reshape(3, 3) @ u, cross / math.sqrt(2), atol=1e-14)
+
+
+def test_edge_convolution_by_its_sums():
+    """Against the equation, term by term; the second atom has no neighbors."""
+    generator = torch.Generator().manual_seed(3)
+    record = layer_record(parse_irreps("0e + 1o"), message_irreps(2, []), [Irrep(0, 1)], 2, 2)
+    rows = coupling_rows(record["paths"])
+    sizes, ends = [1, 3], [(irrep(one), irrep(three)) for one, _, three in record["paths"]]
+    paths = [[one.l, one.size, three.size] for one, three in ends]
+    center, neighbor = torch.tensor([0, 0, 0, 2, 3]), torch.tensor([1, 3, 4, 0, 2])
+    u, radial, y = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((5, 4, 2), (5, len(paths), 2), (5, 9))
+    )
+    couplings = torch.zeros(9, sum(one * three for _, one, three in paths), dtype=torch.float64)
+    couplings[rows[:, 1], rows[:, 0]] = torch.from_numpy(rows[:, 2])
+    found = edge_convolution(u, radial, y, torch.stack([center, neighbor]), couplings, sizes, paths, 4)
+    expected, begin = torch.zeros(4, sum(three for *_, three in paths), 2, dtype=torch.float64), 0
+    for p, ((one, l2, three), (irrep1, size1, size3)) in enumerate(zip(record["paths"], paths)):
+        tensor = torch.from_numpy(coupling(irrep(one).l, l2, irrep(three).l))
+        for e, (i, j) in enumerate(zip(center, neighbor)):
+            source = u[j, irrep1 : irrep1 + size1]  # 0e has one component
+            product = torch.einsum("abc,ak,b->ck", tensor, source, y[e, l2 * l2 : (l2 + 1) ** 2])
+            expected[i, begin : begin + size3] += radial[e, p] * product
+        begin += size3
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+
+def test_symmetric_contraction_by_its_table():
+    outputs = parse_irreps("0e + 1o")
+    polynomials = symmetric_polynomials(ALL, outputs, 3)
+    generator = torch.Generator().manual_seed(5)
+    m, weights = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((3, starts(ALL)[-1], 2), (2, polynomials.num_paths, 2))
+    )
+    species = torch.tensor([1, 0, 1])
+    rows = torch.from_numpy(polynomials.rows)
+    terms, place = torch.unique(rows[:, 1:5].long(), dim=0, return_inverse=True)
+    coefficients = torch.zeros(len(terms), polynomials.num_paths, dtype=torch.float64)
+    coefficients[place, rows[:, 0].long()] = rows[:, 5]
+    factors, sums = horner_tables(terms)
+    sizes = [len(factors[1]), len(factors[2]), 4]
+    found = symmetric_contraction(m, weights, species, coefficients, factors, sums, sizes)
+    assert found.shape == (3, 4, 2)
+    for atom, channel in itertools.product(range(3), range(2)):
+        values = evaluate(polynomials.rows, m[atom, :, channel].numpy(), polynomials.num_paths, 4)
+        expected = weights[species[atom], :, channel].numpy() @ values
+        np.testing.assert_allclose(found[atom, :, channel].numpy(), expected, rtol=0, atol=1e-12)

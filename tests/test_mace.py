@@ -43,6 +43,42 @@ def test_canonical_form_is_complete(model):
     assert all(tensor.dtype == torch.float64 for tensor in weights.values())
 
 
+def test_maps_by_the_center_s_species():
+    """`select` follows the messages' map: where all species have the same one it can be part of it."""
+    model = make("two interactions")
+    weights = model.weights()
+    names = [name.split(".", 2)[2] for name in weights if name.startswith("layers.1.message.")]
+    generator = torch.Generator().manual_seed(6)
+    split, joined = dict(weights), dict(weights)
+    for which in (name.removeprefix("message.") for name in names):
+        select = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+        joined[f"layers.1.message.{which}"] = select @ weights[f"layers.1.message.{which}"]
+        split[f"layers.1.select.{which}"] = select.expand(len(SPECIES), 4, 4).clone()
+    energies = []
+    for tensors in (split, joined):
+        other = MACE(SPECIES, CUTOFF, model.record(), tensors)
+        assert other.weights().keys() == tensors.keys()
+        energies.append(
+            evaluate(other, graph_of(*molecule(), CUTOFF), other.couple).readouts["energy"].numpy()
+        )
+    close(energies[0], energies[1])
+    # Of another species it is another map.
+    split["layers.1.select.0e"][0] += 1.0
+    other = MACE(SPECIES, CUTOFF, model.record(), split)
+    positions, species = molecule()
+    changed = evaluate(other, graph_of(positions, species, CUTOFF), other.couple).readouts["energy"].numpy()
+    assert (np.abs(changed - energies[0]) > 1e-6).tolist() == (species == 0).tolist()
+
+
+def test_skips_can_be_absent():
+    model = make("two interactions")
+    weights = {name: tensor for name, tensor in model.weights().items() if ".skip" not in name}
+    other = MACE(SPECIES, CUTOFF, model.record(), weights)
+    assert other.weights().keys() == weights.keys()
+    energy = float(evaluate(other, graph_of(np.zeros((1, 3)), [2], CUTOFF), other.couple).energy)
+    assert energy == float(weights["shift"][2])
+
+
 def test_messages_of_an_untrained_model_have_unit_size(model):
     """By the scales of the weights, the same however often it is done, and kept in the state."""
     model = copy.deepcopy(model)

@@ -39,5 +39,6 @@ LABELS_FILE = "labels.json"
 CHECKS_FILE = "checks.json"
 FORMAT_VERSION = 2
 
-# Architectures that the core evaluates without libtorch.
-NATIVE_ARCHITECTURES = ("bpnn", "linear")
+# Architectures that are networks on a descriptor, and those that the core evaluates without libtorch.
+DESCRIPTOR_ARCHITECTURES = ("bpnn", "linear")
+NATIVE_ARCHITECTURES = DESCRIPTOR_ARCHITECTURES

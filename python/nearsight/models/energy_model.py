@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nearsight.keys import READOUT_ENERGY
 from nearsight.neighbors import Graph
 
-_CENTERING_FRAMES = 8
+_CENTERING_FRAMES = 20
 
 
 class EnergyModel(nn.Module):
@@ -60,7 +60,8 @@ class EnergyModel(nn.Module):
             energies = (source or self)(*arguments)[READOUT_ENERGY]
             sums.index_add_(0, graph.species, energies.to(sums))
             counts.index_add_(0, graph.species, torch.ones_like(energies).to(sums))
-        self.shift.copy_(-sums / counts.clamp(min=1.0))
+        overall = sums.sum() / counts.sum().clamp(min=1.0)  # for species that these frames do not have
+        self.shift.copy_(-torch.where(counts > 0, sums / counts.clamp(min=1.0), overall))
 
     @torch.jit.unused
     @torch.no_grad()

@@ -19,6 +19,7 @@ def edge_convolution(
     harmonics: Tensor,
     edge_index: Tensor,
     couplings: Tensor,
+    sizes: list[int],
     paths: list[list[int]],
     num_rows: int,
 ) -> Tensor:
@@ -28,60 +29,101 @@ def edge_convolution(
         sources: u [M, components, K].
         radial: R [E, P, K].
         harmonics: Y [E, (l_max + 1)²].
-        edge_index: [2, E] center and neighbor; centers are below num_rows.
+        edge_index: [2, E] center and neighbor, sorted by center; centers are below num_rows.
         couplings: [(l_max + 1)², sizes of all Φ_p]: Φ = Y · couplings, m3 slow, m1 fast.
-        paths: of each p the first component of irrep1, 2 l1 + 1 and 2 l3 + 1.
+        sizes: components of each irrep of the sources.
+        paths: of each p the number of irrep1 among these, 2 l1 + 1 and 2 l3 + 1.
         num_rows: of the result.
 
     Returns:
         [num_rows, Σ_p (2 l3 + 1), K].
     """
-    turned = harmonics @ couplings
-    gathered = sources.index_select(0, edge_index[1])
+    # Edges in a rectangle, [num_rows, width]: then the sums over neighbors are products of matrices.
+    width, places = edge_rectangle(edge_index[0], num_rows)
+    neighbors = torch.zeros(num_rows * width, dtype=torch.int64, device=places.device)
+    gathered = sources.index_select(0, neighbors.index_copy(0, places, edge_index[1]))
+    functions = in_rectangle(radial, places, num_rows * width)
+    turned = in_rectangle(harmonics @ couplings, places, num_rows * width)
+    irreps = gathered.split(sizes, dim=1)
+    radials = functions.unbind(1)
+    blocks = turned.split([path[1] * path[2] for path in paths], dim=1)
     parts: list[Tensor] = []
-    begin = 0
     for p, path in enumerate(paths):
-        first, size1, size3 = path[0], path[1], path[2]
-        scaled = radial[:, p].unsqueeze(1) * gathered[:, first : first + size1]
-        matrices = turned[:, begin : begin + size3 * size1].reshape(-1, size3, size1)
-        sums = torch.zeros(num_rows, size3, sources.size(2), dtype=sources.dtype, device=sources.device)
-        parts.append(sums.index_add(0, edge_index[0], torch.bmm(matrices, scaled)))
-        begin += size3 * size1
+        irrep, size1, size3 = path[0], path[1], path[2]
+        scaled = radials[p].unsqueeze(1) * irreps[irrep]
+        matrices = blocks[p].reshape(num_rows, width, size3, size1)
+        matrices = matrices.transpose(1, 2).reshape(num_rows, size3, width * size1)
+        parts.append(torch.bmm(matrices, scaled.reshape(num_rows, width * size1, sources.size(2))))
     return torch.cat(parts, dim=1)
+
+
+def edge_rectangle(centers: Tensor, num_rows: int) -> tuple[int, Tensor]:
+    """Return the largest number of edges of a center, and the place of every edge in [num_rows, so many].
+
+    centers: [E], sorted.
+    """
+    counts = torch.bincount(centers, minlength=num_rows)
+    width = int(counts.max()) if num_rows > 0 else 0
+    starts = torch.cumsum(counts, 0) - counts
+    first = torch.arange(centers.size(0), device=centers.device) - starts.index_select(0, centers)
+    return width, centers * width + first
+
+
+def in_rectangle(values: Tensor, places: Tensor, size: int) -> Tensor:
+    """Return values of edges [E, …] at their places among `size`, zeros elsewhere."""
+    shape = [size] + list(values.shape[1:])  # noqa: RUF005
+    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_copy(0, places, values)
 
 
 def symmetric_contraction(
     messages: Tensor,
     weights: Tensor,
     species: Tensor,
-    monomials: Tensor,
-    targets: Tensor,
     coefficients: Tensor,
-    num_components: int,
+    factors: list[Tensor],
+    sums: list[Tensor],
+    sizes: list[int],
 ) -> Tensor:
     """Return B_i[c, k] = Σ_η w[z_i, η, k] P_η[c](m_i[:, k]), polynomials of the components of each channel.
+
+    The last factor of all monomials first, so that monomials with the same other factors are one from there
+    on, and so forth (Horner's scheme); see `horner_tables`.
 
     Args:
         messages: m [n, components, K].
         weights: w [species, paths, K].
         species: z [n].
-        monomials: [T, 3] factors of a term: components counted from 1, 0 for a factor of 1.
-        targets: [T] c of each term.
-        coefficients: [T, paths] of the term in P_η.
-        num_components: of the result.
+        coefficients: [T, paths] of each term in P_η.
+        factors: of each stage, what every term is multiplied by: a component counted from 1, or 0 for 1.
+        sums: of each stage, the term of the next one that it is added to; of the last stage c.
+        sizes: of each stage, number of sums.
 
     Returns:
-        [n, num_components, K].
+        [n, components of the result, K].
     """
     n, _, channels = messages.shape
     ones = torch.ones(1, n, channels, dtype=messages.dtype, device=messages.device)
-    factors = torch.cat([ones, messages.transpose(0, 1)])
+    m = torch.cat([ones, messages.transpose(0, 1)])
     contracted = torch.matmul(coefficients, weights).transpose(0, 1)  # [T, species, K]
     terms = contracted.index_select(1, species)
-    for place in range(monomials.size(1)):
-        terms = terms * factors.index_select(0, monomials[:, place])
-    sums = torch.zeros(num_components, n, channels, dtype=messages.dtype, device=messages.device)
-    return sums.index_add(0, targets, terms).transpose(0, 1)
+    for factor, place, size in zip(factors, sums, sizes):
+        zeros = torch.zeros(size, n, channels, dtype=messages.dtype, device=messages.device)
+        terms = zeros.index_add(0, place, terms * m.index_select(0, factor))
+    return terms.transpose(0, 1)
+
+
+def horner_tables(terms: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `factors` and `sums` of `symmetric_contraction` for distinct terms [T, 1 + degree].
+
+    A term is c and the components of its monomial, -1 for a factor of 1.
+    """
+    factors, sums = [], []
+    for _ in range(terms.size(1) - 2):
+        shorter, place = torch.unique(terms[:, :-1], dim=0, return_inverse=True)
+        factors.append(terms[:, -1] + 1)
+        sums.append(place)
+        terms = shorter
+    return [*factors, terms[:, 1] + 1], [*sums, terms[:, 0].clone()]
 
 
 def per_species(x: Tensor, matrices: Tensor, species: Tensor) -> Tensor:

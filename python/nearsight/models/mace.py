@@ -23,6 +23,7 @@ from nearsight.models.equivariant import (
     PathLinear,
     Weight,
     edge_convolution,
+    horner_tables,
     root_mean_square,
     symmetric_contraction,
 )
@@ -58,13 +59,15 @@ class Interaction(ConstantsModule):
         source, message, output = ([irrep(name) for name in record[part]] for part in self.names)
         self.channels = channels
         self.num_components = starts(output)[-1]
-        first = dict(zip(record["input"], starts(source)))
-        ends = [(irrep(one), irrep(three), first[one]) for one, _, three in record["paths"]]
-        self.paths = [[begin, one.size, three.size] for one, three, begin in ends]
-        self.num_phi = sum(one.size * three.size for one, three, _ in ends)
+        self.sizes = [which.size for which in source]
+        self.paths = [
+            [record["input"].index(one), irrep(one).size, irrep(three).size]
+            for one, _, three in record["paths"]
+        ]
 
         def maps(name: str, irreps: Iterable[str]) -> list[Tensor]:
-            return [weights[f"{name}.{which}"] for which in irreps if f"{name}.{which}" in weights]
+            present = any(key.startswith(f"{name}.") for key in weights)
+            return [weights[f"{name}.{which}"] for which in irreps] if present else []
 
         def dense(name: str) -> list[Tensor]:
             return [weights[f"{name}.{n}.weight"] for n in range(_count(weights, name))]
@@ -88,16 +91,19 @@ class Interaction(ConstantsModule):
     def _set_tables(self, weights: Mapping[str, Tensor], l_max: int) -> None:
         """Dense couplings [(l_max + 1)², Φ], and the polynomials by term."""
         rows = weights["couplings"].to(torch.float64)
-        couplings = torch.zeros((l_max + 1) ** 2, self.num_phi, dtype=torch.float64)
-        couplings[rows[:, 1].long(), rows[:, 0].long()] = rows[:, 2]
+        num_phi = sum(size1 * size3 for _, size1, size3 in self.paths)
+        couplings = torch.zeros((l_max + 1) ** 2, num_phi, dtype=torch.float64)
+        couplings.index_put_((rows[:, 1].long(), rows[:, 0].long()), rows[:, 2], accumulate=True)
         self.constant("couplings", couplings)
         terms = weights["product.terms"].to(torch.float64)
         unique, place = torch.unique(terms[:, 1:5].long(), dim=0, return_inverse=True)
         coefficients = torch.zeros(len(unique), weights["product.weights"].size(1), dtype=torch.float64)
-        coefficients[place, terms[:, 0].long()] = terms[:, 5]
+        coefficients.index_put_((place, terms[:, 0].long()), terms[:, 5], accumulate=True)
         self.constant("coefficients", coefficients)
-        self.register_buffer("targets", unique[:, 0].clone())
-        self.register_buffer("monomials", unique[:, 1:] + 1)
+        self.register_buffer("terms", unique)
+        for stage, (factor, place) in enumerate(zip(*horner_tables(unique))):
+            self.register_buffer(f"factors{stage}", factor)
+            self.register_buffer(f"sums{stage}", place)
 
     def forward(
         self,
@@ -123,7 +129,13 @@ class Interaction(ConstantsModule):
         sums = self.sums(h, species, edge_index, basis, envelope, harmonics, num_rows)
         m = self.messages(sums, kinds, edge_index, basis, envelope)
         products = symmetric_contraction(
-            m, self.product(), kinds, self.monomials, self.targets, self.coefficients, self.num_components
+            m,
+            self.product(),
+            kinds,
+            self.coefficients,
+            [self.factors0, self.factors1, self.factors2],
+            [self.sums0, self.sums1, self.sums2],
+            [self.factors1.size(0), self.factors2.size(0), self.num_components],
         )
         return self.updated(products, h[:num_rows], kinds)
 
@@ -141,7 +153,9 @@ class Interaction(ConstantsModule):
         if len(self.up.weights) > 0:
             h = self.up(h, species)
         radial = self.radial(basis, envelope).view(-1, len(self.paths), self.channels)
-        return edge_convolution(h, radial, harmonics, edge_index, self.couplings, self.paths, num_rows)
+        return edge_convolution(
+            h, radial, harmonics, edge_index, self.couplings, self.sizes, self.paths, num_rows
+        )
 
     def messages(
         self, sums: Tensor, kinds: Tensor, edge_index: Tensor, basis: Tensor, envelope: Tensor
@@ -186,12 +200,7 @@ class Interaction(ConstantsModule):
         tensors = {
             "couplings": torch.stack([phi, harmonic, self.couplings[harmonic, phi]], 1),
             "product.terms": torch.cat(
-                [
-                    torch.stack([path, self.targets[term]], 1),
-                    self.monomials[term] - 1,
-                    self.coefficients[term, path].unsqueeze(1),
-                ],
-                1,
+                [path.unsqueeze(1), self.terms[term], self.coefficients[term, path].unsqueeze(1)], 1
             ),
             "product.weights": self.product(),
         }
