@@ -361,7 +361,7 @@ class ContractionTables:
         nodes: int32 [nodes + 1, 4]: factors of products, first term, first leaf.
         leaves: int32 [leaves + 1, 2]: component (node 1 is the first), first term.
         targets: int32 [terms] component of the result that a term adds to.
-        order: [terms] their numbers in `equivariant.symmetric_contraction`.
+        order: [terms] their numbers in the list they were made from.
         sizes, target_sizes: int64 components of each irrep of the variables and of the results.
     """
 
@@ -373,14 +373,11 @@ class ContractionTables:
     target_sizes: Tensor
 
     @classmethod
-    def make(
-        cls, monomials: Tensor, targets: Tensor, sizes: list[int], target_sizes: list[int]
-    ) -> ContractionTables:
-        """Tables of the terms of `equivariant.symmetric_contraction`, of degree three at most.
-
-        Monomials of degree two are nodes, those of degree three leaves.
+    def make(cls, terms: Tensor, sizes: list[int], target_sizes: list[int]) -> ContractionTables:
+        """Tables of terms [T, 4]: component of the result, and the components of the monomial in order, with
+        -1 for a factor of 1. Monomials of degree two are nodes, those of degree three leaves.
         """
-        factors = [tuple(f for f in row if f > 0) for row in monomials.tolist()]
+        factors = [tuple(f + 1 for f in row if f >= 0) for row in terms[:, 1:].tolist()]
         cubic = sorted({m for m in factors if len(m) == 3})
         pairs = {m for m in factors if len(m) == 2}
         for a, b, c in cubic:
@@ -408,7 +405,7 @@ class ContractionTables:
         return cls(
             nodes=torch.cat([torch.tensor([*products, (0, 0)]), torch.stack(ends, 1)], 1).to(torch.int32),
             leaves=torch.stack([rest, first_terms[len(products) :]], 1).to(torch.int32),
-            targets=targets[order].to(torch.int32),
+            targets=terms[order, 0].to(torch.int32),
             order=order,
             sizes=torch.tensor(sizes),
             target_sizes=torch.tensor(target_sizes),

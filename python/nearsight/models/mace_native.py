@@ -22,9 +22,9 @@ from nearsight.models.equivariant_native import (
     padded,
     symmetric_contraction,
 )
-from nearsight.models.irreps import irrep
+from nearsight.models.irreps import irrep, starts
 from nearsight.models.mace import MACE, Interaction
-from nearsight.models.native import edge_sums
+from nearsight.models.native import all_cores, edge_sums, load_ops
 
 Tensors = dict[Weight, Tensor]  # of the model, in the type of features
 Features = list[Tensor]  # of each irrep, [atoms, components, K], atoms by species
@@ -130,12 +130,11 @@ class _NativeInteraction(nn.Module):
             part: [irrep(name).size for name in layer.names[part]] for part in ("input", "message", "output")
         }
         thirds = [layer.names["message"].index(three) for _, _, three in paths]
-        rows = [[*path, number] for path, number in zip(layer.paths, thirds)]
+        first = starts([irrep(name) for name in layer.names["input"]])
+        rows = [[first[path[0]], *path[1:], number] for path, number in zip(layer.paths, thirds)]
         self.paths_of = [thirds.count(number) for number in range(len(self.sizes["message"]))]
         self.tables = ConvolutionTables(torch.tensor(rows), layer.couplings.to(dtype, copy=True))
-        self.polynomials = ContractionTables.make(
-            layer.monomials, layer.targets, self.sizes["message"], self.sizes["output"]
-        )
+        self.polynomials = ContractionTables.make(layer.terms, self.sizes["message"], self.sizes["output"])
         self.coefficients = layer.coefficients[self.polynomials.order].to(dtype)
         self.kept = [layer.names["input"].index(name) for name in layer.common]
         self.kept_to = [layer.names["output"].index(name) for name in layer.common]
@@ -214,13 +213,17 @@ class NativeMACE(nn.Module):
 
     Args:
         model: whose parameters are trained.
-        num_threads: of the core.
-        dtype: of features; distances, harmonics, energies and forces are always in double.
+        num_threads: of the core, by default all cores that the process may use.
+        dtype: of features; distances, energies and forces are always in double.
+
+    Raises:
+        ConfigError: the compiled ops are not there.
     """
 
-    def __init__(self, model: MACE, num_threads: int = 1, dtype: torch.dtype = torch.float64):
+    def __init__(self, model: MACE, num_threads: int | None = None, dtype: torch.dtype = torch.float64):
         super().__init__()
-        self.model, self.num_threads, self.dtype = model, num_threads, dtype
+        load_ops()
+        self.model, self.num_threads, self.dtype = model, num_threads or all_cores(), dtype
         self.layers = nn.ModuleList(
             _NativeInteraction(layer, record["paths"], dtype)
             for layer, record in zip(model.layers, model.hyperparameters["layers"])
