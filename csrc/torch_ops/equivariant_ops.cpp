@@ -1,5 +1,6 @@
-// Training of equivariant message passing: the sums over edges and the polynomials of messages with what their
-// first and second derivatives need. The autograd formulas stand in Python (nearsight.models.equivariant_native).
+// Training of equivariant message passing: the sums over edges and the polynomials of messages with what
+// their first and second derivatives need. The autograd formulas stand in Python
+// (nearsight.models.equivariant_native).
 #include <algorithm>
 
 #include "core/models/equivariant/equivariant.hpp"
@@ -42,8 +43,8 @@ void edge_pairs(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor offsets = arguments.tensor(), neighbors = arguments.tensor(), vectors = arguments.tensor();
   const Tensor order = arguments.tensor(), middles = arguments.tensor(), pairs = arguments.tensor(),
                firsts = arguments.tensor(), count = arguments.tensor();
-  const Pairing found = pair_edges(span_of<const std::int64_t>(offsets), span_of<const std::int64_t>(neighbors),
-                                   span_of<const double>(vectors));
+  const Pairing found = pair_edges(span_of<const std::int64_t>(offsets),
+                                   span_of<const std::int64_t>(neighbors), span_of<const double>(vectors));
   std::copy(found.order.begin(), found.order.end(), data<std::int64_t>(order));
   std::copy(found.middles.begin(), found.middles.end(), data<std::int64_t>(middles));
   std::copy(found.pairs.begin(), found.pairs.end(), data<std::int32_t>(pairs));
@@ -213,14 +214,16 @@ void message_contraction(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor output = arguments.tensor();
   with_type_of(polynomials.weights, [&](auto type) {
     using T = decltype(type);
-    polynomials.with_arguments<T>(Contracted::value, [&](Contraction<T>& c) { c.products = data<T>(output); });
+    polynomials.with_arguments<T>(Contracted::value,
+                                  [&](Contraction<T>& c) { c.products = data<T>(output); });
   });
 }
 
 void message_contraction_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments arguments(stack);
   const Polynomials polynomials(arguments);
-  const Tensor adjoints = arguments.tensor(), by_messages = arguments.tensor(), by_weights = arguments.tensor();
+  const Tensor adjoints = arguments.tensor(), by_messages = arguments.tensor(),
+               by_weights = arguments.tensor();
   with_type_of(polynomials.weights, [&](auto type) {
     using T = decltype(type);
     polynomials.with_arguments<T>(Contracted::reverse, [&](Contraction<T>& c) {
@@ -268,8 +271,8 @@ void edge_harmonics_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto l_max = static_cast<int>(arguments.integer());
   with_type_of(adjoints, [&](auto type) {
     using T = decltype(type);
-    kernels<T>().harmonics_reverse(data<const double>(vectors), vectors.size(0), l_max, data<const T>(adjoints),
-                                   data<double>(output));
+    kernels<T>().harmonics_reverse(data<const double>(vectors), vectors.size(0), l_max,
+                                   data<const T>(adjoints), data<double>(output));
   });
 }
 
@@ -305,20 +308,22 @@ void dual_silu_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }  // namespace
 
 // Contiguous tensors; T is float32 or float64, the same for all that are called T. A tensor without elements
-// stands for zeros, or for a result that is not wanted. The layout of features is that of `EdgeSums`; channels
-// come in whole runs of 64 bytes. The order of atoms in features is `places`, atoms of a species together.
+// stands for zeros, or for a result that is not wanted. The layout of features is that of `EdgeSums`;
+// channels come in whole runs of 64 bytes. The order of atoms in features is `places`, atoms of a species
+// together.
 //
 // offsets int64 [atoms + 1], middles int64 [atoms], places int64 [atoms], neighbors and pairs int32 [edges],
-// paths int64 [paths, 4], couplings T [harmonics, Φ], sources T, values and slopes T [pairs, paths * channels],
-// harmonics T [edges, harmonics], distances float64 [pairs]. `output`, `by_sources` and `by_weights` begin as
-// zero where they are sums.
-#define NEARSIGHT_CONVOLUTION                                                                            \
+// paths int64 [paths, 4], couplings T [harmonics, Φ], sources T, values and slopes T [pairs, paths *
+// channels], harmonics T [edges, harmonics], distances float64 [pairs]. `output`, `by_sources` and
+// `by_weights` begin as zero where they are sums.
+#define NEARSIGHT_CONVOLUTION                                                                             \
   "(Tensor offsets, Tensor middles, Tensor places, Tensor neighbors, Tensor pairs, Tensor paths, Tensor " \
   "couplings, Tensor sources, Tensor values, Tensor slopes, Tensor harmonics, int num_threads, "
-// nodes int32 [nodes + 1, 4], leaves int32 [leaves + 1, 2], targets int32 [terms], sizes and target_sizes int64 [irreps], counts int64
-// [species] of atoms, weights T [species, terms, channels].
-#define NEARSIGHT_CONTRACTION                                                                            \
-  "(Tensor nodes, Tensor leaves, Tensor targets, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor messages, Tensor " \
+// nodes int32 [nodes + 1, 4], leaves int32 [leaves + 1, 2], targets int32 [terms], sizes and target_sizes
+// int64 [irreps], counts int64 [species] of atoms, weights T [species, terms, channels].
+#define NEARSIGHT_CONTRACTION                                                                               \
+  "(Tensor nodes, Tensor leaves, Tensor targets, Tensor sizes, Tensor target_sizes, Tensor counts, Tensor " \
+  "messages, Tensor "                                                                                       \
   "weights, int num_threads, "
 
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {

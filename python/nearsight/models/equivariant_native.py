@@ -1,14 +1,14 @@
 """The heavy steps of equivariant message passing on the core, with the derivatives that force losses need.
 
-Forces are derivatives by positions, and the gradient of a loss of forces is one by parameters of those. So the
-functions here are differentiable by positions once, and then, or at once, by parameters; nothing is kept of
-edges but inputs and results. Second derivatives by positions (Hessians) or by parameters are not given: take
-backend "torch".
+Forces are derivatives by positions, and the gradient of a loss of forces is one by parameters of those. So
+the functions here are differentiable by positions once, and then, or at once, by parameters; nothing is kept
+of edges but inputs and results. Second derivatives by positions (Hessians) or by parameters are not given:
+take backend "torch".
 
 How an edge depends on its distance is given by two tensors, values R and slopes dR/dr, both functions of the
-parameters. With r held at the present distance r0 the function is R + (r - r0) dR/dr, which has the right value
-and first derivative for all parameters; so networks of the distance are differentiated by parameters only, and
-their derivative by the distance goes through them beside the value (`DualDense`).
+parameters. With r held at the present distance r0 the function is R + (r - r0) dR/dr, which has the right
+value and first derivative for all parameters; so networks of the distance are differentiated by parameters
+only, and their derivative by the distance goes through them beside the value (`dual_dense`).
 
 Features have the layout of csrc/core/models/equivariant: irreps one after another, each
 [atoms, component, channels] and flat; atoms of a species stand together. Channels come in whole runs of
@@ -115,7 +115,11 @@ class _Harmonics(Function):
 
     @staticmethod
     def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor, None, None]:
-        return _HarmonicsReverse.apply(adjoints.contiguous(), ctx.saved_tensors[0].detach(), ctx.l_max), None, None
+        return (
+            _HarmonicsReverse.apply(adjoints.contiguous(), ctx.saved_tensors[0].detach(), ctx.l_max),
+            None,
+            None,
+        )
 
 
 class _HarmonicsReverse(Function):
@@ -174,7 +178,7 @@ class _DualLinear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, weight)
-        return tuple((x.flatten(0, 1) @ weight.T).view(2, x.size(1), -1).unbind(0))
+        return tuple((x.flatten(0, 1) @ weight.T).unflatten(0, (2, x.size(1))).unbind(0))
 
     @staticmethod
     @once_differentiable
@@ -194,7 +198,7 @@ def dual_dense(x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
         weights: [out, in] of each layer.
     """
     for weight in weights[:-1]:
-        x = _DualSilu.apply((x.flatten(0, 1) @ weight.T).view(2, x.size(1), -1))
+        x = _DualSilu.apply((x.flatten(0, 1) @ weight.T).unflatten(0, (2, x.size(1))))
     return _DualLinear.apply(x, weights[-1])
 
 
@@ -270,12 +274,9 @@ class _ByParameters(Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
-        raise NotImplementedError(_NO_SECOND_DERIVATIVES)
-
-
-_NO_SECOND_DERIVATIVES = (
-    "native training has no second derivatives by parameters: take training.backend torch"
-)
+        raise NotImplementedError(
+            "native training has no second derivatives by parameters: take training.backend torch"
+        )
 
 
 class _ByGeometry(Function):
@@ -300,9 +301,7 @@ class _ByGeometry(Function):
         by_harmonics = torch.empty_like(harmonics)
         by_distances = torch.empty(values.size(0), dtype=torch.float64)
         arguments = _arguments(graph, tables, (sources, values, slopes, harmonics))
-        load_ops().edge_convolution_by_geometry(
-            *arguments, adjoints, by_sources, by_distances, by_harmonics
-        )
+        load_ops().edge_convolution_by_geometry(*arguments, adjoints, by_sources, by_distances, by_harmonics)
         return by_sources if with_sources else None, by_distances, by_harmonics
 
     @staticmethod
@@ -477,9 +476,7 @@ class _ContractionReverse(Function):
         output, by_messages = torch.empty_like(adjoints), torch.empty_like(messages)
         by_weights = torch.zeros_like(weights)
         arguments = _polynomials(ctx.graph, ctx.tables, messages, weights)
-        load_ops().message_contraction_tangent(
-            *arguments, adjoints, *along, output, by_messages, by_weights
-        )
+        load_ops().message_contraction_tangent(*arguments, adjoints, *along, output, by_messages, by_weights)
         return output, by_messages, by_weights, None, None, None
 
 

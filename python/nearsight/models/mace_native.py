@@ -76,8 +76,13 @@ class _Scaled(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, None, *(
-            None if gradient is None else gradient * scale for gradient, scale in zip(gradients, ctx.scales)
+        return (
+            None,
+            None,
+            *(
+                None if gradient is None else gradient * scale
+                for gradient, scale in zip(gradients, ctx.scales)
+            ),
         )
 
 
@@ -149,9 +154,7 @@ class _NativeInteraction(nn.Module):
         radial = edges.network(layer.radial, _of(layer.radial.network, weights))
         values, slopes = (_widened(part, k, width) for part in radial)
         flat = _flat(_widened(part, k, width) for part in sources)
-        sums = edge_convolution(
-            flat, values, slopes, edges.harmonics, edges.distances, graph, self.tables
-        )
+        sums = edge_convolution(flat, values, slopes, edges.harmonics, edges.distances, graph, self.tables)
         sums = _narrowed(sums, k, width)
         m = self._messages(sums, graph.num_atoms, weights)
         if len(layer.density.network.layers) > 0:
@@ -171,13 +174,11 @@ class _NativeInteraction(nn.Module):
         sizes = [size * paths for size, paths in zip(self.sizes["message"], self.paths_of)]
         parts = _split(sums, atoms, sizes, self.layer.channels)
         return [
-            part.reshape(atoms, size, -1) @ weight.T
+            part.view(atoms, size, -1) @ weight.T
             for part, size, weight in zip(parts, self.sizes["message"], _of(self.layer.message, weights))
         ]
 
-    def _updated(
-        self, products: Features, h: Features, weights: Tensors, counts: list[int]
-    ) -> Features:
+    def _updated(self, products: Features, h: Features, weights: Tensors, counts: list[int]) -> Features:
         layer = self.layer
         new = _mapped(products, _of(layer.update, weights), counts)
         kept = _mapped([h[number] for number in self.kept], _of(layer.skip, weights), counts)
@@ -234,9 +235,7 @@ class NativeMACE(nn.Module):
     ) -> dict[str, Tensor]:
         """See docs/model_contract.md; all atoms must be owned. The energy is in double."""
         model = self.model
-        graph = Neighborhoods.make(
-            species, edge_index, edge_vectors, len(model.species), self.num_threads
-        )
+        graph = Neighborhoods.make(species, edge_index, edge_vectors, len(model.species), self.num_threads)
         counts = graph.counts.tolist()
         edges = _Edges(model, graph, species, edge_index, edge_vectors, self.dtype)
         weights = self.weights()

@@ -200,20 +200,29 @@ struct OfTangent {
 template <template <class, int, int> class Kernel, class T, int S1, class... Arguments>
 inline void with_s3(int s3, const Arguments&... arguments) {
   switch (s3) {
-    case 1: return Kernel<T, S1, 1>::run(arguments...);
-    case 3: return Kernel<T, S1, 3>::run(arguments...);
-    case 5: return Kernel<T, S1, 5>::run(arguments...);
-    case 7: return Kernel<T, S1, 7>::run(arguments...);
-    default: return Kernel<T, 0, 0>::run(arguments...);
+    case 1:
+      return Kernel<T, S1, 1>::run(arguments...);
+    case 3:
+      return Kernel<T, S1, 3>::run(arguments...);
+    case 5:
+      return Kernel<T, S1, 5>::run(arguments...);
+    case 7:
+      return Kernel<T, S1, 7>::run(arguments...);
+    default:
+      return Kernel<T, 0, 0>::run(arguments...);
   }
 }
 template <template <class, int, int> class Kernel, class T, class... Arguments>
 inline void with_sizes(const Path& p, const Arguments&... arguments) {
   switch (p.s1) {
-    case 1: return with_s3<Kernel, T, 1>(p.s3, arguments...);
-    case 3: return with_s3<Kernel, T, 3>(p.s3, arguments...);
-    case 5: return with_s3<Kernel, T, 5>(p.s3, arguments...);
-    default: return Kernel<T, 0, 0>::run(arguments...);
+    case 1:
+      return with_s3<Kernel, T, 1>(p.s3, arguments...);
+    case 3:
+      return with_s3<Kernel, T, 3>(p.s3, arguments...);
+    case 5:
+      return with_s3<Kernel, T, 5>(p.s3, arguments...);
+    default:
+      return Kernel<T, 0, 0>::run(arguments...);
   }
 }
 

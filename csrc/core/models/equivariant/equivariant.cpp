@@ -13,8 +13,8 @@ NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
 
 namespace {
 
-constexpr std::int64_t kMostChunks = 16;      // parts of a convolution, whatever the number of threads
-constexpr std::int64_t kEdgesOfChunk = 64;    // that are worth one
+constexpr std::int64_t kMostChunks = 16;    // parts of a convolution, whatever the number of threads
+constexpr std::int64_t kEdgesOfChunk = 64;  // that are worth one
 
 /// Calls body(number, thread) for every number below count, each in the thread that comes first.
 template <class Body>
@@ -47,9 +47,9 @@ EdgeSums<T>::EdgeSums(const Neighborhoods& graph, int channels, int num_harmonic
       before = 0;
     }
     const std::int64_t row = of_irrep[irrep] * channels;
-    paths_.push_back({static_cast<int>(first), static_cast<int>(s1), static_cast<int>(s3), static_cast<int>(phi),
-                      first * graph.num_atoms * channels, s1 * channels, block + before++ * channels, s3 * row,
-                      row});
+    paths_.push_back({static_cast<int>(first), static_cast<int>(s1), static_cast<int>(s3),
+                      static_cast<int>(phi), first * graph.num_atoms * channels, s1 * channels,
+                      block + before++ * channels, s3 * row, row});
     phi += s1 * s3;
     components = std::max(components, first + s1);
   }
@@ -84,11 +84,12 @@ void EdgeSums<T>::make_chunks() {
   std::int64_t first = 0;
   for (std::int64_t n = 1; n <= count; ++n) {
     std::int64_t last = first;
-    while (last < graph.num_atoms && (n == count || graph.offsets[last] * count < graph.num_edges * n)) ++last;
+    while (last < graph.num_atoms && (n == count || graph.offsets[last] * count < graph.num_edges * n))
+      ++last;
     Chunk chunk{first, last, 0, 0, {}};
     if (graph.offsets[first] < graph.offsets[last]) {
-      const auto ends = std::minmax_element(graph.neighbors + graph.offsets[first],
-                                            graph.neighbors + graph.offsets[last]);
+      const auto ends =
+          std::minmax_element(graph.neighbors + graph.offsets[first], graph.neighbors + graph.offsets[last]);
       chunk.first_source = *ends.first;
       chunk.last_source = *ends.second + 1;
     }
@@ -108,8 +109,8 @@ void EdgeSums<T>::for_chunks(ThreadPool& threads, bool with_sources, const Body&
     if (with_sources)
       chunk.source_adjoints.resize((chunk.last_source - chunk.first_source) * arguments.components *
                                    arguments.channels);
-    body(Rows<T>{chunk.first, chunk.last, chunk.first_source, with_sources ? chunk.source_adjoints.data() : nullptr,
-                 of_thread[thread].data()});
+    body(Rows<T>{chunk.first, chunk.last, chunk.first_source,
+                 with_sources ? chunk.source_adjoints.data() : nullptr, of_thread[thread].data()});
   });
 }
 
@@ -129,8 +130,8 @@ void EdgeSums<T>::add_sources(T* source_adjoints, ThreadPool& threads) {
         std::fill_n(out, count, T(0));
         for (const Chunk& chunk : chunks_) {
           if (atom < chunk.first_source || atom >= chunk.last_source) continue;
-          const T* const part = chunk.source_adjoints.data() +
-                                ((atom - chunk.first_source) * components + first) * channels;
+          const T* const part =
+              chunk.source_adjoints.data() + ((atom - chunk.first_source) * components + first) * channels;
           for (std::int64_t k = 0; k < count; ++k) out[k] += part[k];
         }
       }
@@ -157,7 +158,8 @@ void EdgeSums<T>::by_geometry(T* source_adjoints, double* distance_adjoints, Thr
 template <class T>
 void EdgeSums<T>::by_parameters(T* source_adjoints, ThreadPool& threads) {
   for (const Part part : {Part::first_of_pair, Part::second_of_pair})
-    for_chunks(threads, true, [&](const Rows<T>& rows) { kernels<T>().by_parameters(arguments, rows, part); });
+    for_chunks(threads, true,
+               [&](const Rows<T>& rows) { kernels<T>().by_parameters(arguments, rows, part); });
   add_sources(source_adjoints, threads);
 }
 
@@ -180,7 +182,8 @@ Layout::Layout(Span<const std::int64_t> sizes, std::int64_t atoms, int channels)
 }
 
 template <class T>
-void contract(Contraction<T> arguments, Contracted what, Span<const std::int64_t> counts, ThreadPool& threads) {
+void contract(Contraction<T> arguments, Contracted what, Span<const std::int64_t> counts,
+              ThreadPool& threads) {
   const Kernels<T>& table = kernels<T>();
   const auto kernel = what == Contracted::value     ? table.contract
                       : what == Contracted::reverse ? table.contract_reverse

@@ -13,10 +13,10 @@ namespace equivariant {
 /// An order of the edges in which each center has those first that are the first of their pair. Both edges
 /// between two atoms, with opposite vectors, are a pair; an edge whose opposite is missing is one alone.
 struct Pairing {
-  std::vector<std::int64_t> order;     // [edges] old numbers
-  std::vector<std::int64_t> middles;   // [atoms] first edge of each center that is the second of its pair
-  std::vector<std::int32_t> pairs;     // [edges] in the new order
-  std::vector<std::int64_t> firsts;    // [pairs] first edge of each, in the new order
+  std::vector<std::int64_t> order;    // [edges] old numbers
+  std::vector<std::int64_t> middles;  // [atoms] first edge of each center that is the second of its pair
+  std::vector<std::int32_t> pairs;    // [edges] in the new order
+  std::vector<std::int64_t> firsts;   // [pairs] first edge of each, in the new order
 };
 
 /// Pairs the edges of all centers; `vectors` [3 * edges] in Å, edges sorted by center.
@@ -69,7 +69,8 @@ enum class Contracted { value, reverse, tangent };
 /// Calls the kernel for all species, whose atoms stand together, in threads over channels; weights are
 /// [species][terms][channels].
 template <class T>
-void contract(Contraction<T> arguments, Contracted what, Span<const std::int64_t> counts, ThreadPool& threads);
+void contract(Contraction<T> arguments, Contracted what, Span<const std::int64_t> counts,
+              ThreadPool& threads);
 
 }  // namespace equivariant
 }  // namespace nearsight

@@ -10,9 +10,13 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {scratch<T>,  convolve<T>,         by_geometry<T>,      by_parameters<T>, of_tangent<T>,
-          contraction_scratch<T>, contract<T>, contract_reverse<T>, contract_tangent<T>, silu<T>,          silu_reverse<T>,
-          harmonics<T>, harmonics_reverse<T>, harmonics_tangent<T>};
+  return {scratch<T>,           convolve<T>,
+          by_geometry<T>,       by_parameters<T>,
+          of_tangent<T>,        contraction_scratch<T>,
+          contract<T>,          contract_reverse<T>,
+          contract_tangent<T>,  silu<T>,
+          silu_reverse<T>,      harmonics<T>,
+          harmonics_reverse<T>, harmonics_tangent<T>};
 }
 
 }  // namespace

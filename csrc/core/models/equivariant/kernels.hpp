@@ -1,7 +1,7 @@
 #pragma once
-// The hot loops of training equivariant message passing, compiled once per instruction set; see shared/isa.hpp.
-// Only plain structs and pointers cross this line. Channels come in whole runs: one vector of the widest
-// instruction set.
+// The hot loops of training equivariant message passing, compiled once per instruction set; see
+// shared/isa.hpp. Only plain structs and pointers cross this line. Channels come in whole runs: one vector of
+// the widest instruction set.
 #include <cstddef>
 #include <cstdint>
 
@@ -26,9 +26,9 @@ struct Neighborhoods {
 
 /// A path: irrep 1 of the sources, Φ [s3][s1], irrep 3 of the sums. Places count numbers of type T.
 struct Path {
-  int component, s1, s3, phi;             // first component of irrep 1, first element of Φ
-  std::int64_t source, source_atom;       // sources: component 0, from atom to atom
-  std::int64_t sum, sum_atom, sum_row;    // sums: m3 = 0, from atom to atom, from m3 to m3
+  int component, s1, s3, phi;           // first component of irrep 1, first element of Φ
+  std::int64_t source, source_atom;     // sources: component 0, from atom to atom
+  std::int64_t sum, sum_atom, sum_row;  // sums: m3 = 0, from atom to atom, from m3 to m3
 };
 
 /// A coupling: Φ[phi] has this much of Y[harmonic].
@@ -65,10 +65,10 @@ struct Rows {
 /// Which edges of a center: those that write to their pair's row, and those that then add to it.
 enum class Part { first_of_pair, second_of_pair };
 
-/// Polynomials B = g(m, c): monomials are nodes, products of two nodes before them (node 0 is 1, then come the
-/// components of m), or leaves, products of a node and a component that nothing else is made of. Term t adds
-/// c[species][t] times its monomial to its target. Leaves are sorted by node, terms by node or leaf; each
-/// list has one more entry at its end.
+/// Polynomials B = g(m, c): monomials are nodes, products of two nodes before them (node 0 is 1, then come
+/// the components of m), or leaves, products of a node and a component that nothing else is made of. Term t
+/// adds c[species][t] times its monomial to its target. Leaves are sorted by node, terms by node or leaf;
+/// each list has one more entry at its end.
 struct Node {
   int a, b;  // of products
   int first_term, first_leaf;
@@ -81,7 +81,7 @@ struct Contraction {
   int channels, num_components, num_nodes, num_terms, num_targets;
   const Node* nodes;
   const Leaf* leaves;
-  const int* targets;  // [num_terms]
+  const int* targets;                  // [num_terms]
   std::int64_t first_atom, last_atom;  // all of one species
   // Component c of atom i is at [places[c] + i * strides[c]].
   const std::int64_t *places, *strides, *target_places, *target_strides;

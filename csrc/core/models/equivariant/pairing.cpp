@@ -33,8 +33,8 @@ Pairing pair_edges(Span<const std::int64_t> offsets, Span<const std::int64_t> ne
       if (pairs[e] >= 0) continue;
       const std::int64_t j = neighbors[e];
       const auto number = static_cast<std::int32_t>(first_of_pair.size());
-      const std::int64_t back = opposite(e, offsets[j], offsets[j + 1], static_cast<std::int64_t>(i), neighbors,
-                                         vectors, pairs);
+      const std::int64_t back =
+          opposite(e, offsets[j], offsets[j + 1], static_cast<std::int64_t>(i), neighbors, vectors, pairs);
       pairs[e] = number;
       if (back >= 0) pairs[back] = number;
       first_of_pair.push_back(e);
