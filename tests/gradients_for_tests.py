@@ -9,12 +9,20 @@ from nearsight.models import training_module
 from nearsight.neighbors import Graph
 
 
-def assert_native_equals_torch(model: torch.nn.Module, graph: Graph, rtol: float) -> None:
+def assert_native_equals_torch(
+    model: torch.nn.Module,
+    graph: Graph,
+    rtol: float,
+    num_threads: int | None = None,
+    precision: str = "double",
+) -> None:
     """Compare energies, forces, virials and gradients; absolute tolerance: rtol times the largest number."""
     parameters = list(model.parameters())
     outcomes = []
     for backend in ("torch", "native"):
-        results = evaluate(training_module(model, backend), graph, model.couple, create_graph=True)
+        results = evaluate(
+            training_module(model, backend, num_threads, precision), graph, model.couple, create_graph=True
+        )
         loss = (results.forces**2).sum() + results.energy.sum() ** 2 + (results.virial**2).sum()
         gradient = torch.autograd.grad(loss, parameters)
         outcomes.append([results.energy, results.forces, results.virial, *gradient])

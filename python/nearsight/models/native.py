@@ -28,6 +28,7 @@ from nearsight.models.network_inputs import NetworkInputs
 from nearsight.neighbors import Graph
 
 _LIBRARY = "libnearsight_ops.so"
+FEATURE_TYPES = {"mixed": torch.float32, "double": torch.float64}
 
 
 @cache
@@ -51,6 +52,11 @@ def load_ops() -> Any:
             f"{_LIBRARY} does not load with torch {torch.__version__} ({error}): install nearsight again"
         ) from error
     return torch.ops.nearsight
+
+
+def all_cores() -> int:
+    """Number of cores that the process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class Neighborhoods(Protocol):
@@ -185,7 +191,7 @@ class NativeDescriptor(nn.Module):
         weights = {name: tensor.cpu().numpy() for name, tensor in descriptor.weights().items()}
         self.core = _core.Descriptor(json.dumps(descriptor.record()), species, weights)
         self.sizes = list(self.core.num_features)
-        self.num_threads = num_threads or len(os.sched_getaffinity(0))
+        self.num_threads = num_threads or all_cores()
 
     def neighborhoods(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor
@@ -198,7 +204,7 @@ class NativeDescriptor(nn.Module):
         return _Evaluated(
             descriptor=self.core,
             species=species.to(torch.int32),
-            offsets=_offsets(torch.bincount(edge_index[0], minlength=species.numel())),
+            offsets=offsets_of(torch.bincount(edge_index[0], minlength=species.numel())),
             neighbors=edge_index[1].to(torch.int32),
             vectors=edge_vectors.detach().to(torch.float64).contiguous(),
             width=max(self.sizes),
@@ -230,7 +236,7 @@ class NativeDescriptor(nn.Module):
             a.offsets,
             a.neighbors,
             a.vectors,
-            _offsets(atoms),
+            offsets_of(atoms),
             energy,
             num_threads or a.num_threads,
             len(self.sizes),
@@ -241,7 +247,7 @@ class NativeDescriptor(nn.Module):
         return energy[:, own], forces[:, own], virial[:, own]
 
 
-def _offsets(counts: Tensor) -> Tensor:
+def offsets_of(counts: Tensor) -> Tensor:
     """Where each of several runs of these lengths begins, and where the last one ends."""
     offsets = torch.zeros(counts.numel() + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=offsets[1:])
@@ -265,6 +271,11 @@ class _EdgeSums(torch.autograd.Function):
         gradients = torch.empty_like(ctx.arguments[2])
         load_ops().edge_differences(*ctx.arguments, forces.contiguous(), virials.contiguous(), gradients)
         return gradients, None
+
+
+def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """See `nearsight.couple.edge_sums`."""
+    return _EdgeSums.apply(gradients, graph)
 
 
 class NativeBPNN(nn.Module):
@@ -304,33 +315,42 @@ class NativeBPNN(nn.Module):
         """See docs/model_contract.md; all atoms must be owned."""
         return self.readouts(species, self.descriptor(species, edge_index, edge_vectors, num_owned))
 
-    @staticmethod
-    def edge_sums(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """See `nearsight.couple.edge_sums`."""
-        return _EdgeSums.apply(gradients, graph)
+    edge_sums = staticmethod(edge_sums)
 
 
-def training_module(model: nn.Module, backend: str = "auto", num_threads: int | None = None) -> nn.Module:
+def training_module(
+    model: nn.Module, backend: str = "auto", num_threads: int | None = None, precision: str = "mixed"
+) -> nn.Module:
     """Return a module with the model's parameters and forward, evaluated by `backend`.
 
-    "torch" is the model itself; "native" takes the descriptor from the compiled core (float64, CPU, first
-    derivatives with respect to positions only); "auto" is native where it exists. `num_threads` are those of
-    the native descriptor, by default all cores that the process may use.
+    "torch" is the model itself; "native" takes the descriptor, or the edges and polynomials of message
+    passing, from the compiled core (CPU, first derivatives with respect to positions only); "auto" is native
+    where it exists. `num_threads` are those of the core, by default all cores that the process may use.
+    `precision` is that of the features of native message passing, "mixed" (single) or "double"; distances,
+    harmonics, energies and forces are in double, descriptors as well.
 
     Raises:
         ConfigError: native was asked for and is not available.
     """
+    from nearsight.models.mace import MACE
+    from nearsight.models.mace_native import NativeMACE
+
     if backend == "torch":
         return model
     if backend not in ("auto", "native"):
         raise ConfigError(f"training backend is {backend!r}, expected auto, native or torch")
-    if isinstance(model, BPNN):
-        try:
+    if precision not in FEATURE_TYPES:
+        raise ConfigError(f"training precision is {precision!r}, expected {' or '.join(FEATURE_TYPES)}")
+    try:
+        if isinstance(model, BPNN):
             return NativeBPNN(model, num_threads)
-        except ConfigError:
-            if backend == "native":
-                raise
-    elif backend == "native":
+        if isinstance(model, MACE):
+            return NativeMACE(model, num_threads, FEATURE_TYPES[precision])
+    except ConfigError:
+        if backend == "native":
+            raise
+        return model
+    if backend == "native":
         raise ConfigError(
             f"there is no native training for {getattr(model, 'architecture', type(model).__name__)!r}: "
             "take backend torch"

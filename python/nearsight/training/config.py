@@ -163,6 +163,7 @@ class TrainingConfig(_Section):
     loss: LossConfig = LossConfig()
     regression: RegressionConfig = RegressionConfig()
     backend: Literal["auto", "native", "torch"] = "auto"
+    precision: Literal["mixed", "double"] = "mixed"
     threads: Count | None = None
     cache_gb: Annotated[float, Field(ge=0)] = 4.0
 

@@ -42,6 +42,7 @@ class FirstOrder:
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
             amsgrad=options.optimizer.amsgrad,
+            fused=True,
         )
         self.schedule = LearningRate(options.schedule)
         self.average = [parameter.detach().clone() for parameter in self.parameters]

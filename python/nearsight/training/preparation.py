@@ -216,7 +216,8 @@ def _describe_stored(stored: list[Stored]) -> str:
 
 def make_module(config: Config, model: nn.Module, processes: Processes) -> nn.Module:
     """The training module of a model as the configuration says."""
-    return training_module(model, config.training.backend, config.training.threads or processes.threads)
+    options = config.training
+    return training_module(model, options.backend, options.threads or processes.threads, options.precision)
 
 
 def _build(config: Config, species: list[str]) -> nn.Module:
