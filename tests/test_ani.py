@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from ani_oracle import RECORD, SPECIES, environment_vector
+from gradients_for_tests import assert_native_equals_torch
 from pydantic import ValidationError
 
-from nearsight.couple import evaluate
 from nearsight.export import save_model
 from nearsight.interfaces.potential import Potential
-from nearsight.models import ANI, ANIConfig, BPNNConfig, build_model, training_module
+from nearsight.models import ANI, ANIConfig, BPNNConfig, build_model
 from nearsight.models.ani import AngularGrid, RadialGrid
 from nearsight.models.native import NativeDescriptor
 from nearsight.neighbors import collate, make_graph
@@ -109,17 +109,7 @@ def test_results_and_parameter_gradients_equal_those_of_torch(config):
     model = build_model(BPNNConfig(**{"cutoff": 5.1} | config), ["H", "O"])
     graph = batch(model.cutoff, 2)
     model.fit_statistics([graph], 0.5)
-    parameters = list(model.parameters())
-    outcomes = []
-    for backend in ("torch", "native"):
-        module = training_module(model, backend)
-        results = evaluate(module, graph, model.couple, create_graph=True)
-        loss = (results.forces**2).sum() + results.energy.sum() ** 2 + (results.virial**2).sum()
-        gradient = torch.autograd.grad(loss, parameters)
-        outcomes.append([results.energy, results.forces, results.virial, *gradient])
-    for expected, found in zip(*outcomes):
-        tolerance = 1e-9 * float(expected.detach().abs().max())
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=tolerance)
+    assert_native_equals_torch(model, graph, 1e-9)
 
 
 @pytest.mark.parametrize("angle", [0.0, np.pi])

@@ -130,7 +130,7 @@ def test_files_that_do_not_fit_together(singles, committee, tmp_path):
     with pytest.raises(ModelFileError, match="needs at least two model files, found 1"):
         merge_models(singles[:1], tmp_path / "out.pt")
     with pytest.raises(
-        ModelFileError, match="its architecture 'test-embedded' has no weights outside of Torch"
+        ModelFileError, match="models of architecture 'test-embedded' cannot be merged, only those of bpnn"
     ):
         merge_models([singles[0], save_embedded(tmp_path / "embedded.pt")], tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists() and not list(tmp_path.glob(".*"))

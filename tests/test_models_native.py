@@ -5,9 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from gradients_for_tests import assert_native_equals_torch
 from models_for_tests import rarer_functions
 
-from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.models import ACSFConfig, BPNNConfig, build_model, training_module
 from nearsight.models.automatic_functions import automatic_functions
@@ -53,18 +53,7 @@ def test_results_and_parameter_gradients_equal_those_of_torch(config):
     model = build_model(BPNNConfig(**config), ["H", "O"])
     graph = batch(model.cutoff)
     model.fit_statistics([graph], 0.5)
-    parameters = list(model.parameters())
-    outcomes = []
-    for backend in ("torch", "native"):
-        module = training_module(model, backend)
-        results = evaluate(module, graph, model.couple, create_graph=True)
-        loss = (results.forces**2).sum() + results.energy.sum() ** 2 + (results.virial**2).sum()
-        gradient = torch.autograd.grad(loss, parameters)
-        outcomes.append([results.energy, results.forces, results.virial, *gradient])
-    for expected, found in zip(*outcomes):
-        torch.testing.assert_close(
-            found, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max())
-        )
+    assert_native_equals_torch(model, graph, 1e-10)
 
 
 @pytest.mark.parametrize("inner_fraction", [0.0, 0.4])

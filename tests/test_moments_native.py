@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from gradients_for_tests import assert_native_equals_torch
 
 from nearsight.couple import evaluate
 from nearsight.errors import ModelFileError
@@ -60,16 +61,7 @@ def test_gradients_of_a_loss_with_forces_equal_those_of_torch(name):
     """With those of the channels' weights: second derivatives of the moments, natively and by autograd."""
     model, graph = build(name), batch()
     model.fit_statistics([graph], 0.5)
-    parameters = list(model.parameters())
-    outcomes = []
-    for backend in ("torch", "native"):
-        module = training_module(model, backend)
-        results = evaluate(module, graph, model.couple, create_graph=True)
-        loss = (results.forces**2).sum() + results.energy.sum() ** 2 + (results.virial**2).sum()
-        gradient = torch.autograd.grad(loss, parameters)
-        outcomes.append([results.energy, results.forces, results.virial, *gradient])
-    for expected, found in zip(*outcomes):
-        close(found, expected, 1e-9)
+    assert_native_equals_torch(model, graph, 1e-9)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -38,3 +38,7 @@ WEIGHTS_FILE = "weights.safetensors"
 LABELS_FILE = "labels.json"
 CHECKS_FILE = "checks.json"
 FORMAT_VERSION = 2
+
+# Architectures that are networks on a descriptor, and those that the core evaluates without libtorch.
+DESCRIPTOR_ARCHITECTURES = ("bpnn", "linear")
+NATIVE_ARCHITECTURES = DESCRIPTOR_ARCHITECTURES

@@ -43,6 +43,12 @@ def make_cases(models: dict[str, Path]) -> dict[str, tuple[str, Case]]:
         "messages, box shorter than the cutoff": ("messages", small, {}),
         "messages, empty ranks": ("messages", cluster_in_a_corner(), {}),
         "messages, tiled": ("messages", orthogonal((7, 7, 7)), TILED),
+        "messages, painn with 2": ("painn2", triclinic, {}),
+        "messages, painn with 2, tiled": ("painn2", orthogonal((7, 7, 7)), TILED),
+        "messages, painn with 3": ("painn3", triclinic, {}),
+        "messages, painn with 3, box shorter than the cutoff": ("painn3", small, {}),
+        "messages, painn with 3, empty ranks": ("painn3", cluster_in_a_corner(), {}),
+        "messages, mace": ("mace2", triclinic, {}),
         "two states, triclinic": ("two_states", triclinic, {}),
         "two states, empty ranks": ("two_states", cluster_in_a_corner(), {}),
         "native, triclinic": ("bpnn", triclinic, {}),
@@ -50,13 +56,15 @@ def make_cases(models: dict[str, Path]) -> dict[str, tuple[str, Case]]:
         "native, empty ranks": ("bpnn", cluster_in_a_corner(), {}),
         "native, tiled": ("bpnn", orthogonal((6, 4, 4)), TILED),
     }
+    words = {"mace2": "precision double backend torchscript"}
     return {
-        name: (model, Case(atoms, mlp(models[model]), **more))
+        name: (model, Case(atoms, mlp(models[model], words.get(model, "precision double")), **more))
         for name, (model, atoms, more) in systems.items()
     }
 
 
-NAMES = list(make_cases(dict.fromkeys(("bpnn", "many_body", "messages", "two_states"), Path())))
+MODELS = ("bpnn", "many_body", "messages", "painn2", "painn3", "mace2", "two_states")
+NAMES = list(make_cases(dict.fromkeys(MODELS, Path())))
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,9 @@ def command(
     from nearsight.export.describe import describe
     from nearsight.export.model_file import read_ranges
     from nearsight.export.ranges import training_ranges
+    from nearsight.keys import DESCRIPTOR_ARCHITECTURES
 
-    ranges = training_ranges(metadata["species"], *read_ranges(model)) if metadata["native"] else []
+    ranges = []
+    if metadata["architecture"] in DESCRIPTOR_ARCHITECTURES:
+        ranges = training_ranges(metadata["species"], *read_ranges(model))
     Console().print(describe(metadata, ranges))

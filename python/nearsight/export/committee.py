@@ -20,7 +20,7 @@ from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.model_file import read_entry
 from nearsight.export.save import save_model
-from nearsight.keys import LABELS_FILE, READOUT_ENERGY, WEIGHTS_FILE
+from nearsight.keys import DESCRIPTOR_ARCHITECTURES, LABELS_FILE, READOUT_ENERGY, WEIGHTS_FILE
 from nearsight.models import BPNN
 from nearsight.models.networks import NetworkShape
 
@@ -132,10 +132,11 @@ def merge_models(paths: Sequence[str | os.PathLike[str]], output: str | os.PathL
 def _read(path: Path) -> _File:
     loaded = load(path)
     metadata = loaded.metadata
-    if not metadata["native"]:
+    if metadata["architecture"] not in DESCRIPTOR_ARCHITECTURES:
         raise ModelFileError(
-            f"{path}: its architecture '{metadata['architecture']}' has no weights outside of TorchScript, "
-            "so it cannot be merged; write a module whose readout energy has a column for each member"
+            f"{path}: models of architecture '{metadata['architecture']}' cannot be merged, only those of "
+            f"{' and '.join(DESCRIPTOR_ARCHITECTURES)}; write a module whose readout energy has a column for "
+            "each member"
         )
     if [readout["name"] for readout in metadata["readouts"]] != [READOUT_ENERGY]:
         raise ModelFileError(

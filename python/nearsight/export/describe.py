@@ -71,4 +71,13 @@ def _networks(record: dict[str, dict[str, list]]) -> str:
     )
 
 
-_DESCRIPTIONS = {"descriptor": _descriptor, "networks": _networks}
+def _layers(records: Sequence[dict[str, Any]]) -> str:
+    """Return the irreps of input, messages and output of every layer, as 0e -> 0e+1o -> 0e."""
+    return "; ".join(
+        f"{' -> '.join('+'.join(layer[part]) for part in ('input', 'message', 'output'))}, "
+        f"{len(layer['paths'])} paths, correlation {layer['correlation']}"
+        for layer in records
+    )
+
+
+_DESCRIPTIONS = {"descriptor": _descriptor, "networks": _networks, "layers": _layers}

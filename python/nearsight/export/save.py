@@ -20,7 +20,14 @@ from nearsight.errors import ModelFileError
 from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.torchscript import script, to_bytes
-from nearsight.keys import CHECKS_FILE, FORMAT_VERSION, LABELS_FILE, METADATA_FILE, WEIGHTS_FILE
+from nearsight.keys import (
+    CHECKS_FILE,
+    FORMAT_VERSION,
+    LABELS_FILE,
+    METADATA_FILE,
+    NATIVE_ARCHITECTURES,
+    WEIGHTS_FILE,
+)
 
 _ATTRIBUTES = (
     "architecture",
@@ -44,9 +51,9 @@ def save_model(
     """Write `model` as one model file, in double.
 
     Any module that keeps docs/model_contract.md can be written. It needs the attributes architecture,
-    hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md; a method
-    `weights()` that returns the tensors of weights.safetensors, and `labels()` with names of the features of
-    each species, mark an architecture that the native core knows.
+    hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md. If it has
+    them, `weights()` gives the tensors of weights.safetensors, and `labels()` names of the features of each
+    species.
 
     Nothing is left at `path`, and what was there stays, unless the reloaded file gives the module's results.
 
@@ -64,8 +71,9 @@ def save_model(
         METADATA_FILE: json.dumps(metadata, indent=1, ensure_ascii=False),
         CHECKS_FILE: json.dumps(expected),
     }
-    if metadata["native"]:
+    if hasattr(model, "weights"):
         extra[WEIGHTS_FILE] = safetensors.torch.save(model.weights())
+    if hasattr(model, "labels"):
         extra[LABELS_FILE] = json.dumps(model.labels(), ensure_ascii=False)
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -103,7 +111,7 @@ def _metadata(
         "reference_energies_source": source,
         "units": {"length": "angstrom", "energy": "eV"},
         "dtype": "float64",
-        "native": hasattr(model, "weights"),
+        "native": hasattr(model, "weights") and model.architecture in NATIVE_ARCHITECTURES,
         "provenance": dict(provenance),
         "versions": {
             "nearsight": __version__,

@@ -12,24 +12,33 @@ from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
 from nearsight.models.linear import LinearConfig
+from nearsight.models.mace import MACE
+from nearsight.models.mace_config import MACEConfig
 from nearsight.models.native import training_module
+from nearsight.models.painn import PaiNN, PaiNNConfig
 from nearsight.models.soap import SOAPConfig
 
 __all__ = [
     "ANI",
     "BPNN",
+    "MACE",
     "ACEConfig",
     "ACSFConfig",
     "ANIConfig",
     "BPNNConfig",
     "LinearConfig",
+    "MACEConfig",
     "ModelConfig",
+    "PaiNN",
+    "PaiNNConfig",
     "SOAPConfig",
     "build_model",
     "training_module",
 ]
 
-ModelConfig = Annotated[BPNNConfig | LinearConfig, Field(discriminator="architecture")]
+ModelConfig = Annotated[
+    BPNNConfig | LinearConfig | MACEConfig | PaiNNConfig, Field(discriminator="architecture")
+]
 
 
 def build_model(config: ModelConfig, species: list[str]) -> nn.Module:

@@ -10,10 +10,10 @@ Functions of one to three moments (body order two to four) that are invariant un
     ν = 2   Σ_m A_{cnlm} A_{c'n'lm} / √(2l+1)
     ν = 3   Σ_{m1m2m3} G^{l1l2l3}_{m1m2m3} A_{c1n1l1m1} A_{c2n2l2m2} A_{c3n3l3m3}
 
-G is the one invariant tensor of three real spherical harmonics that is even under inversion, normalized:
-Wigner's 3j symbol in the real basis, which exists for l1 + l2 + l3 even within the triangle. A multiset of
-(c, n, l) gives one function and the functions share no monomial, so they are linearly independent as they
-stand: up to ν = 3 there are no redundant couplings to remove.
+G is the one invariant tensor of three real spherical harmonics, normalized: Wigner's 3j symbol in the real
+basis. It exists within the triangle, and is even under inversion for l1 + l2 + l3 even, as it must be here. A
+multiset of (c, n, l) gives one function and the functions share no monomial, so they are linearly independent
+as they stand: up to ν = 3 there are no redundant couplings to remove.
 """
 
 from __future__ import annotations
@@ -34,24 +34,58 @@ Function = tuple[Moment, ...]
 
 @cache
 def invariant_tensor(l1: int, l2: int, l3: int) -> np.ndarray:
-    """Return G[2 l1 + 1, 2 l2 + 1, 2 l3 + 1] with Σ G² = 1; zeros where there is no such coupling.
+    """Return G[2 l1 + 1, 2 l2 + 1, 2 l3 + 1] with Σ G² = 1; zeros outside of the triangle.
 
-    It is the integral over the sphere of three harmonics (Gaunt's), up to a factor, by a quadrature that is
-    exact for them.
+    Rotations leave it alone. For l1 + l2 + l3 even it is, up to a factor, Gaunt's integral over the sphere
+    ∫ Y_1 Y_2 Y_3, which inversion leaves alone too; for odd sums Elsasser's, ∫ r̂ · (∇Y_1 × ∇Y_2) Y_3, which
+    changes its sign, and the first entry that is not zero is positive. The quadrature is exact for both.
     """
-    degree = l1 + l2 + l3
-    if degree % 2 or l3 > l1 + l2 or l3 < abs(l1 - l2):
+    if l3 > l1 + l2 or l3 < abs(l1 - l2):
         return np.zeros((2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1))
+    weights, unit = _quadrature(l1 + l2 + l3 + 1)
+    parts = [_harmonics(unit, l) for l in (l1, l2, l3)]  # noqa: E741
+    if (l1 + l2 + l3) % 2 == 0:
+        tensor = np.einsum("p,pa,pb,pc->abc", weights, *parts, optimize=True)
+    else:
+        slopes = [_gradients(unit, l) for l in (l1, l2)]  # noqa: E741
+        # r̂ · (∇Y_1 × ∇Y_2) = ∇Y_1 · (∇Y_2 × r̂)
+        turned = np.cross(slopes[1], unit[:, None])
+        tensor = np.einsum("p,pax,pbx,pc->abc", weights, slopes[0], turned, parts[2], optimize=True)
+    tensor[np.abs(tensor) < 1e-12 * np.abs(tensor).max()] = 0.0
+    if (l1 + l2 + l3) % 2:
+        tensor *= np.sign(tensor[tensor != 0][0])
+    return tensor / np.linalg.norm(tensor)
+
+
+def _quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [p] and unit vectors [p, 3], up to a factor exact for polynomials of this degree."""
     z, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
     phi = 2.0 * math.pi * np.arange(degree + 1) / (degree + 1)
     rho = np.sqrt(1.0 - z**2)[:, None]
     unit = np.stack([rho * np.cos(phi), rho * np.sin(phi), z[:, None] + 0.0 * phi], axis=-1).reshape(-1, 3)
-    y = spherical_harmonics(torch.from_numpy(unit), max(l1, l2, l3)).numpy()
-    w = np.repeat(weights, degree + 1)
-    parts = [y[:, l * l : (l + 1) ** 2] for l in (l1, l2, l3)]  # noqa: E741
-    tensor = np.einsum("p,pa,pb,pc->abc", w, *parts, optimize=True)
-    tensor[np.abs(tensor) < 1e-12 * np.abs(tensor).max()] = 0.0
-    return tensor / np.linalg.norm(tensor)
+    return np.repeat(weights, degree + 1), unit
+
+
+def _harmonics(unit: np.ndarray, l: int) -> np.ndarray:  # noqa: E741
+    """Y_lm at points [p, 3] as [p, 2l + 1]."""
+    return spherical_harmonics(torch.from_numpy(unit), l)[:, l * l :].numpy()
+
+
+def _gradients(unit: np.ndarray, l: int) -> np.ndarray:  # noqa: E741
+    """∇Y_lm as [p, 2l + 1, 3], of which only the part along the sphere means something."""
+    points = torch.from_numpy(unit).requires_grad_()
+    sums = spherical_harmonics(points, l)[:, l * l :].sum(0)
+    slopes = [torch.autograd.grad(column, points, retain_graph=True)[0] for column in sums]
+    return torch.stack(slopes, dim=1).numpy()
+
+
+@cache
+def coupling(l1: int, l2: int, l3: int) -> np.ndarray:
+    """Return C[2 l1 + 1, 2 l2 + 1, 2 l3 + 1] = √(2 l3 + 1) G: with x of l1 and y of l2, Σ C x y is of l3.
+
+    C of (0, l, l) is 1 on the diagonal.
+    """
+    return math.sqrt(2 * l3 + 1) * invariant_tensor(l1, l2, l3)
 
 
 @dataclass(frozen=True)

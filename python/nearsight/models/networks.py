@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nearsight.models.activations import ACTIVATIONS
 
 _NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
+_ROUND_OFF = 1e-13  # of a variance, relative to the largest one
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
@@ -115,7 +116,9 @@ class SpeciesNetwork(nn.Module):
             inputs = self.mixing.size(1)
             spread = torch.sqrt(covariance.trace() / inputs).clamp(min=_SMALLEST_SPREAD)
             self.scale.fill_(1.0 / spread)
-            self.mixing.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :inputs])
+            variance, directions = torch.linalg.eigh(covariance)
+            seen = variance > _ROUND_OFF * variance[-1]  # a network learns nothing about other directions
+            self.mixing.copy_((directions * seen).flip(1)[:, :inputs])
             return
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
         self.scale.copy_(1.0 / spread)

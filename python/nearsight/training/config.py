@@ -116,9 +116,10 @@ Schedule = Annotated[CosineSchedule | PlateauSchedule | ConstantSchedule, Field(
 
 
 class AdamWConfig(_Section):
-    """First order; its settings are keys of section `training`."""
+    """First order; its other settings are keys of section `training`."""
 
     kind: Literal["adamw"] = "adamw"
+    amsgrad: bool = False
 
 
 class LevenbergMarquardtConfig(_Section):

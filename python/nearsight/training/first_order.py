@@ -38,7 +38,10 @@ class FirstOrder:
         self.batch_size = options.batch_size
         self.parameters = list(model.parameters())
         self.adam = torch.optim.AdamW(
-            self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+            self.parameters,
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            amsgrad=options.optimizer.amsgrad,
         )
         self.schedule = LearningRate(options.schedule)
         self.average = [parameter.detach().clone() for parameter in self.parameters]

@@ -13,7 +13,7 @@ from nearsight.couple import evaluate
 from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
-from nearsight.models import LinearConfig, build_model, training_module
+from nearsight.models import BPNN, LinearConfig, build_model, training_module
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
@@ -78,7 +78,7 @@ def prepare(
             lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
         )
         model.load_state_dict(fitted)
-    trained = model.on_inputs()
+    trained = model.on_inputs() if isinstance(model, BPNN) else model
     if trained is not model:
         module = make_module(config, trained, processes)
     optimizer = _optimizer(config, sets, trained, module, loss, processes, logbook)
@@ -109,6 +109,11 @@ def _optimizer(
     num_frames = len(sets.frames["training"])
     if not _is_linear(config):
         if isinstance(config.training.optimizer, LevenbergMarquardtConfig):
+            if not _can_store(module):
+                raise ConfigError(
+                    "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
+                    "parameters; take optimizer adamw."
+                )
             return LevenbergMarquardt(config.training, config.seed, model, loss, processes, num_frames)
         return FirstOrder(config.training, model, module, loss, processes)
     if not isinstance(module, NativeBPNN):
@@ -162,14 +167,7 @@ def _store(
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
-    if not isinstance(module, NativeBPNN) or any(True for _ in module.model.descriptor.parameters()):
-        if second_order:
-            raise ConfigError(
-                "optimizer levenberg_marquardt needs the native backend and a descriptor without trained "
-                "parameters; take optimizer adamw."
-            )
-        return {}
-    if bound == 0 and not second_order:
+    if not _can_store(module) or (bound == 0 and not second_order):
         return {}
     native = NativeBPNN(module.model, 1)
     numbers = sorted(needed & set(batches))
@@ -182,6 +180,11 @@ def _store(
         stored = [store_frame(native, graph, derivatives=False) for graph in graphs]
     logbook.say(_describe_stored(stored))
     return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, stored)}
+
+
+def _can_store(module: nn.Module) -> bool:
+    """Whether the module has a descriptor that does not depend on trained parameters, and that is native."""
+    return isinstance(module, NativeBPNN) and not any(True for _ in module.model.descriptor.parameters())
 
 
 def _pays(native: NativeBPNN, graphs: list[Graph], bound: float, epochs: int) -> bool:
@@ -226,7 +229,7 @@ def _fit(
     logbook: Logbook,
 ) -> nn.Module:
     """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
-    networks forces like the data's, and return the model; say what of the descriptor does not fit the data.
+    networks forces like the data's, and return the model; say what of a descriptor does not fit the data.
 
     The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
     alone. `batches` are those that this process has anyway.
@@ -241,8 +244,9 @@ def _fit(
         step = max(1, sum(len(frame) for frame in frames) // _STATISTICS_ATOMS)
         _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
-    for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
-        logbook.say(sentence)
+    if isinstance(model, BPNN):
+        for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+            logbook.say(sentence)
     return model
 
 
@@ -251,7 +255,7 @@ def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], lo
     model.fit_statistics(graphs, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
-    model.output_scale.fill_(scale)
+    model.multiply_outputs(scale)
 
 
 def _facts(sets: Sets) -> dict[str, Any]:

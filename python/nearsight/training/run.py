@@ -17,10 +17,10 @@ from nearsight.couple import evaluate
 from nearsight.data import Frame, plausibility_warnings, report_table, summarize, write_split
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
-from nearsight.models import build_model
+from nearsight.models import BPNNConfig, LinearConfig, build_model
 from nearsight.training.batches import Batch, batch_order, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
-from nearsight.training.config import Config, TrainingConfig, dump_config, parse_config
+from nearsight.training.config import Config, dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
 from nearsight.training.loop import Interrupted, Trainer, in_parts, split_results
@@ -53,14 +53,14 @@ def train(
         NearsightError: with a sentence for the user; the traceback is in error.log.
     """
     if dry_run:
-        with TemporaryDirectory() as scratch, _deterministic(config.training):
+        with TemporaryDirectory() as scratch, _deterministic(config):
             logbook = Logbook(Path(scratch), console) if processes.first else SilentLogbook(folder)
             _train(config, logbook, processes, None, dry_run)
         return
     content = processes.from_first(lambda: _present_run(folder, restart))
     logbook = Logbook(folder, console) if processes.first else SilentLogbook(folder)
     try:
-        with _deterministic(config.training):
+        with _deterministic(config):
             _train(config, logbook, processes, content)
     except Interrupted:
         raise
@@ -246,12 +246,14 @@ def find_checkpoint(path: Path) -> Path:
 
 
 @contextmanager
-def _deterministic(options: TrainingConfig) -> Iterator[None]:
+def _deterministic(config: Config) -> Iterator[None]:
     """Deterministic algorithms, and PyTorch's threads: one beside the native descriptor, which has its own.
 
     The networks' tensors are small: spinning threads of PyTorch would only slow the descriptor down.
     """
-    threads = options.threads if options.backend == "torch" else 1
+    options = config.training
+    native = options.backend != "torch" and isinstance(config.model, (BPNNConfig, LinearConfig))
+    threads = 1 if native else options.threads
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
     if threads:
