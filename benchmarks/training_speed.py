@@ -1,10 +1,10 @@
 """Training steps per second on one core, of every descriptor: native against pure torch, in one process.
 
-A step is the gradient of the loss of energies, forces and virials of a batch of two frames of water (192 atoms
-each, random labels) by the parameters of networks with two hidden layers of 25. As in a run, what does not
-depend on trained parameters is evaluated once: in `evaluated` the features, in `stored` their derivatives as
-well; a run stores these where they fit into training.cache_gb and are faster. `native` is the faster one.
-`torch` is training.backend torch, with double backward. Medians of CPU time.
+A step is the gradient of the loss of energies, forces and virials of a batch of two frames of water (192
+atoms each, random labels) by the parameters of networks with two hidden layers of 25. As in a run, what does
+not depend on trained parameters is evaluated once: in `evaluated` the features, in `stored` their derivatives
+as well. A run stores those of symmetry functions and ANI where they fit into training.cache_gb. `native` is
+the faster one, `torch` is training.backend torch, with double backward. Medians of CPU time.
 
     OMP_NUM_THREADS=1 python benchmarks/training_speed.py --output training_speed.json
 """
@@ -43,9 +43,7 @@ MODELS = {
     "ACSF large": BPNNConfig(descriptor=ACSFConfig(size="large")),
     "ANI": BPNNConfig(descriptor=ANIConfig(), cutoff=5.1),
     "SOAP": BPNNConfig(descriptor=SOAPConfig(n_max=6, l_max=4), cutoff=5.0),
-    "SOAP, 2 channels": BPNNConfig(
-        descriptor=SOAPConfig(n_max=6, l_max=4, species_channels=2), cutoff=5.0
-    ),
+    "SOAP, 2 channels": BPNNConfig(descriptor=SOAPConfig(n_max=6, l_max=4, species_channels=2), cutoff=5.0),
     "ACE small": BPNNConfig(descriptor=ACEConfig(size="small"), cutoff=5.0),
 }
 

@@ -178,6 +178,11 @@ def test_normal_matrix():
     vector = rows[3]
     assert matrix.quadratic(vector) == pytest.approx(float(vector @ dense @ vector), rel=1e-13)
 
+    factor = torch.linalg.cholesky(dense + 0.5 * torch.eye(21))
+    assert_allclose(matrix.factor(0.5, lm.pool).tril(), factor, rtol=1e-12, atol=1e-12)
+    assert matrix.factor(-10.0, lm.pool) is None
+    assert_allclose(matrix.values.tril(), dense.tril(), rtol=1e-13, atol=1e-13)
+
 
 def test_indefinite_by_round_off():
     """More parameters than equations and hardly any damping: the damping grows until the factor exists."""

@@ -80,7 +80,7 @@ void descriptor_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::size_t width = call.input.size(1);
   call.for_tiles([&](auto& workspace, const Graph& graph, Span<const std::size_t> centers) {
     std::vector<double> features(centers.size() * width);
-    workspace.forward(graph, centers, features.data(), width);
+    workspace.prepare(graph, centers, features.data(), width);
     workspace.reverse(graph, centers, cotangents + centers[0] * width, width, gradients);
   });
 }

@@ -1,5 +1,7 @@
 // Passes through the networks of one species for training. The autograd formulas stand in Python
 // (nearsight.models.native_networks).
+#include <algorithm>
+
 #include "core/models/networks/training.hpp"
 #include "torch_ops/stable.hpp"
 
@@ -13,11 +15,14 @@ double* data(const Tensor& tensor) {
   return tensor.numel() ? span_of<double>(tensor).data() : nullptr;
 }
 
+constexpr double kWorkOfThread =
+    5e6;  // products of numbers below which a second thread costs more than it saves
+
 /// Arguments that the ops share, in the order of the schemas.
 struct Call {
   NetworkShape shape;
   Tensor weights, atoms, table, shift, state;
-  ThreadPool threads;
+  int num_threads;
 
   explicit Call(StableIValue* stack)
       : weights(argument<Tensor>(stack[1])),
@@ -25,7 +30,7 @@ struct Call {
         table(argument<Tensor>(stack[3])),
         shift(argument<Tensor>(stack[4])),
         state(argument<Tensor>(stack[5])),
-        threads(static_cast<int>(argument<std::int64_t>(stack[6]))) {
+        num_threads(static_cast<int>(argument<std::int64_t>(stack[6]))) {
     const Tensor numbers = argument<Tensor>(stack[0]);
     const int* n = span_of<const int>(numbers).data();
     shape.members = *n++;
@@ -35,46 +40,58 @@ struct Call {
       shape.activations.push_back(static_cast<networks::Activation>(*n));
   }
 
-  Passes passes() { return Passes(shape, data(weights), threads); }
+  ThreadPool threads() const {
+    const double work = static_cast<double>(atoms.numel()) * weights.numel();
+    return ThreadPool(std::min(num_threads, 1 + static_cast<int>(work / kWorkOfThread)));
+  }
   networks::Inputs inputs() const {
-    return {span_of<const std::int64_t>(atoms), data(table), static_cast<std::size_t>(table.size(1)), data(shift)};
+    return {span_of<const std::int64_t>(atoms), data(table), static_cast<std::size_t>(table.size(1)),
+            data(shift)};
   }
 };
 
 void network_values(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Call call(stack);
-  call.passes().values(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])));
+  const Call call(stack);
+  ThreadPool threads = call.threads();
+  Passes(call.shape, data(call.weights), threads)
+      .values(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])));
 }
 
 void network_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Call call(stack);
+  const Call call(stack);
+  ThreadPool threads = call.threads();
   const networks::Inputs inputs = call.inputs();
-  call.passes().gradient(inputs.atoms, data(call.state), data(argument<Tensor>(stack[7])),
-                         data(argument<Tensor>(stack[8])), inputs.stride);
+  Passes(call.shape, data(call.weights), threads)
+      .gradient(inputs.atoms, data(call.state), data(argument<Tensor>(stack[7])),
+                data(argument<Tensor>(stack[8])), inputs.stride);
 }
 
 void network_weights(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Call call(stack);
-  call.passes().weights(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])),
-                        data(argument<Tensor>(stack[8])));
+  const Call call(stack);
+  ThreadPool threads = call.threads();
+  Passes(call.shape, data(call.weights), threads)
+      .weights(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])),
+               data(argument<Tensor>(stack[8])));
 }
 
 void network_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Call call(stack);
-  call.passes().second(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])),
-                       data(argument<Tensor>(stack[8])), data(argument<Tensor>(stack[9])),
-                       data(argument<Tensor>(stack[10])), data(argument<Tensor>(stack[11])));
+  const Call call(stack);
+  ThreadPool threads = call.threads();
+  Passes(call.shape, data(call.weights), threads)
+      .second(call.inputs(), data(call.state), data(argument<Tensor>(stack[7])),
+              data(argument<Tensor>(stack[8])), data(argument<Tensor>(stack[9])),
+              data(argument<Tensor>(stack[10])), data(argument<Tensor>(stack[11])));
 }
 
 }  // namespace
 
-// int32 shape: members, layers, widths [layers + 1], activations [layers] by their numbers in the core. Contiguous
-// float64 tensors: weights and their gradients [members, weights], table, directions and gradients by the table
-// [all atoms, width], shift [inputs], state [atoms of the species, …], outputs and cotangents [all atoms,
-// members * outputs]; int64 atoms of the species, whose rows are written. An output without elements is not
-// evaluated.
-#define NEARSIGHT_NETWORK_SCHEMA(name, state, more)                                        \
-  name "(Tensor shape, Tensor weights, Tensor atoms, Tensor table, Tensor shift, " state   \
+// int32 shape: members, layers, widths [layers + 1], activations [layers] by their numbers in the core.
+// Contiguous float64 tensors: weights and their gradients [members, weights], table, directions and gradients
+// by the table [all atoms, width], shift [inputs], state [atoms of the species, …], outputs and cotangents
+// [all atoms, members * outputs]; int64 atoms of the species, whose rows are written. An output without
+// elements is not evaluated.
+#define NEARSIGHT_NETWORK_SCHEMA(name, state, more)                                      \
+  name "(Tensor shape, Tensor weights, Tensor atoms, Tensor table, Tensor shift, " state \
        " state, int num_threads, " more ") -> ()"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {

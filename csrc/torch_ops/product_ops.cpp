@@ -37,8 +37,8 @@ struct Call {
                 terms.data()};
   }
 
-  /// Calls body(nodes, first center, number of centers, scratch) with all nodes of runs of centers, in threads.
-  /// Scratch is `tables` times as large as nodes.
+  /// Calls body(nodes, first center, number of centers, scratch) with all nodes of runs of centers, in
+  /// threads. Scratch is `tables` times as large as nodes.
   template <class Body>
   void for_runs(int tables, const Body& body) const {
     const std::size_t count = moments.size(0), size = std::size_t(products.num_nodes) * kLanes;
@@ -79,7 +79,8 @@ struct Call {
     for (std::size_t lane = 0; lane < centers; ++lane)
       for (std::size_t k = 0; k < at.size(); ++k) nodes[at[k] * kLanes + lane] = values[lane * at.size() + k];
   }
-  void store_features(const double* nodes, std::size_t center, std::size_t centers, const Tensor& rows) const {
+  void store_features(const double* nodes, std::size_t center, std::size_t centers,
+                      const Tensor& rows) const {
     const Span<const int> at = span_of<const int>(features);
     double* const values = span_of<double>(rows).data() + center * at.size();
     for (std::size_t lane = 0; lane < centers; ++lane)
@@ -125,11 +126,11 @@ void products_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }  // namespace
 
 // The table of products: int32 first [targets + 1] term of every target, int32 factors [terms, 2], float64
-// coefficients [terms], int32 nodes of the features. Contiguous float64 tensors: moments, directions and their
-// derivatives [centers, moments], cotangents and features [centers, features].
-#define NEARSIGHT_PRODUCTS_SCHEMA(name, more)                                                               \
-  name "(Tensor first, Tensor factors, Tensor coefficients, Tensor features, Tensor moments, int num_threads, " \
-  more ") -> ()"
+// coefficients [terms], int32 nodes of the features. Contiguous float64 tensors: moments, directions and
+// their derivatives [centers, moments], cotangents and features [centers, features].
+#define NEARSIGHT_PRODUCTS_SCHEMA(name, more)                                                      \
+  name "(Tensor first, Tensor factors, Tensor coefficients, Tensor features, Tensor moments, int " \
+       "num_threads, " more ") -> ()"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
   m.def(NEARSIGHT_PRODUCTS_SCHEMA("products_forward", "Tensor(a!) output"));

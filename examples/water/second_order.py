@@ -73,7 +73,8 @@ def main() -> None:
             f"{name}: {found['seconds']:.0f} s ({found['cpu_seconds']:.0f} s of CPU), "
             f"validation loss {found['validation']['validation_loss']:.3g}; test RMSE {errors}"
         )
-    reached = time_to_reach(histories["Levenberg-Marquardt"], results["AdamW"]["validation"]["validation_loss"])
+    best = results["AdamW"]["validation"]["validation_loss"]
+    reached = time_to_reach(histories["Levenberg-Marquardt"], best)
     console.print(f"Levenberg-Marquardt reached the validation loss of AdamW after {reached:.0f} s.")
 
 

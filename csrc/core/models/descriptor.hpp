@@ -20,8 +20,15 @@ class DescriptorWorkspace {
   virtual void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                        std::size_t stride) = 0;
 
+  /// Remembers what reverse() of the same centers needs, as forward() does, for which `features` are room.
+  virtual void prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+                       std::size_t stride) {
+    forward(graph, centers, features, stride);
+  }
+
   /// Writes edge_gradients[3 * edges of the graph] = dE/dr_ij at the edges of the centers, for
-  /// cotangents = dE/d(feature); after forward() of the same centers, which it may follow several times.
+  /// cotangents = dE/d(feature); after forward() or prepare() of the same centers, which it
+  /// may follow several times.
   virtual void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                        std::size_t stride, Span<double> edge_gradients) = 0;
 

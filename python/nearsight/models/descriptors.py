@@ -9,8 +9,9 @@ A descriptor is a scriptable module:
 - labels(symbol): a readable name for each feature;
 - degrees(symbol): how rough each feature is, for the prior of linear models; float64.
 
-One with trained parameters also has fixed_part(), of which the core needs record() and weights(), and
-invariants(table), from the features of that part to its own.
+One with trained parameters also has fixed_part(), of which the core needs record() and weights(), and three
+steps from the features of that part to its own: channels(table), polynomials(table) whose table of products
+the core takes from products(), and normalized(features).
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ For layers z = W y + b, y' = a(z) and a cotangent g of the outputs N,
     values     y → z → y'                     gradient  δ = a'(z) dN/dy',  dN/dy = Wᵀ δ
     tangent    ż = W ẏ,  ẏ' = a'(z) ż         second    δ̇ = a''(z) ż dN/dy' + a'(z) d(dN/dy')
 
-The forces are products of c = dN/dx with what does not depend on the weights, so a loss asks for the derivatives
-of v · c, the tangent of N along v: dW = δ ẏᵀ + δ̇ yᵀ and db = δ̇. See csrc/core/models/networks/training.hpp.
+The forces are products of c = dN/dx with what does not depend on the weights, so a loss asks for the
+derivatives of v · c, the tangent of N along v: dW = δ ẏᵀ + δ̇ yᵀ and db = δ̇. See
+csrc/core/models/networks/training.hpp.
 """
 
 from __future__ import annotations
@@ -115,8 +116,10 @@ class _Values(torch.autograd.Function):
 
 
 class _ByWeights(torch.autograd.Function):
-    """Zeros with the derivatives of the outputs by the weights. `_Values` does not have these, so that autograd
-    evaluates none that nobody asked for."""
+    """Zeros with the derivatives of the outputs by the weights.
+
+    `_Values` does not have these, so that autograd evaluates none that nobody asked for.
+    """
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, evaluation: _Evaluation, *weights: Tensor) -> Tensor:

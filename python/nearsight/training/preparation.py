@@ -14,6 +14,7 @@ from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
 from nearsight.models import BPNN, LinearConfig, build_model, training_module
+from nearsight.models.moments import MomentDescriptor
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
@@ -27,7 +28,7 @@ from nearsight.training.loss import Loss, make_loss
 from nearsight.training.processes import Processes
 from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
-from nearsight.training.stored import Stored, measure_costs, store_frame, store_frames
+from nearsight.training.stored import Stored, store_frame, store_frames
 
 _STATISTICS_ATOMS = 20_000  # enough for means and correlations of descriptors
 _SCALE_FRAMES = 4
@@ -173,7 +174,7 @@ def _store(
     numbers = sorted(needed & set(batches))
     graphs = [batches[number].graph for number in numbers]
     threads = config.training.threads or processes.threads
-    if second_order or all(processes.gather(_pays(native, graphs, bound, config.training.epochs))):
+    if second_order or all(processes.gather(_pays(native, graphs, bound))):
         folder = logbook.folder if logbook.folder.is_dir() else None
         stored = store_frames(native, graphs, second_order, bound, folder, threads)
     else:
@@ -187,14 +188,19 @@ def _can_store(module: nn.Module) -> bool:
     return isinstance(module, NativeBPNN) and not any(True for _ in module.model.descriptor.parameters())
 
 
-def _pays(native: NativeBPNN, graphs: list[Graph], bound: float, epochs: int) -> bool:
-    """Whether derivatives of all frames fit into memory and, over all epochs, save more time than it takes to
-    make them, if all frames are like the first."""
+def _pays(native: NativeBPNN, graphs: list[Graph], bound: float) -> bool:
+    """Whether products with stored derivatives are faster than an evaluation, and derivatives of all frames
+    fit into memory, if they are like those of the first.
+
+    Sums of moments are faster than products with the many derivatives of their polynomials. This is not
+    measured: a restart has to decide the same.
+    """
+    if isinstance(native.model.descriptor, MomentDescriptor):
+        return False
     if not graphs:
         return True
-    costs = measure_costs(native, graphs[0])
-    size = costs.bytes_per_atom * sum(graph.num_atoms for graph in graphs)
-    return size <= bound and costs.storing < epochs * (costs.evaluation - costs.products)
+    size = store_frame(native, graphs[0], derivatives=True).derivatives.values.nbytes / graphs[0].num_atoms
+    return size * sum(graph.num_atoms for graph in graphs) <= bound
 
 
 def _describe_stored(stored: list[Stored]) -> str:

@@ -68,6 +68,33 @@ class NormalMatrix:
 
         list(pool.map(add_block, reversed(self.blocks)))
 
+    def factor(self, shift: float, pool: ThreadPoolExecutor) -> Tensor | None:
+        """Cholesky's factor of values + shift · 1, on and below the diagonal; None if that is not definite.
+
+        By blocks in threads, since LAPACK's own would spin.
+        """
+        lower = self.values.clone()
+        lower.diagonal().add_(shift)
+        for number, block in enumerate(self.blocks):
+            corner, failed = torch.linalg.cholesky_ex(lower[block, block])
+            if failed:
+                return None
+            lower[block, block] = corner
+            below = self.blocks[number + 1 :]
+
+            def solve(rows: slice, block: slice = block, corner: Tensor = corner) -> None:
+                lower[rows, block] = torch.linalg.solve_triangular(
+                    corner.mT, lower[rows, block], upper=True, left=False
+                )
+
+            def subtract(rows: slice, block: slice = block) -> None:
+                columns = slice(block.stop, rows.stop)
+                lower[rows, columns].addmm_(lower[rows, block], lower[columns, block].mT, alpha=-1)
+
+            list(pool.map(solve, below))
+            list(pool.map(subtract, reversed(below)))
+        return lower
+
     def quadratic(self, vector: Tensor) -> float:
         """vᵀ A v."""
         total = 0.0
@@ -209,16 +236,10 @@ class LevenbergMarquardt:
 
     def _solve(self, gradient: Tensor) -> Tensor:
         """The step of full length."""
-        matrix = self.matrix.values / self.weight
-        diagonal = matrix.diagonal()
-        scale = float(diagonal.mean())
-        diagonal += self.damping * scale
-        while True:
-            factor, failed = torch.linalg.cholesky_ex(matrix)
-            if not failed:
-                return -0.5 * torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
-            diagonal += 9 * self.damping * scale  # round-off made it indefinite
-            self.damping *= 10
+        mean = float(self.matrix.values.diagonal().mean())
+        while (factor := self.matrix.factor(self.damping * mean, self.pool)) is None:
+            self.damping *= 10  # round-off made it indefinite
+        return -0.5 * self.weight * torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
 
     def _adapt(self, found: float, predicted: float) -> None:
         gain = found / predicted if predicted > 0 and math.isfinite(found) else -1.0

@@ -9,13 +9,12 @@ zero in it. The forces' Jᵀc and the tangent J v of their gradient then are pro
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ from nearsight.models.native import NativeBPNN, Neighborhoods, features_of, load
 from nearsight.neighbors import Graph
 
 STRAINS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-_Result = TypeVar("_Result")
-
 _SHORT = 0.9  # a feature that ends before this part of the longest one's reach is worth a block of near edges
 
 
@@ -272,34 +269,3 @@ def _write(values: Tensor, file: IO[bytes]) -> None:
             "Derivatives of the descriptors cannot be written to a file in the run directory "
             f"({error.strerror}); free some space, or raise training.cache_gb."
         ) from error
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What one frame costs: seconds of one thread for storing its derivatives, and for a step's derivatives as
-    products or by evaluation; bytes."""
-
-    storing: float
-    products: float
-    evaluation: float
-    bytes_per_atom: float
-
-
-def measure_costs(native: NativeBPNN, graph: Graph) -> Costs:
-    """Measure what a frame costs; the shortest of a few times."""
-    evaluated = native.descriptor.neighborhoods(graph.species, graph.edge_index, graph.edge_vectors)
-    stored, storing = _timed(lambda: store_frame(native, graph, derivatives=True))
-    products = _StoredProducts([stored], num_threads=1)
-    directions = torch.ones(graph.edge_vectors.shape, dtype=torch.float64)
-
-    def step(neighborhoods: Neighborhoods) -> None:
-        neighborhoods.reverse(stored.features)
-        neighborhoods.tangent(directions)
-
-    times = [min(_timed(partial(step, which))[1] for _ in range(3)) for which in (products, evaluated)]
-    return Costs(storing, *times, stored.derivatives.values.nbytes / graph.num_atoms)
-
-
-def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-    started = time.thread_time()
-    return work(), time.thread_time() - started

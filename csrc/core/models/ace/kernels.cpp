@@ -375,14 +375,10 @@ void products_tangent(const Products& p, const T* nodes, T* tangents) {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {moments<T>,
-          reverse<T>,
-          tangent<T>,
-          products<T>,
-          products_reverse<T>,
-          products_tangent<T, false>,
-          products_second<T>,
-          products_tangent<T, true>};
+  return {moments<T>,          reverse<T>,
+          tangent<T>,          products<T>,
+          products_reverse<T>, products_tangent<T, false>,
+          products_second<T>,  products_tangent<T, true>};
 }
 
 }  // namespace

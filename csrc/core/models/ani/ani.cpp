@@ -139,15 +139,22 @@ template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
-  while (neighborhoods_.size() < centers.size()) neighborhoods_.push_back(std::make_unique<Neighborhood>());
-  seen_.assign(constants_.num_species + constants_.num_pairs(), 0);
+  prepare(graph, centers, features, stride);
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood& n = *neighborhoods_[k];
-    load(graph, centers[k], n);
     set_room(n);
     std::fill_n(features + k * stride, constants_.num_features(), 0.0);
     kernels<T>().features(terms_, n.shells, features + k * stride);
-    mark_active(n);
+  }
+}
+
+template <class T>
+void Workspace<T>::prepare(const Graph& graph, Span<const std::size_t> centers, double*, std::size_t) {
+  while (neighborhoods_.size() < centers.size()) neighborhoods_.push_back(std::make_unique<Neighborhood>());
+  seen_.assign(constants_.num_species + constants_.num_pairs(), 0);
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    load(graph, centers[k], *neighborhoods_[k]);
+    mark_active(*neighborhoods_[k]);
   }
   collect_active();
 }

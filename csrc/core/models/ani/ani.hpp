@@ -33,6 +33,8 @@ class Workspace final : public DescriptorWorkspace {
 
   void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
+  void prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+               std::size_t stride) override;
   void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                std::size_t stride, Span<double> edge_gradients) override;
   void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,

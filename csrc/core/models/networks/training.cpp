@@ -40,7 +40,8 @@ void multiply_each(std::size_t count, const double* a, const double* b, double* 
 }
 
 /// Rows [rows][stride] to rows `first` and following of panels of `all` rows.
-void to_panels(int rows, const double* values, std::size_t stride, int columns, int first, int all, double* panels) {
+void to_panels(int rows, const double* values, std::size_t stride, int columns, int first, int all,
+               double* panels) {
   for (int row = 0; row < rows; ++row)
     for (int begin = 0; begin < columns; begin += kPad) {
       double* const to = panels + (static_cast<std::size_t>(begin / kPad) * all + first + row) * kPad;
@@ -80,7 +81,7 @@ struct Passes::Scratch {
   Buffer inputs, gradient;      // [rows][inputs], the latter padded
   Buffer first_panels, panels;  // inputs of the first layer and of another, for add_gradients()
   Buffer transposed;
-  std::vector<Buffer> sums;             // [members * layers] [outputs + 1][padded inputs or outputs]: dW; db
+  std::vector<Buffer> sums;  // [members * layers] [outputs + 1][padded inputs or outputs]: dW; db
 };
 
 Passes::Passes(const NetworkShape& shape, const double* weights, ThreadPool& threads)
@@ -124,8 +125,8 @@ void Passes::pack_reverse(bool first) {
 
 Passes::~Passes() = default;
 
-/// Calls body(scratch, first, rows) for blocks of atoms. A task does several of them, one after the other; which
-/// ones depends on the number of atoms alone.
+/// Calls body(scratch, first, rows) for blocks of atoms. A task does several of them, one after the other;
+/// which ones depends on the number of atoms alone.
 template <class Body>
 void Passes::for_blocks(std::size_t num_atoms, const Body& body) {
   const std::size_t blocks = (num_atoms + kBlock - 1) / kBlock, tasks = std::min(blocks, kTasks);
@@ -182,8 +183,10 @@ void Passes::values(const Inputs& inputs, double* state, double* outputs) {
         const int wide = padded(layer.outputs);
         double* const z = scratch.layers[l].value.resize(static_cast<std::size_t>(rows) * wide);
         double* const slope = scratch.layers[l].slope.resize(static_cast<std::size_t>(rows) * wide);
-        multiply(rows, a, lda, layer.inputs, layer.forward.data(), layer.outputs, layer.bias.data(), false, z);
-        for (int row = 0; row < rows; ++row) std::copy_n(z + row * wide, layer.outputs, kept + row * state_width);
+        multiply(rows, a, lda, layer.inputs, layer.forward.data(), layer.outputs, layer.bias.data(), false,
+                 z);
+        for (int row = 0; row < rows; ++row)
+          std::copy_n(z + row * wide, layer.outputs, kept + row * state_width);
         kernels<double>().activate(shape_.activations[l], rows * wide, z, slope);
         kept += layer.outputs;
         a = z;
@@ -214,8 +217,8 @@ void Passes::activate(Scratch& scratch, int member, const double* state, std::si
 }
 
 /// dN/dy' and δ of all layers.
-void Passes::backward(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first, int rows,
-                      const double* cotangents) const {
+void Passes::backward(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first,
+                      int rows, const double* cotangents) const {
   const int columns = shape_.outputs(), last = shape_.layers() - 1;
   fill_zero(scratch.layers[last].outer, static_cast<std::size_t>(rows) * padded(columns));
   for (int row = 0; row < rows; ++row)
@@ -235,12 +238,12 @@ void Passes::backward(Scratch& scratch, int member, Span<const std::int64_t> ato
 
 /// Wᵀ δ of the first layer to the rows of a table, the first member's; the others' are added.
 void Passes::to_inputs(Scratch& scratch, int member, Span<const std::int64_t> atoms, std::size_t first,
-                           int rows, const Buffer& delta, double* table, std::size_t stride) const {
+                       int rows, const Buffer& delta, double* table, std::size_t stride) const {
   const Packed& layer = layers_[member][0];
   const int wide = padded(layer.inputs);
   double* const c = scratch.gradient.resize(static_cast<std::size_t>(rows) * wide);
-  multiply(rows, delta.data(), padded(layer.outputs), layer.outputs, layer.reverse.data(), layer.inputs, nullptr,
-           false, c);
+  multiply(rows, delta.data(), padded(layer.outputs), layer.outputs, layer.reverse.data(), layer.inputs,
+           nullptr, false, c);
   for (int row = 0; row < rows; ++row) {
     double* const to = table + atoms[first + row] * stride;
     if (member == 0) std::fill_n(to, stride, 0.0);
@@ -248,8 +251,8 @@ void Passes::to_inputs(Scratch& scratch, int member, Span<const std::int64_t> at
   }
 }
 
-void Passes::gradient(Span<const std::int64_t> atoms, const double* state, const double* cotangents, double* c,
-                      std::size_t stride) {
+void Passes::gradient(Span<const std::int64_t> atoms, const double* state, const double* cotangents,
+                      double* c, std::size_t stride) {
   pack_reverse(true);
   for_blocks(atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
     for (int m = 0; m < shape_.members; ++m) {
@@ -268,7 +271,8 @@ void Passes::tangent(Scratch& scratch, int member, int rows) const {
     LayerScratch& s = scratch.layers[l];
     const Packed& layer = layers_[member][l];
     const std::size_t size = s.slope.size();
-    multiply(rows, a, lda, layer.inputs, layer.forward.data(), layer.outputs, nullptr, false, s.rate.resize(size));
+    multiply(rows, a, lda, layer.inputs, layer.forward.data(), layer.outputs, nullptr, false,
+             s.rate.resize(size));
     multiply_each(size, s.slope.data(), s.rate.data(), s.moving.resize(size));
     a = s.moving.data();
     lda = padded(layer.outputs);
@@ -337,7 +341,8 @@ void Passes::sum_tasks(double* of_weights) const {
   }
 }
 
-void Passes::weights(const Inputs& inputs, const double* state, const double* cotangents, double* of_weights) {
+void Passes::weights(const Inputs& inputs, const double* state, const double* cotangents,
+                     double* of_weights) {
   pack_reverse(false);
   for_blocks(inputs.atoms.size(), [&](Scratch& scratch, std::size_t first, int rows) {
     const int in = shape_.inputs();

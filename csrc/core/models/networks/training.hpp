@@ -33,9 +33,9 @@ struct Inputs {
   const double* shift;  // [inputs]
 };
 
-/// Passes through the networks in double, for weights that change with every step. Features enter without their
-/// shift. Outputs N and their cotangents are [all atoms][members * outputs], gradients are [members][num_weights].
-/// Sums over atoms do not depend on the number of threads.
+/// Passes through the networks in double, for weights that change with every step. Features enter without
+/// their shift. Outputs N and their cotangents are [all atoms][members * outputs], gradients are
+/// [members][num_weights]. Sums over atoms do not depend on the number of threads.
 class Passes {
  public:
   Passes(const NetworkShape& shape, const double* weights, ThreadPool& threads);
@@ -48,8 +48,8 @@ class Passes {
                 std::size_t stride);
   /// The gradient of Σ N · cotangents by the weights.
   void weights(const Inputs& inputs, const double* state, const double* cotangents, double* of_weights);
-  /// Gradients of Σ v · c, c as of gradient() and directions v [all atoms][stride], by the weights, and where they
-  /// are not null by the cotangents and by the table.
+  /// Gradients of Σ v · c, c as of gradient() and directions v [all atoms][stride], by the weights, and where
+  /// they are not null by the cotangents and by the table.
   void second(const Inputs& inputs, const double* state, const double* cotangents, const double* directions,
               double* of_weights, double* of_cotangents, double* of_table);
 
