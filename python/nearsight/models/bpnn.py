@@ -203,12 +203,6 @@ class BPNN(nn.Module):
 
     @torch.jit.unused
     @torch.no_grad()
-    def multiply_outputs(self, factor: float) -> None:
-        """Multiply the readouts of the untrained model."""
-        self.output_scale.mul_(factor)
-
-    @torch.jit.unused
-    @torch.no_grad()
     def fit_ranges(self, graphs: Iterable[Graph], source: nn.Module | None = None) -> None:
         """Set the ranges of the features from all graphs of the training set; `source` as above.
 

@@ -65,13 +65,6 @@ class EnergyModel(nn.Module):
 
     @torch.jit.unused
     @torch.no_grad()
-    def multiply_outputs(self, factor: float) -> None:
-        """Multiply the energies of the untrained model."""
-        self.scale.mul_(factor)
-        self.shift.mul_(factor)
-
-    @torch.jit.unused
-    @torch.no_grad()
     def set_mean_energies(self, energies: Mapping[str, float]) -> None:
         """Let the untrained model have a mean energy per species, in eV. Call it after `fit_statistics`."""
         self.shift.add_(torch.tensor([energies[symbol] for symbol in self.species]).to(self.shift))
