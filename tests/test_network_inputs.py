@@ -46,6 +46,20 @@ def test_inputs_are_the_leading_principal_components(descriptor):
         assert_allclose(x.T @ x / len(x), expected, atol=1e-10 * float(expected.max()))
 
 
+def test_directions_that_the_data_do_not_have_are_left_out():
+    """Fewer atoms than directions: the inputs of other atoms have no part of what was not seen."""
+    model = fitted(directions=20)
+    model.fit_statistics(GRAPHS[:1], 1.0)
+    for network, x in zip(model.networks, model.features(GRAPHS[0])):
+        rank = len(x) - 1  # deviations from the mean
+        assert rank < 20
+        assert torch.equal(network.mixing[:, rank:], torch.zeros_like(network.mixing[:, rank:]))
+        directions = network.mixing[:, :rank]
+        assert_allclose(directions.mT @ directions, np.eye(rank), atol=1e-10)
+        seen = x - x.mean(0)
+        assert_allclose(seen @ directions @ directions.mT, seen, atol=1e-9 * float(seen.abs().max()))
+
+
 def test_all_directions_keep_the_scalar_product():
     """With as many directions as features, distances between inputs are those between features."""
     model = fitted(directions=10_000)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nearsight.models.activations import ACTIVATIONS
 
 _NOISE_FLOOR = 0.1  # variance of scaled functions below which a direction is not amplified
+_ROUND_OFF = 1e-13  # of variances, relative to the largest one
 _SMALLEST_SPREAD = 1e-3  # a function that hardly varies in the training set is not amplified more than this
 
 
@@ -110,13 +111,12 @@ class SpeciesNetwork(nn.Module):
         self.minimum.copy_(features.amin(0))
         self.maximum.copy_(features.amax(0))
         centered = features - self.shift
-        covariance = centered.mT @ centered / len(features)
         if self.principal:
-            inputs = self.mixing.size(1)
-            spread = torch.sqrt(covariance.trace() / inputs).clamp(min=_SMALLEST_SPREAD)
-            self.scale.fill_(1.0 / spread)
-            self.mixing.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :inputs])
+            spread = torch.sqrt((centered**2).sum() / len(features) / self.mixing.size(1))
+            self.scale.fill_(1.0 / spread.clamp(min=_SMALLEST_SPREAD))
+            self.mixing.copy_(_principal_directions(centered, self.mixing.size(1)))
             return
+        covariance = centered.mT @ centered / len(features)
         spread = torch.sqrt(covariance.diagonal()).clamp(min=_SMALLEST_SPREAD)
         self.scale.copy_(1.0 / spread)
         if self.mixing is not None:
@@ -150,3 +150,15 @@ class SpeciesNetwork(nn.Module):
             )
             tensors[f"{i}.bias"] = layer.bias
         return tensors
+
+
+def _principal_directions(rows: Tensor, count: int) -> Tensor:
+    """Return the leading right singular vectors of rows [n, columns], [columns, count]; zero where the rows
+    do not reach, since a network learns nothing about these directions."""
+    if len(rows) < rows.size(1):
+        _, singular, transposed = torch.linalg.svd(rows, full_matrices=False)
+        squares, directions = singular**2, transposed.mT
+    else:
+        squares, directions = (part.flip(-1) for part in torch.linalg.eigh(rows.mT @ rows))
+    leading = (directions * (squares > _ROUND_OFF * squares[0]))[:, :count]
+    return nn.functional.pad(leading, (0, count - leading.size(1)))

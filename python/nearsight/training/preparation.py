@@ -79,7 +79,7 @@ def prepare(
             lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
         )
         model.load_state_dict(fitted)
-    trained = model.on_inputs()
+    trained = model.on_inputs() if isinstance(model, BPNN) else model
     if trained is not model:
         module = make_module(config, trained, processes)
     optimizer = _optimizer(config, sets, trained, module, loss, processes, logbook)
@@ -259,10 +259,10 @@ def _fit(
 
 def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], loss: Loss) -> None:
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
-    model.fit_statistics(graphs, 1.0, source=module)
+    model.fit_statistics(few, 1.0, source=module)
     squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
-    model.output_scale.fill_(scale)
+    model.fit_statistics(graphs, scale, source=module)
 
 
 def _facts(sets: Sets) -> dict[str, Any]:
