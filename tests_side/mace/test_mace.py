@@ -10,10 +10,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from mace.calculators import MACECalculator
 from side import energy_forces, make_context
 from systems import systems
-from variants import CHEBYSHEV, VARIANTS
+from variants import CHEBYSHEV, UNKNOWN, VARIANTS
 
 from nearsight import openmm as nearsight_openmm
 from nearsight.couple import evaluate
+from nearsight.importers import mace_extract
 from nearsight.importers.mace_torch import import_mace
 from nearsight.interfaces.potential import Potential
 from nearsight.keys import NATIVE_ARCHITECTURES
@@ -168,3 +169,20 @@ def test_chebyshev_forces_are_differences_of_energies(tmp_path):
         ends[1].positions[atom, axis] -= step
         plus, minus = (expected(CHEBYSHEV, theirs, end)[0] for end in ends)
         assert forces[atom, axis] == pytest.approx((minus - plus) / (2 * step), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("variant", UNKNOWN, ids=lambda variant: variant.name)
+def test_what_is_not_known_is_named(variant):
+    with pytest.raises(mace_extract.Unknown, match=UNKNOWN[variant]):
+        mace_extract.read(variant.build())
+
+
+def test_element_and_precision_of_the_output(tmp_path):
+    """A file of single precision through the command's own function, some of its elements."""
+    variant = next(v for v in VARIANTS if v.name == "single")
+    theirs = variant.save(tmp_path / "mace.model")
+    imported = import_mace(tmp_path / "mace.model", species=["O", "C"])
+    assert imported.model.species == ["C", "O"]
+    assert imported.provenance["dtype"] == "float32"
+    atoms = systems((6, 8))["triclinic"]
+    compare(of_module(imported, atoms), expected(variant, theirs, atoms), 1e-9)

@@ -16,7 +16,7 @@ CONSTANTS = ("U_matrix", "_w3j")
 TABLE = tuple(number for number in range(1, 93) if number not in (85, 87, 88))  # 89 elements
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """What makes a model: mace-torch's own keyword arguments, and some of ours."""
 
@@ -132,3 +132,30 @@ CHEBYSHEV = Variant(
     "chebyshev",
     more={"radial_type": "chebyshev", "distance_transform": "Agnesi", "apply_cutoff": False},
 )
+
+UNKNOWN = {
+    Variant("attention", block="RealAgnosticAttResidualInteractionBlock"): "interaction block is a .*Att",
+    Variant(
+        "nonlinear",
+        first="RealAgnosticResidualNonLinearInteractionBlock",
+        block="RealAgnosticResidualNonLinearInteractionBlock",
+    ): "interaction block is a .*NonLinear",
+    Variant("gate", more={"gate": torch.tanh}): "activation of the readout is not silu",
+    Variant("so3", hidden="4x0e + 4x1e", more={"use_so3": True}): "use_so3",
+    Variant("edges", more={"edge_irreps": o3.Irreps("4x0e + 4x1o")}): "features on edges are 4x0e",
+    Variant("bias", more={"readout_cls": modules.blocks.NonLinearBiasReadoutBlock}): "readout is a .*Bias",
+    Variant(
+        "charge",
+        more={
+            "embedding_specs": {
+                "total_charge": {
+                    "type": "continuous",
+                    "in_dim": 1,
+                    "emb_dim": 4,
+                    "use_bias": True,
+                    "per": "graph",
+                }
+            }
+        },
+    ): "joint_embedding",
+}

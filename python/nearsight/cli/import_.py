@@ -119,7 +119,10 @@ def mace(
     ] = None,
     head: Annotated[str | None, typer.Option("--head", help="of a model with several heads")] = None,
     python: Annotated[
-        str, typer.Option("--python", help="the Python that has mace-torch; default: this one")
+        str,
+        typer.Option(
+            "--python", help="the Python that has mace-torch; default: this one", show_default=False
+        ),
     ] = sys.executable,
     reference: Reference = None,
     key: Key = [],  # noqa: B006

@@ -17,9 +17,6 @@ import os
 import sys
 import warnings
 
-# Files that e3nn brings are older than the check that torch makes by now when it reads them.
-os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
-
 BLOCKS = {
     "RealAgnosticInteractionBlock": {"residual": False, "density": False},
     "RealAgnosticResidualInteractionBlock": {"residual": True, "density": False},
@@ -370,8 +367,10 @@ def unpickle(path):
 
 
 def main(path, folder):
-    """Write the numbers of the model at `path` into the folder, or why there are none."""
+    """Write the arrays of the model at `path` into the folder; return the record, or why there is none."""
     warnings.simplefilter("ignore")
+    # Files that e3nn brings are older than the check that torch makes by now when it reads them.
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         import e3nn
         import mace
