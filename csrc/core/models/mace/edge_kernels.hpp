@@ -13,7 +13,8 @@ using simd::store;
 using simd::Vec;
 using simd::width;
 
-/// Σ_k weights[k] of edge e times row k of a function at the interval's two knots.
+/// A radial function of edge e, or with the weights of slopes its slope: Σ_k weights[k] times row k of the
+/// interval's two knots.
 template <class T>
 inline Vec<T> interpolate(const T* weights, int stride, int e, const T* knots, int row) {
   Vec<T> sum = weights[e] * load(knots);

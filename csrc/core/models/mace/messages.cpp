@@ -173,9 +173,10 @@ PairEnergy edge_density(const Engine<T>& engine, int t, int center_species,
     const Jets jets = engine.density(t).outputs({&r, 1}, engine.pair(center_species, edge.species));
     return {*jets.row(0, 0), too_close ? 0.0 : *jets.row(0, 1)};
   }
-  const double* const knots = engine.radial(t, center_species, edge.species).density.data() + 3 * edge.knot;
+  const double* const knots =
+      engine.radial(t, center_species, edge.species).density.data() + 3 * edge.place.knot;
   double w[12];
-  hermite_weights(edge.place, grid.per_angstrom(edge.r), w);
+  hermite_weights(edge.place, w);
   PairEnergy found;
   for (int k = 0; k < 6; ++k) {
     found.value += w[k] * knots[k];

@@ -158,26 +158,18 @@ Jets RadialNetwork::hidden(Span<const double> distances, double pair) const {
 Grid::Grid(double cutoff, int count)
     : first_(std::min(kFirstKnot, 0.5 * cutoff)),
       shape_(0.5 * cutoff),
-      start_(coordinate(first_)),
-      step_((coordinate(cutoff) - start_) / count),
+      start_(first_ / (first_ + shape_)),
+      per_step_(count / (cutoff / (cutoff + shape_) - start_)),
       intervals_(count) {}
 
 double Grid::knot(int k) const {
-  const double s = start_ + k * step_;
+  const double s = start_ + k / per_step_;
   return shape_ * s / (1 - s);
-}
-
-int Grid::interval(double r, double& place) const {
-  const double steps =
-      std::min(std::max((coordinate(r) - start_) / step_, 0.0), static_cast<double>(intervals_));
-  const int knot = std::min(static_cast<int>(steps), intervals_ - 1);
-  place = steps - knot;
-  return knot;
 }
 
 void Grid::rescale(Span<const double> distances, Jets& jets) const {
   apply(jets, [&](Jet f, std::size_t point) -> Jet {
-    const double r = distances[point], dr = 1 / per_angstrom(r);
+    const double r = distances[point], dr = 1 / locate(r).per_angstrom;
     return {f.v, f.d * dr, f.dd * dr * dr + f.d * 2 * dr * dr / (r + shape_)};
   });
 }
@@ -203,9 +195,8 @@ int choose_intervals(const RadialNetwork& network, double cutoff, const std::vec
       grid.rescale(left, ends[0]);
       grid.rescale(right, ends[1]);
       for (std::size_t p = 0; p < middle.size(); ++p) {
-        double w[12], place;
-        grid.interval(middle[p], place);
-        hermite_weights(place, grid.per_angstrom(middle[p]), w);
+        double w[12];
+        hermite_weights(grid.locate(middle[p]), w);
         for (std::size_t f = 0; f < exact.size(); ++f) {
           double slope = 0;
           for (int order = 0; order < 3; ++order)
@@ -258,7 +249,8 @@ Compression compress(const RadialNetwork& network, double cutoff, const std::vec
   return c;
 }
 
-void hermite_weights(double t, double h, double* w) {
+void hermite_weights(const Grid::Place& place, double* w) {
+  const double t = place.within, h = place.per_angstrom;
   const double t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;
   w[0] = 1 - 10 * t3 + 15 * t4 - 6 * t5;
   w[1] = t - 6 * t3 + 8 * t4 - 3 * t5;

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "core/engine/span.hpp"
@@ -60,17 +61,22 @@ class Grid {
   int intervals() const { return intervals_; }
   double first() const { return first_; }  // Å
   double knot(int k) const;
-  /// The interval of a distance, and the place in it, 0 … 1.
-  int interval(double r, double& place) const;
-  /// d(place)/dr
-  double per_angstrom(double r) const { return shape_ / ((r + shape_) * (r + shape_) * step_); }
+  struct Place {
+    int knot;             // number of the interval
+    double within;        // 0 … 1
+    double per_angstrom;  // d(within)/dr
+  };
+  Place locate(double r) const {
+    const double inverse = 1 / (r + shape_);
+    const double steps = std::min(std::max((r * inverse - start_) * per_step_, 0.0), double(intervals_));
+    const int knot = std::min(static_cast<int>(steps), intervals_ - 1);
+    return {knot, steps - knot, shape_ * per_step_ * inverse * inverse};
+  }
   /// Turns derivatives by r into those by the place.
   void rescale(Span<const double> distances, Jets& jets) const;
 
  private:
-  double coordinate(double r) const { return r / (r + shape_); }
-
-  double first_, shape_, start_, step_;
+  double first_, shape_, start_, per_step_;
   int intervals_;
 };
 
@@ -92,8 +98,8 @@ Compression compress(const RadialNetwork& network, double cutoff, const std::vec
                      double tolerance);
 
 /// Weights of value, slope and curvature at the one end of an interval, and at the other: weights[6] for the
-/// value of the polynomial of degree five between them, the next six for its slope, times `slope_scale`.
-void hermite_weights(double place, double slope_scale, double* weights);
+/// value of the polynomial of degree five between them, the next six for its slope per Å.
+void hermite_weights(const Grid::Place& place, double* weights);
 
 }  // namespace mace
 }  // namespace nearsight

@@ -43,8 +43,7 @@ void TileEdges<T>::sort(const Graph& graph, int center, int receiver) {
   cursor_.assign(bounds, bounds + slots);
   for (std::size_t e = begin; e < end; ++e) {
     const int neighbor = graph.neighbors[e], z = graph.species[neighbor];
-    edges_[first_[receiver] + cursor_[slot_of_[z]]++] = {
-        static_cast<std::int64_t>(e), neighbor, z, 0, 0, 0, 0};
+    edges_[first_[receiver] + cursor_[slot_of_[z]]++] = {static_cast<std::int64_t>(e), neighbor, z, 0, 0, {}};
   }
 }
 
@@ -102,14 +101,16 @@ void TileEdges<T>::fill(const Engine<T>& engine, const Graph& graph, int receive
     Edge& edge = edges_[first_[receiver] + e];
     const double* const d = &graph.vectors[3 * edge.number];
     edge.r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
-    edge.knot = engine.grid().interval(edge.r, edge.place);
+    edge.place = engine.grid().locate(edge.r);
     const double inverse = 1 / edge.r;
     v.x[e] = static_cast<T>(d[0] * inverse);
     v.y[e] = static_cast<T>(d[1] * inverse);
     v.z[e] = static_cast<T>(d[2] * inverse);
     v.inv_r[e] = static_cast<T>(inverse);
     double w[4 * kJet];
-    hermite_weights(engine.is_analytic() ? 0.0 : edge.place, engine.grid().per_angstrom(edge.r), w);
+    Grid::Place place = edge.place;
+    if (engine.is_analytic()) place.within = 0.0;  // the table's knots are the edges
+    hermite_weights(place, w);
     // Closer than the tables begin, the functions stay as they are there.
     if (edge.r < engine.grid().first()) std::fill_n(w + 2 * kJet, 2 * kJet, 0.0);
     for (int k = 0; k < 4 * kJet; ++k) v.weights[k * v.stride + e] = static_cast<T>(w[k]);
@@ -128,7 +129,8 @@ void TileEdges<T>::choose_layer(const Engine<T>& engine, int t) {
   group_stride_ = knot * (engine.grid().intervals() + 1);
   for (int p = 0; p < size(); ++p)
     for (std::size_t e = first_[p]; e < first_[p] + counts_[p]; ++e)
-      tables_[e] = engine.radial(t, species_[p], edges_[e].species).functions.data() + edges_[e].knot * knot;
+      tables_[e] =
+          engine.radial(t, species_[p], edges_[e].species).functions.data() + edges_[e].place.knot * knot;
 }
 
 /// A table whose knots are the edges.

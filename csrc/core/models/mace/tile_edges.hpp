@@ -16,8 +16,7 @@ class TileEdges {
     std::int64_t number;  // in the graph
     int neighbor, species;
     double r, slope;  // Å; dE/dr that is not of the kernels
-    int knot;
-    double place;
+    Grid::Place place;
   };
 
   /// Receivers are the graph's centers[rows[0 … count - 1]].
