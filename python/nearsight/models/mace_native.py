@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, silu
 
@@ -68,7 +68,7 @@ class _Scaled(Function):
     """Trained tensors, values times scale, in another type: all at once, for there are many small ones."""
 
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, scales: list[Tensor], *values: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, dtype: torch.dtype, scales: Sequence[Tensor], *values: Tensor) -> tuple[Tensor, ...]:
         ctx.scales = scales
         ctx.set_materialize_grads(False)
         return tuple((value * scale).to(dtype) for value, scale in zip(values, scales))
@@ -86,6 +86,13 @@ class _Scaled(Function):
         )
 
 
+def _with_slopes(values: Tensor, r: Tensor) -> Tensor:
+    """Values [n, m] of functions of r [n], each of its own row, and their derivatives: [2, n, m]."""
+    weights = torch.zeros_like(values, requires_grad=True)
+    (sums,) = torch.autograd.grad(values, r, weights, create_graph=True)  # linear in the weights
+    return torch.stack([values.detach(), *torch.autograd.grad(sums.sum(), weights)])
+
+
 class _Edges:
     """What all layers know of the edges: functions of distance and direction, without parameters."""
 
@@ -98,17 +105,15 @@ class _Edges:
         self.distances = vectors.index_select(0, graph.firsts).square().sum(1).sqrt()
         self.harmonics = edge_harmonics(vectors, model.l_max, dtype)
         pairs = edge_index.index_select(1, graph.order[graph.firsts])
-        with torch.no_grad(), forward_ad.dual_level():
-            r = forward_ad.make_dual(self.distances.detach(), torch.ones_like(self.distances))
+        with torch.enable_grad():
+            r = self.distances.detach().requires_grad_(True)
             basis, envelope = model.basis(r, species, pairs)
-            first = basis * envelope
-            self.basis, self.product, self.envelope = (
-                torch.stack(tuple(forward_ad.unpack_dual(x))).to(dtype) for x in (basis, first, envelope)
-            )
+            inputs = basis * envelope if model.layers[0].radial.first else basis
+            self.inputs, self.envelope = (_with_slopes(x, r).to(dtype) for x in (inputs, envelope))
 
     def network(self, network: EdgeNetwork, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Values and slopes [pairs, n] of a network of the distance."""
-        values, slopes = dual_dense(self.product if network.first else self.basis, weights)
+        values, slopes = dual_dense(self.inputs, weights)
         if network.density:
             tanh = torch.tanh(values**2)
             values, slopes = tanh, (1.0 - tanh**2) * 2.0 * values * slopes
@@ -225,6 +230,7 @@ class NativeMACE(nn.Module):
         super().__init__()
         load_ops()
         self.model, self.num_threads, self.dtype = model, num_threads or all_cores(), dtype
+        self.trained = [module for module in model.modules() if isinstance(module, Weight)]
         self.layers = nn.ModuleList(
             _NativeInteraction(layer, record["paths"], dtype)
             for layer, record in zip(model.layers, model.hyperparameters["layers"])
@@ -253,8 +259,7 @@ class NativeMACE(nn.Module):
 
     def weights(self) -> Tensors:
         """The trained tensors in the type of features."""
-        modules = [module for module in self.model.modules() if isinstance(module, Weight)]
-        scales, values = [module.scale for module in modules], [module.values for module in modules]
-        return dict(zip(modules, _Scaled.apply(self.dtype, scales, *values)))
+        scales, values = zip(*((module.scale, module.values) for module in self.trained))
+        return dict(zip(self.trained, _Scaled.apply(self.dtype, scales, *values)))
 
     edge_sums = staticmethod(edge_sums)

@@ -17,7 +17,7 @@ from nearsight.couple import evaluate
 from nearsight.data import Frame, plausibility_warnings, report_table, summarize, write_split
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
-from nearsight.models import BPNNConfig, LinearConfig, build_model
+from nearsight.models import BPNNConfig, LinearConfig, MACEConfig, build_model
 from nearsight.training.batches import Batch, batch_order, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, dump_config, parse_config
@@ -247,12 +247,12 @@ def find_checkpoint(path: Path) -> Path:
 
 @contextmanager
 def _deterministic(config: Config) -> Iterator[None]:
-    """Deterministic algorithms, and PyTorch's threads: one beside the native descriptor, which has its own.
+    """Deterministic algorithms, and PyTorch's threads: one beside native code, which has its own.
 
-    The networks' tensors are small: spinning threads of PyTorch would only slow the descriptor down.
+    The tensors are small: spinning threads of PyTorch would only slow the native code down.
     """
     options = config.training
-    native = options.backend != "torch" and isinstance(config.model, (BPNNConfig, LinearConfig))
+    native = options.backend != "torch" and isinstance(config.model, (BPNNConfig, LinearConfig, MACEConfig))
     threads = 1 if native else options.threads
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
