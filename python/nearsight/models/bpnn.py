@@ -196,9 +196,8 @@ class BPNN(nn.Module):
             for part, x in zip(parts, source.features(graph)):
                 part.append(x.double())
         for network, part in zip(self.networks, parts):
-            features = torch.cat(part)
-            if len(features):
-                network.set_statistics(features)
+            if any(len(x) for x in part):
+                network.set_statistics(torch.cat(part))
         self.output_scale.fill_(output_scale)
 
     @torch.jit.unused
