@@ -235,7 +235,7 @@ def test_several_readout_columns_are_left_to_torchscript(models, tmp_path):
                 metadata["readouts"][0]["columns"] = metadata["couple"]["members"] = 2
                 content = json.dumps(metadata).encode()
             new.writestr(name, content)
-    with pytest.raises(EvaluationError, match="no code for .*because it has several readout columns"):
+    with pytest.raises(EvaluationError, match=r"no code for .*because it has several readout columns"):
         run(target, STRUCTURES["molecule"])
 
 
