@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,20 @@ def test_models_without_code_run_on_torchscript(tmp_path, capfd):
     reason = "no code for .*because the harmonics go to l = 4, it has code up to 3: use backend torchscript"
     with pytest.raises(EvaluationError, match=reason):
         run(path, STRUCTURES["molecule"])
+
+
+def test_several_readout_columns_are_left_to_torchscript(models, tmp_path):
+    target = tmp_path / "columns.pt"
+    with zipfile.ZipFile(models["local"][1]) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("nearsight.json"):
+                metadata = json.loads(content)
+                metadata["readouts"][0]["columns"] = metadata["couple"]["members"] = 2
+                content = json.dumps(metadata).encode()
+            new.writestr(name, content)
+    with pytest.raises(EvaluationError, match=r"no code for .*because it has several readout columns"):
+        run(target, STRUCTURES["molecule"])
 
 
 def test_features_that_overflow_name_the_atom(tmp_path):

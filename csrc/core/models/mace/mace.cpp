@@ -60,7 +60,7 @@ class MacePotential final : public Potential {
 
 std::unique_ptr<Potential> make_mace(const ModelFile& file, std::string& reason) {
   Definition definition = read_definition(file);
-  reason = unsupported(definition);
+  reason = file.num_columns() == 1 ? unsupported(definition) : "it has several readout columns";
   if (!reason.empty()) return nullptr;
   return std::make_unique<MacePotential>(std::move(definition));
 }
