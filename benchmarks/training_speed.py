@@ -4,7 +4,7 @@ A step is the gradient of the loss of energies, forces and virials of a batch of
 atoms each, random labels) by the parameters of networks with two hidden layers of 25. As in a run, what does
 not depend on trained parameters is evaluated once: in `evaluated` the features, in `stored` their derivatives
 as well. A run stores those of symmetry functions and ANI where they fit into training.cache_gb. `native` is
-the faster one, `torch` is training.backend torch, with double backward. Medians of CPU time.
+the faster one, `torch` is training.backend torch, with double backward. Shortest CPU times.
 
     OMP_NUM_THREADS=1 python benchmarks/training_speed.py --output training_speed.json
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,14 +72,14 @@ def labelled_water(cutoff: float, seed: int) -> Batch:
     return make_batch(frame, SPECIES, cutoff, ReferenceEnergies(dict.fromkeys(SPECIES, 0.0), "none"))
 
 
-def median_seconds(step: Callable[[], object], repeats: int) -> float:
-    """Median CPU time of a step; the first one is left out."""
+def shortest(step: Callable[[], object], repeats: int) -> float:
+    """Shortest CPU time of a step in seconds; other work on the machine only adds to it."""
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         started = time.process_time()
         step()
         seconds.append(time.process_time() - started)
-    return statistics.median(seconds[1:])
+    return min(seconds)
 
 
 def measure(config: BPNNConfig, repeats: int) -> dict[str, float]:
@@ -98,10 +97,10 @@ def measure(config: BPNNConfig, repeats: int) -> dict[str, float]:
             results = evaluate(module, batch.graph, model.couple, create_graph=True)
             return torch.autograd.grad(LOSS(results, batch).sum(), parameters)
 
-        return 1 / median_seconds(step, repeats)
+        return 1 / shortest(step, repeats)
 
     found = {"features": max(network.columns.numel() for network in model.networks)}
-    found["torch"] = speed(model, max(2, repeats // 4))
+    found["torch"] = speed(model, max(3, repeats // 4))
     if native.trained:
         found["evaluated"] = found["native"] = speed(native, repeats)
     else:
@@ -124,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
     torch.set_num_threads(1)
