@@ -191,7 +191,7 @@ class BPNN(nn.Module):
         `source`, a training module of this model, evaluates the features faster.
         """
         source = source or self
-        parts: list[list[Tensor]] = [[] for _ in self.networks]
+        parts = [[network.shift.new_empty(0, network.columns.numel())] for network in self.networks]
         for graph in graphs:
             for part, x in zip(parts, source.features(graph)):
                 part.append(x.double())
