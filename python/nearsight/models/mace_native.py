@@ -68,7 +68,9 @@ class _Scaled(Function):
     """Trained tensors, values times scale, in another type: all at once, for there are many small ones."""
 
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, scales: Sequence[Tensor], *values: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, dtype: torch.dtype, scales: Sequence[Tensor], *values: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.scales = scales
         ctx.set_materialize_grads(False)
         return tuple((value * scale).to(dtype) for value, scale in zip(values, scales))
