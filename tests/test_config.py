@@ -160,6 +160,12 @@ def test_changed_keys_leave_out_the_length_of_the_run():
     ]
 
 
+def test_the_configuration_of_3bpa():
+    config = load_config(Path(__file__).parent.parent / "examples" / "3bpa" / "one_interaction.yaml")
+    assert config.model.num_interactions == 1
+    assert config.training.max_minutes == 15
+
+
 def test_the_tutorial_configuration_has_every_key_with_its_default():
     """examples/train.yaml; of the model only the keys of everyday use."""
     config = load_config(Path(__file__).parent.parent / "examples" / "train.yaml")

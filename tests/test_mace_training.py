@@ -55,6 +55,13 @@ def test_mixed_precision(name):
     assert_native_equals_torch(make(name), batch(), 2e-5, 1, "mixed")
 
 
+def test_native_where_it_exists():
+    model = make("one interaction")
+    assert training_module(model, "torch") is model
+    assert [training_module(model, name).model is model for name in ("auto", "native")] == [True, True]
+    assert training_module(model).dtype == torch.float32
+
+
 def gradients(module, graph):
     results = evaluate(module, graph, {"kind": "sum"}, create_graph=True)
     loss = (results.forces**2).sum() + results.energy.square().sum()
