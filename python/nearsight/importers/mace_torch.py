@@ -17,7 +17,7 @@ import torch
 from nearsight.couple import evaluate
 from nearsight.errors import ConfigError
 from nearsight.importers.imported import Imported
-from nearsight.importers.mace_convert import Arrays, choose, convert, species_of
+from nearsight.importers.mace_convert import Arrays, Choice, choose, convert, species_of
 from nearsight.models import MACE
 from nearsight.neighbors import make_graph
 
@@ -100,7 +100,7 @@ def from_numbers(
     reference = dict(zip(symbols, arrays["energies"][choice.head].tolist()))
 
     def build(numbers: list[int]) -> MACE:
-        hyperparameters, weights = convert(record, arrays, type(choice)(numbers, choice.head))
+        hyperparameters, weights = convert(record, arrays, Choice(numbers, choice.head))
         tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in weights.items()}
         return MACE([symbols[n] for n in numbers], record["cutoff"], hyperparameters, tensors)
 
