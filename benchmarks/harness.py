@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,12 +37,16 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN
 """
 _RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
 
+ONE_CORE = dict.fromkeys(
+    ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
+)
+
 
 def untrained_model(path: Path, config: ModelConfig, species: Sequence[str]) -> Path:
     """Write a model with random weights, scaled so that forces stay moderate."""
     torch.manual_seed(0)
     model = build_model(config, list(species))
-    for network in model.networks:
+    for network in getattr(model, "networks", []):
         network.scale.fill_(0.1)
     save_model(
         path,
@@ -107,6 +114,53 @@ def cost_of_a_run(setup: str, files: dict[str, str], steps: int) -> tuple[float,
         )
     seconds, kilobytes = done.stdout.split()
     return float(seconds), float(kilobytes) / 1024
+
+
+@dataclass(frozen=True)
+class Case:
+    """A potential on a structure: the LAMMPS commands that define the pair style."""
+
+    name: str
+    atoms: ase.Atoms
+    species: tuple[str, ...]
+    pair: str
+    files: tuple[tuple[str, str], ...] = ()
+
+    def input(self, atoms: ase.Atoms) -> tuple[str, dict[str, str]]:
+        setup = "units metal\natom_style atomic\nnewton on\nread_data atoms.data\n" + self.pair
+        return setup, {"atoms.data": lammps_data(atoms, self.species), **dict(self.files)}
+
+    def seconds(self, ranks: int, steps: int, repeats: int) -> list[float]:
+        return seconds_per_step(*self.input(self.atoms), ranks, steps, repeats)
+
+    def kilobytes_per_atom(self) -> float:
+        """Growth of one rank's memory with the number of atoms, LAMMPS's own share included."""
+        large = self.atoms.repeat(3)
+        grown = [cost_of_a_run(*self.input(atoms), 1)[1] for atoms in (self.atoms, large)]
+        return 1024 * (grown[1] - grown[0]) / (len(large) - len(self.atoms))
+
+
+def mlp(name: str, atoms: ase.Atoms, species: tuple[str, ...], model: Path, precision: str) -> Case:
+    pair = f'pair_style mlp precision {precision}\npair_coeff * * "{model}" {" ".join(species)}\n'
+    return Case(f"{name}, {precision}", atoms, species, pair)
+
+
+def microseconds(case: Case, ranks: int, repeats: int) -> list[float]:
+    """µs/atom/step of each repeat; about half a second each."""
+    probe = statistics.median(case.seconds(ranks, 2, 3))
+    steps = max(2, int(0.5 / probe))
+    return [1e6 * s / len(case.atoms) for s in case.seconds(ranks, steps, repeats)]
+
+
+def measure_peer(program: str, python: str, *options: str) -> dict:
+    """Return what peers.py prints of the 192 atoms of water."""
+    with tempfile.TemporaryDirectory() as folder:
+        ase.io.write(f"{folder}/water.xyz", water(1), format="extxyz")
+        script = Path(__file__).with_name("peers.py")
+        command = [python, str(script), program, f"{folder}/water.xyz", *options]
+        run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_CORE)
+    line = next(line for line in run.stdout.splitlines() if line.startswith("{"))
+    return {"name": f"{program}, in Python", **json.loads(line)}
 
 
 def machine() -> dict[str, object]:

@@ -1,11 +1,13 @@
 """Speed of other programs' potentials for water in their own environment, µs/atom of energy and forces.
 
-Runs in an environment that has torchani or deepmd-kit; needs ase, neither nearsight nor LAMMPS. One core, the
-program's own neighbor search, median of the calls. Prints one line of JSON. descriptor_models.py calls it.
+Runs in an environment that has torchani, deepmd-kit or mace-torch; needs ase, neither nearsight nor LAMMPS.
+One core, the program's own neighbor search, median of the calls. Prints one line of JSON. Called by
+descriptor_models.py and message_passing.py.
 
     export OMP_NUM_THREADS=1 DP_INTRA_OP_PARALLELISM_THREADS=1 DP_INTER_OP_PARALLELISM_THREADS=1
     python benchmarks/peers.py torchani water.xyz
     python benchmarks/peers.py deepmd water.xyz
+    python benchmarks/peers.py mace water.xyz --channels 128 --hidden "0e + 1o"
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import ase.io
 import numpy as np
 
 
-def torchani_step(atoms: ase.Atoms) -> Callable[[], object]:
+def torchani_step(atoms: ase.Atoms, _options: argparse.Namespace) -> Callable[[], object]:
     """ANI-2x's architecture with 8 members and random weights, in single precision."""
     import torch
     import torchani
@@ -51,7 +53,7 @@ def torchani_step(atoms: ase.Atoms) -> Callable[[], object]:
     return step
 
 
-def deepmd_step(atoms: ase.Atoms) -> Callable[[], object]:
+def deepmd_step(atoms: ase.Atoms, _options: argparse.Namespace) -> Callable[[], object]:
     """A compressed se_e2_a model (6 Å, 25-50-100, 240-240-240), trained for a few steps on random labels."""
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
@@ -103,8 +105,31 @@ def deepmd_step(atoms: ase.Atoms) -> Callable[[], object]:
     return step
 
 
-STEPS = {"torchani": torchani_step, "deepmd": deepmd_step}
-PACKAGES = {"torchani": ("torchani", "torch"), "deepmd": ("deepmd-kit", "tensorflow-cpu")}
+def mace_step(atoms: ase.Atoms, options: argparse.Namespace) -> Callable[[], object]:
+    """A ScaleShiftMACE with two interactions and random weights, through its ASE calculator."""
+    import torch
+    from mace.calculators import MACECalculator
+    from mace_torch_training import make_model
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+    model = make_model(sorted(set(atoms.numbers.tolist())), options.channels, options.hidden)
+    calculator = MACECalculator(models=[model], device="cpu", default_dtype="float32")
+
+    def step() -> object:
+        calculator.reset()
+        return calculator.get_forces(atoms)
+
+    return step
+
+
+STEPS = {"torchani": torchani_step, "deepmd": deepmd_step, "mace": mace_step}
+PACKAGES = {
+    "torchani": ("torchani", "torch"),
+    "deepmd": ("deepmd-kit", "tensorflow-cpu"),
+    "mace": ("mace-torch", "e3nn", "torch"),
+}
 
 
 def main() -> None:
@@ -113,11 +138,13 @@ def main() -> None:
     )
     parser.add_argument("program", choices=list(STEPS))
     parser.add_argument("structure", type=Path, help="any file that ase reads")
+    parser.add_argument("--channels", type=int, default=64, help="of mace")
+    parser.add_argument("--hidden", default="0e + 1o", help="of mace")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
 
     atoms = ase.io.read(options.structure)
-    step = STEPS[options.program](atoms)
+    step = STEPS[options.program](atoms, options)
     step()
     step()  # the second call of a scripted module optimizes it
     seconds = []
