@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nearsight.models.activations import ACTIVATIONS
-from nearsight.models.native import load_ops
 from nearsight.models.native_networks import NativeNetworks
+from nearsight.models.native_ops import load_ops
 from nearsight.models.networks import NetworkShape, SpeciesNetwork
 
 WIDTH = 21  # of the table

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from nearsight.models.native import load_ops, offsets_of
+from nearsight.models.native_ops import load_ops, offsets_of
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from nearsight.models.equivariant_native import (
 )
 from nearsight.models.irreps import irrep, starts
 from nearsight.models.mace import MACE, Interaction
-from nearsight.models.native import all_cores, edge_sums, load_ops
+from nearsight.models.native_ops import all_cores, edge_sums, load_ops
 
 Tensors = dict[Weight, Tensor]  # of the model, in the type of features
 Features = list[Tensor]  # of each irrep, [atoms, components, K], atoms by species

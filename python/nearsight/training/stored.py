@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from nearsight.errors import NearsightError
-from nearsight.models.native import NativeBPNN, Neighborhoods, features_of, load_ops
+from nearsight.models.native import NativeBPNN
+from nearsight.models.native_ops import Neighborhoods, features_of, load_ops
 from nearsight.neighbors import Graph
 
 STRAINS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
