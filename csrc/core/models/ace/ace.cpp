@@ -345,8 +345,8 @@ template struct Tables<double>;
 template class Workspace<float>;
 template class Workspace<double>;
 
-NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
 
 }  // namespace ace
 }  // namespace nearsight

@@ -268,8 +268,8 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
 template class Workspace<float>;
 template class Workspace<double>;
 
-NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
 
 }  // namespace acsf
 }  // namespace nearsight

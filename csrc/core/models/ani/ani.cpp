@@ -215,8 +215,8 @@ void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, 
 template class Workspace<float>;
 template class Workspace<double>;
 
-NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
 
 }  // namespace ani
 }  // namespace nearsight

@@ -6,7 +6,7 @@
 
 namespace nearsight {
 namespace design {
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(double)
 }
 namespace {
 

@@ -64,12 +64,14 @@ void add(const Contribution<T>& c) {
   }
 }
 
+template <class T>
+constexpr Kernels<T> table() {
+  return {add<T>};
+}
+
 }  // namespace
 
-namespace NEARSIGHT_ISA {
-extern const Kernels<double> kernels_double;
-const Kernels<double> kernels_double = {add<double>};
-}  // namespace NEARSIGHT_ISA
+NEARSIGHT_DEFINE_KERNELS(double)
 
 }  // namespace design
 }  // namespace nearsight

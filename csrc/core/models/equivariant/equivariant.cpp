@@ -8,8 +8,8 @@
 namespace nearsight {
 namespace equivariant {
 
-NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
 
 namespace {
 

@@ -85,12 +85,8 @@ constexpr Kernels<T> table() {
 
 }  // namespace
 
-namespace NEARSIGHT_ISA {
-extern const Kernels<float> kernels_float;
-extern const Kernels<double> kernels_double;
-const Kernels<float> kernels_float = table<float>();
-const Kernels<double> kernels_double = table<double>();
-}  // namespace NEARSIGHT_ISA
+NEARSIGHT_DEFINE_KERNELS(float)
+NEARSIGHT_DEFINE_KERNELS(double)
 
 }  // namespace mace
 }  // namespace nearsight

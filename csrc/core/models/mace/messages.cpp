@@ -27,6 +27,21 @@ struct MomentLayout {
   }
 };
 
+/// Calls run(work) for the edges of each receiver to the neighbors of each species.
+template <class T, class Run>
+void for_moments(const Definition& d, TileEdges<T>& edges, const MomentLayout<T>& layout, T* moments,
+                 const Run& run) {
+  MomentWork<T> work{nullptr, 0, 0, d.num_harmonics(), layout.functions, {}};
+  for (int p = 0; p < layout.count; ++p)
+    for (int slot = 0; slot < layout.slots; ++slot) {
+      work.edges = &edges[p];
+      work.first = edges.bounds(p)[slot];
+      work.last = edges.bounds(p)[slot + 1];
+      layout.point(moments, d.l_max, p, slot, work.moments);
+      run(work);
+    }
+}
+
 /// Where A of a tile begins for each irrep of the message: [row][m][path][channels].
 std::vector<std::size_t> sum_starts(const Layer& layer, int count, int channels,
                                     std::vector<int>& num_paths) {
@@ -47,15 +62,7 @@ void MaceWorker<T>::first_messages(const Pass& pass, T* messages) {
   const int count = pass.tile.count, slots = static_cast<int>(edges.neighbor_species().size());
   const MomentLayout<T> layout{count, slots, pass.tables.width};
   T* const moments = pass.scratch.sums.resize(layout.size(d_.l_max));
-  MomentWork<T> work{nullptr, 0, 0, d_.num_harmonics(), pass.tables.width, {}};
-  for (int p = 0; p < count; ++p)
-    for (int slot = 0; slot < slots; ++slot) {
-      work.edges = &edges[p];
-      work.first = edges.bounds(p)[slot];
-      work.last = edges.bounds(p)[slot + 1];
-      layout.point(moments, d_.l_max, p, slot, work.moments);
-      kernels<T>().moments(work);
-    }
+  for_moments(d_, edges, layout, moments, kernels<T>().moments);
   for (std::size_t k = 0; k < pass.layer.message.size(); ++k) {
     const Irrep& irrep = pass.layer.message[k];
     T* const target = messages + irrep.first * count * channels_;
@@ -84,15 +91,7 @@ void MaceWorker<T>::first_messages_reverse(const Pass& pass) {
                moments + layout.start(irrep.l) + slot * layout.functions, static_cast<int>(layout.row()),
                false);
   }
-  MomentWork<T> work{nullptr, 0, 0, d_.num_harmonics(), pass.tables.width, {}};
-  for (int p = 0; p < count; ++p)
-    for (int slot = 0; slot < slots; ++slot) {
-      work.edges = &edges[p];
-      work.first = edges.bounds(p)[slot];
-      work.last = edges.bounds(p)[slot + 1];
-      layout.point(moments, d_.l_max, p, slot, work.moments);
-      kernels<T>().moments_reverse(work);
-    }
+  for_moments(d_, edges, layout, moments, kernels<T>().moments_reverse);
 }
 
 /// Calls run(irrep of the path's input, of its message, work) for all paths and receivers.

@@ -368,8 +368,8 @@ void MaceWorker<T>::check_energies(const Graph& graph, Span<const double> readou
 template class MaceWorker<float>;
 template class MaceWorker<double>;
 
-NEARSIGHT_CHOOSE_KERNELS(float, kernels_float)
-NEARSIGHT_CHOOSE_KERNELS(double, kernels_double)
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
 
 }  // namespace mace
 }  // namespace nearsight

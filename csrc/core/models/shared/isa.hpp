@@ -16,30 +16,38 @@ constexpr int padded(int n) {
 
 }  // namespace nearsight
 
-/// Defines kernels<T>(), which returns the table `name` of this machine. In the namespace of the kernels.
+/// Defines the table kernels_T of one instruction set, from the function table<T>(), at the end of a
+/// kernels.cpp. In the namespace of the kernels.
+#define NEARSIGHT_DEFINE_KERNELS(T)          \
+  namespace NEARSIGHT_ISA {                  \
+  extern const Kernels<T> kernels_##T;       \
+  const Kernels<T> kernels_##T = table<T>(); \
+  }
+
+/// Defines kernels<T>(), which returns the table kernels_T of this machine. In the namespace of the kernels.
 #ifdef NEARSIGHT_X86
-#define NEARSIGHT_CHOOSE_KERNELS(T, name)                                             \
-  namespace baseline {                                                                \
-  extern const Kernels<T> name;                                                       \
-  }                                                                                   \
-  namespace avx2 {                                                                    \
-  extern const Kernels<T> name;                                                       \
-  }                                                                                   \
-  namespace avx512 {                                                                  \
-  extern const Kernels<T> name;                                                       \
-  }                                                                                   \
-  template <>                                                                         \
-  const Kernels<T>& kernels<T>() {                                                    \
-    const Kernels<T>* const tables[] = {&baseline::name, &avx2::name, &avx512::name}; \
-    return *tables[static_cast<int>(isa())];                                          \
+#define NEARSIGHT_CHOOSE_KERNELS(T)                                                                        \
+  namespace baseline {                                                                                     \
+  extern const Kernels<T> kernels_##T;                                                                     \
+  }                                                                                                        \
+  namespace avx2 {                                                                                         \
+  extern const Kernels<T> kernels_##T;                                                                     \
+  }                                                                                                        \
+  namespace avx512 {                                                                                       \
+  extern const Kernels<T> kernels_##T;                                                                     \
+  }                                                                                                        \
+  template <>                                                                                              \
+  const Kernels<T>& kernels<T>() {                                                                         \
+    const Kernels<T>* const tables[] = {&baseline::kernels_##T, &avx2::kernels_##T, &avx512::kernels_##T}; \
+    return *tables[static_cast<int>(isa())];                                                               \
   }
 #else
-#define NEARSIGHT_CHOOSE_KERNELS(T, name) \
-  namespace baseline {                    \
-  extern const Kernels<T> name;           \
-  }                                       \
-  template <>                             \
-  const Kernels<T>& kernels<T>() {        \
-    return baseline::name;                \
+#define NEARSIGHT_CHOOSE_KERNELS(T)    \
+  namespace baseline {                 \
+  extern const Kernels<T> kernels_##T; \
+  }                                    \
+  template <>                          \
+  const Kernels<T>& kernels<T>() {     \
+    return baseline::kernels_##T;      \
   }
 #endif
