@@ -37,34 +37,29 @@ inline Vec<T> fold(Vec<T> a, Vec<T> b) {
   return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
 }
 
-/// Lane k of the result is the sum of the lanes of v[k], k < width.
-template <class T, int group = 1>
+/// Lane k of the result is the sum of the lanes of v[k], k < count <= width.
+template <class T, int count, int group = 1>
 inline Vec<T> sum_lanes(const Vec<T>* v) {
-  constexpr int n = width<T>;
-  if constexpr (group == n / 2) {
-    return fold<T, group>(v[0], v[1]);
-  } else {
-    Vec<T> half[n / group / 2];
+  constexpr int pairs = (count + 1) / 2;
+  Vec<T> sums[pairs];
 #pragma GCC unroll 8
-    for (int k = 0; k < n / group / 2; ++k) half[k] = fold<T, group>(v[2 * k], v[2 * k + 1]);
-    return sum_lanes<T, 2 * group>(half);
-  }
+  for (int k = 0; k < pairs; ++k)
+    sums[k] = fold<T, group>(v[2 * k], v[2 * k + 1 < count ? 2 * k + 1 : 2 * k]);
+  if constexpr (2 * group < width<T>)
+    return sum_lanes<T, pairs, 2 * group>(sums);
+  else
+    return sums[0];
 }
 
-/// out[k * stride] = sum of the lanes of v[k]; v has room for whole vectors, zero behind count.
+/// put(k, sum of the lanes of v[k]) for k < count.
 template <class T, int count, class Put>
 inline void sum_all_lanes(const Vec<T>* v, const Put& put) {
-#pragma GCC unroll 8
-  for (int first = 0; first < count; first += width<T>) {
-    const Vec<T> sums = sum_lanes<T>(v + first);
+  constexpr int now = count < width<T> ? count : width<T>;
+  alignas(64) T sums[width<T>];
+  store<T>(sums, sum_lanes<T, now>(v));
 #pragma GCC unroll 16
-    for (int k = 0; k < width<T>; ++k)
-      if (first + k < count) put(first + k, sums[k]);
-  }
-}
-
-constexpr int padded_to(int count, int n) {
-  return (count + n - 1) / n * n;
+  for (int k = 0; k < now; ++k) put(k, sums[k]);
+  if constexpr (now < count) sum_all_lanes<T, count - now>(v + now, [&](int k, T sum) { put(now + k, sum); });
 }
 
 /// Φ of a path from the harmonics, edges in the lanes.
@@ -138,7 +133,7 @@ void path(const PathWork<T>& p) {
 /// registers over the channels.
 template <class T, int n1, int first3, int n3>
 inline void path_reverse_part(const PathWork<T>& p, T* phi_adjoints) {
-  constexpr int w = width<T>, count = n1 * n3 + 1, room = padded_to(count, w);
+  constexpr int w = width<T>, count = n1 * n3 + 1;
   const Edges<T>& edges = *p.edges;
   const int row = p.channels, stride = edges.stride;
   const T* const slope_weights = edges.weights + 2 * kJet * stride;
@@ -148,9 +143,9 @@ inline void path_reverse_part(const PathWork<T>& p, T* phi_adjoints) {
     const T* const u = edges.features[e] + p.feature_offset;
     T* const du = edges.adjoints[e] + p.feature_offset;
     const T* const phi = p.phi + first3 * n1 * stride + e;
-    Vec<T> found[room];
+    Vec<T> found[count];
 #pragma GCC unroll 32
-    for (int k = 0; k < room; ++k) found[k] = broadcast<T>(T(0));
+    for (int k = 0; k < count; ++k) found[k] = broadcast<T>(T(0));
     for (int channel = 0; channel < row; channel += w) {
       const Vec<T> radial = interpolate(edges.weights, stride, e, knots + channel, row);
       Vec<T> source[n1], back[n1];
@@ -229,14 +224,14 @@ void moments_of(const MomentWork<T>& p) {
 
 template <class T, int num_harmonics>
 void moments_reverse_of(const MomentWork<T>& p) {
-  constexpr int count = num_harmonics + 1, room = padded_to(count, width<T>);
+  constexpr int count = num_harmonics + 1;
   const Edges<T>& edges = *p.edges;
   const int stride = edges.stride;
   const T* const slope_weights = edges.weights + 2 * kJet * stride;
   for (int e = p.first; e < p.last; ++e) {
-    Vec<T> found[room];
+    Vec<T> found[count];
 #pragma GCC unroll 32
-    for (int k = 0; k < room; ++k) found[k] = broadcast<T>(T(0));
+    for (int k = 0; k < count; ++k) found[k] = broadcast<T>(T(0));
     for (int k = 0; k < p.functions; k += width<T>) {
       const T* const knots = edges.tables[e] + k;
       const Vec<T> radial = interpolate(edges.weights, stride, e, knots, p.functions);

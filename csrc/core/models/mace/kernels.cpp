@@ -1,12 +1,53 @@
 #include "core/models/mace/kernels.hpp"
 
 #include "core/models/mace/edge_kernels.hpp"
+#include "core/models/mace/hermite.hpp"
 #include "core/models/mace/product_kernels.hpp"
 #include "core/models/shared/simd_harmonics.hpp"
 
 namespace nearsight {
 namespace mace {
 namespace {
+
+typedef float HalfFloats __attribute__((vector_size(NEARSIGHT_VECTOR_BYTES / 2), may_alias));
+typedef int HalfInts __attribute__((vector_size(NEARSIGHT_VECTOR_BYTES / 2), may_alias));
+
+inline void put(double* target, Vec<double> v) {
+  store<double>(target, v);
+}
+inline void put(float* target, Vec<double> v) {
+  *reinterpret_cast<HalfFloats*>(target) = __builtin_convertvector(v, HalfFloats);
+}
+
+/// In double, rounded at the end.
+template <class T>
+void geometry(const KnotScale& scale, bool at_knots, const Edges<T>& e) {
+  const Vec<double> zero = broadcast<double>(0.0), end = broadcast<double>(scale.intervals);
+  for (int k = 0; k < e.stride; k += width<double>) {
+    const Vec<double> x = load(e.vectors[0] + k), y = load(e.vectors[1] + k), z = load(e.vectors[2] + k);
+    const Vec<double> r = simd::sqrt(x * x + y * y + z * z), inverse = 1.0 / r;
+    store<double>(e.r + k, r);
+    put(e.x + k, x * inverse);
+    put(e.y + k, y * inverse);
+    put(e.z + k, z * inverse);
+    put(e.inv_r + k, inverse);
+    // As in Grid::locate().
+    const Vec<double> per_shape = 1.0 / (r + scale.shape);
+    Vec<double> steps = simd::max<double>((r * per_shape - scale.start) * scale.per_step, 0.0);
+    steps = steps < end ? steps : end;
+    const HalfInts floor = __builtin_convertvector(steps, HalfInts), last = HalfInts{} + scale.intervals - 1;
+    const HalfInts knot = floor < last ? floor : last;
+    *reinterpret_cast<HalfInts*>(e.knots + k) = knot;
+    const Vec<double> within = at_knots ? zero : steps - __builtin_convertvector(knot, Vec<double>);
+    Vec<double> w[4 * kJet];
+    hermite_weights<Vec<double>>(within, scale.shape * scale.per_step * per_shape * per_shape, w);
+    // Closer than the tables begin, the functions stay as they are there.
+    for (int n = 0; n < 2 * kJet; ++n) {
+      put(e.weights + n * e.stride + k, w[n]);
+      put(e.weights + (2 * kJet + n) * e.stride + k, r < scale.first ? zero : w[2 * kJet + n]);
+    }
+  }
+}
 
 template <class T>
 void harmonics(const HarmonicFactors<T>& factors, const Edges<T>& e) {
@@ -79,8 +120,8 @@ void moments_reverse(const MomentWork<T>& work) {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {harmonics<T>,       gradients<T>,           any_path<T>,          any_path_reverse<T>, moments<T>,
-          moments_reverse<T>, all_products<T, false>, all_products<T, true>};
+  return {geometry<T>, harmonics<T>,       gradients<T>,           any_path<T>,          any_path_reverse<T>,
+          moments<T>,  moments_reverse<T>, all_products<T, false>, all_products<T, true>};
 }
 
 }  // namespace

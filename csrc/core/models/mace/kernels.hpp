@@ -17,10 +17,19 @@ template <class T>
 constexpr int kRun = 64 / static_cast<int>(sizeof(T));
 constexpr int kJet = 3;  // numbers that a radial function has at a knot: value, slope, curvature
 
+/// Knots of radial functions: knot k lies at r = shape s / (1 - s) with s = start + k / per_step.
+struct KnotScale {
+  double first, shape, start, per_step;  // Å, Å
+  int intervals;
+};
+
 /// The edges of one receiver: arrays [stride], of which `count` are edges.
 template <class T>
 struct Edges {
   int count, stride;
+  double* vectors[3];        // Å
+  double* r;                 // Å
+  int* knots;                // before the distance
   T *x, *y, *z;              // unit vectors
   T* inv_r;                  // 1/Å
   T* weights;                // [4 kJet][stride] of interpolation, see hermite_weights()
@@ -91,6 +100,9 @@ struct ProductWork {
 
 template <class T>
 struct Kernels {
+  /// Writes distances, directions, knots and weights from the vectors. Weights are those of a place between
+  /// two knots, or of the first of them (at_knots): then the table has a knot for every edge.
+  void (*geometry)(const KnotScale&, bool at_knots, const Edges<T>&);
   void (*harmonics)(const HarmonicFactors<T>&, const Edges<T>&);
   /// Writes the gradient from the adjoints of the harmonics and the slopes.
   void (*gradients)(const HarmonicFactors<T>&, const Edges<T>&);

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "core/engine/warning.hpp"
+#include "core/models/mace/hermite.hpp"
 #include "core/models/mace/pairs.hpp"
 #include "core/models/mace/pass.hpp"
 
@@ -163,19 +164,18 @@ void MaceWorker<T>::later_messages_reverse(const Pass& pass) {
 
 /// What an edge gives to the density, from the table or, as an oracle, from the network.
 template <class T>
-PairEnergy edge_density(const Engine<T>& engine, int t, int center_species,
-                        const typename TileEdges<T>::Edge& edge) {
+PairEnergy edge_density(const Engine<T>& engine, int t, int center_species, int species, double r) {
   const Grid& grid = engine.grid();
-  const bool too_close = edge.r < grid.first();
+  const bool too_close = r < grid.first();
   if (engine.is_analytic()) {
-    const double r = std::max(edge.r, grid.first());
-    const Jets jets = engine.density(t).outputs({&r, 1}, engine.pair(center_species, edge.species));
+    const double inside = std::max(r, grid.first());
+    const Jets jets = engine.density(t).outputs({&inside, 1}, engine.pair(center_species, species));
     return {*jets.row(0, 0), too_close ? 0.0 : *jets.row(0, 1)};
   }
-  const double* const knots =
-      engine.radial(t, center_species, edge.species).density.data() + 3 * edge.place.knot;
+  const Grid::Place place = grid.locate(r);
+  const double* const knots = engine.radial(t, center_species, species).density.data() + 3 * place.knot;
   double w[12];
-  hermite_weights(edge.place, w);
+  hermite_weights(place.within, place.per_angstrom, w);
   PairEnergy found;
   for (int k = 0; k < 6; ++k) {
     found.value += w[k] * knots[k];
@@ -191,8 +191,10 @@ void MaceWorker<T>::normalize(const Pass& pass, T* messages) {
   const int count = pass.tile.count;
   for (int p = 0; p < count; ++p) {
     double density = 0.0;
-    for (const auto& edge : edges.edges(p))
-      density += edge_density(engine_, pass.t, edges.receiver_species(p), edge).value;
+    for (int e = 0; e < edges[p].count; ++e)
+      density +=
+          edge_density(engine_, pass.t, edges.receiver_species(p), edges.edges(p)[e].species, edges[p].r[e])
+              .value;
     const double inverse = 1 / (1 + density);
     kept_[pass.t].inverse_density[pass.tile.first + p] = inverse;
     for (const Irrep& irrep : pass.layer.message) {
@@ -224,8 +226,12 @@ void MaceWorker<T>::normalize_reverse(const Pass& pass) {
       T* const row = s.message_adjoints.data() + (irrep.first * count + p * irrep.size()) * channels_;
       for (int k = 0; k < irrep.size() * channels_; ++k) row[k] *= static_cast<T>(inverse);
     }
-    for (auto& edge : s.edges.edges(p))
-      edge.slope -= sum * inverse * edge_density(engine_, pass.t, s.edges.receiver_species(p), edge).slope;
+    for (int e = 0; e < s.edges[p].count; ++e) {
+      auto& edge = s.edges.edges(p)[e];
+      edge.slope -=
+          sum * inverse *
+          edge_density(engine_, pass.t, s.edges.receiver_species(p), edge.species, s.edges[p].r[e]).slope;
+    }
   }
 }
 
@@ -254,13 +260,14 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
     double& energy = readouts[pass.rows[p]];
     energy += d_.scale * sum;
     if (pass.t > 0) continue;
-    for (const auto& edge : s.edges.edges(p)) {
-      energy += zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, edge.r).value;
-      if (edge.r >= engine_.grid().first()) continue;
-      energy += close_repulsion(edge.r, engine_.grid().first()).value;
+    for (int e = 0; e < s.edges[p].count; ++e) {
+      const double r = s.edges[p].r[e];
+      energy += zbl_energy(d_.zbl, s.edges.receiver_species(p), s.edges.edges(p)[e].species, r).value;
+      if (r >= engine_.grid().first()) continue;
+      energy += close_repulsion(r, engine_.grid().first()).value;
       static std::once_flag said;
       std::call_once(said, [&] {
-        warn("two atoms are " + std::to_string(edge.r) + " Å apart, closer than the " +
+        warn("two atoms are " + std::to_string(r) + " Å apart, closer than the " +
              std::to_string(engine_.grid().first()) +
              " Å where the radial functions of the model begin: they stay constant there, and a repulsion is "
              "added; check the starting geometry and the time step");

@@ -11,7 +11,8 @@ template <class T>
 struct MaceWorker<T>::Scratch {
   TileEdges<T> edges;
   AlignedBuffer<T> sums, messages, message_adjoints, products, hidden, phi, adjoints;
-  std::vector<double> of_density;  // dE/dρ of the tile's rows
+  static constexpr std::size_t kNothing = -1;
+  std::size_t loaded = kNothing;  // first row of the tile whose edges are here
 };
 
 /// Rows first … last - 1 of a tile have one species.
@@ -43,6 +44,13 @@ struct MaceWorker<T>::Pass {
       if (runs.empty() || runs.back().species != z) runs.push_back({z, p, p});
       runs.back().last = p + 1;
     }
+  }
+
+  /// Edges stay from layer to layer where a thread has but one tile.
+  void load(const Engine<T>& engine) const {
+    if (scratch.loaded == tile.first) return;
+    scratch.edges.load(engine, graph, rows, tile.count);
+    scratch.loaded = tile.first;
   }
 };
 

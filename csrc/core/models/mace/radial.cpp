@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/models/mace/hermite.hpp"
+
 namespace nearsight {
 namespace mace {
 namespace {
@@ -196,7 +198,8 @@ int choose_intervals(const RadialNetwork& network, double cutoff, const std::vec
       grid.rescale(right, ends[1]);
       for (std::size_t p = 0; p < middle.size(); ++p) {
         double w[12];
-        hermite_weights(grid.locate(middle[p]), w);
+        const Grid::Place place = grid.locate(middle[p]);
+        hermite_weights(place.within, place.per_angstrom, w);
         for (std::size_t f = 0; f < exact.size(); ++f) {
           double slope = 0;
           for (int order = 0; order < 3; ++order)
@@ -247,23 +250,6 @@ Compression compress(const RadialNetwork& network, double cutoff, const std::vec
       for (int b = 0; b < outputs; ++b) c.expansion[k * outputs + b] += v / size[a] * last[a * outputs + b];
     }
   return c;
-}
-
-void hermite_weights(const Grid::Place& place, double* w) {
-  const double t = place.within, h = place.per_angstrom;
-  const double t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;
-  w[0] = 1 - 10 * t3 + 15 * t4 - 6 * t5;
-  w[1] = t - 6 * t3 + 8 * t4 - 3 * t5;
-  w[2] = 0.5 * (t2 - 3 * t3 + 3 * t4 - t5);
-  w[3] = 10 * t3 - 15 * t4 + 6 * t5;
-  w[4] = 7 * t4 - 4 * t3 - 3 * t5;
-  w[5] = 0.5 * (t3 - 2 * t4 + t5);
-  w[6] = 30 * h * (2 * t3 - t2 - t4);
-  w[7] = h * (1 - 18 * t2 + 32 * t3 - 15 * t4);
-  w[8] = h * (t - 4.5 * t2 + 6 * t3 - 2.5 * t4);
-  w[9] = 30 * h * (t2 - 2 * t3 + t4);
-  w[10] = h * (28 * t3 - 12 * t2 - 15 * t4);
-  w[11] = h * (1.5 * t2 - 4 * t3 + 2.5 * t4);
 }
 
 }  // namespace mace

@@ -4,6 +4,7 @@
 
 #include "core/engine/span.hpp"
 #include "core/models/mace/definition.hpp"
+#include "core/models/mace/kernels.hpp"
 #include "core/models/mace/panels.hpp"
 
 namespace nearsight {
@@ -60,6 +61,7 @@ class Grid {
 
   int intervals() const { return intervals_; }
   double first() const { return first_; }  // Å
+  KnotScale scale() const { return {first_, shape_, start_, per_step_, intervals_}; }
   double knot(int k) const;
   struct Place {
     int knot;             // number of the interval
@@ -96,10 +98,6 @@ struct Compression {
 /// By a singular value decomposition of the functions at distances up to the cutoff, for all of `pairs`.
 Compression compress(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
                      double tolerance);
-
-/// Weights of value, slope and curvature at the one end of an interval, and at the other: weights[6] for the
-/// value of the polynomial of degree five between them, the next six for its slope per Å.
-void hermite_weights(const Grid::Place& place, double* weights);
 
 }  // namespace mace
 }  // namespace nearsight

@@ -41,9 +41,15 @@ void TileEdges<T>::sort(const Graph& graph, int center, int receiver) {
   for (std::size_t e = begin; e < end; ++e) ++bounds[slot_of_[graph.species[graph.neighbors[e]]] + 1];
   for (std::size_t s = 0; s < slots; ++s) bounds[s + 1] += bounds[s];
   cursor_.assign(bounds, bounds + slots);
+  const Edges<T>& v = views_[receiver];
   for (std::size_t e = begin; e < end; ++e) {
-    const int neighbor = graph.neighbors[e], z = graph.species[neighbor];
-    edges_[first_[receiver] + cursor_[slot_of_[z]]++] = {static_cast<std::int64_t>(e), neighbor, z, 0, 0, {}};
+    const int neighbor = graph.neighbors[e], z = graph.species[neighbor], place = cursor_[slot_of_[z]]++;
+    edges_[first_[receiver] + place] = {static_cast<std::int64_t>(e), neighbor, z, 0.0};
+    for (int a = 0; a < 3; ++a) v.vectors[a][place] = graph.vectors[3 * e + a];
+  }
+  for (int e = v.count; e < v.stride; ++e) {
+    v.vectors[0][e] = 1.0;
+    v.vectors[1][e] = v.vectors[2][e] = 0.0;
   }
 }
 
@@ -70,6 +76,8 @@ void TileEdges<T>::load(const Engine<T>& engine, const Graph& graph, const int* 
   features_.resize(total);
   adjoints_.resize(total);
   T* array = arrays_.resize(padded * kArrays);
+  double* lengths = vectors_.resize(padded * 4);
+  int* knots = knots_.resize(padded);
   for (int p = 0; p < count; ++p) {
     Edges<T>& v = views_[p];
     v.count = static_cast<int>(counts_[p]);
@@ -79,6 +87,9 @@ void TileEdges<T>::load(const Engine<T>& engine, const Graph& graph, const int* 
       array += static_cast<std::size_t>(rows_of_array) * v.stride;
       return taken;
     };
+    for (double*& component : v.vectors) component = lengths, lengths += v.stride;
+    v.r = lengths, lengths += v.stride;
+    v.knots = knots, knots += v.stride;
     v.x = take(1), v.y = take(1), v.z = take(1), v.inv_r = take(1);
     v.gx = take(1), v.gy = take(1), v.gz = take(1), v.slopes = take(1);
     v.weights = take(4 * kJet);
@@ -88,37 +99,8 @@ void TileEdges<T>::load(const Engine<T>& engine, const Graph& graph, const int* 
     v.features = features_.data() + first_[p];
     v.adjoints = adjoints_.data() + first_[p];
     sort(graph, rows[p], p);
-    fill(engine, graph, p);
+    kernels<T>().geometry(engine.grid().scale(), engine.is_analytic(), v);
     kernels<T>().harmonics(engine.harmonics(), v);
-  }
-}
-
-/// Geometry in double, rounded at the end.
-template <class T>
-void TileEdges<T>::fill(const Engine<T>& engine, const Graph& graph, int receiver) {
-  const Edges<T>& v = views_[receiver];
-  for (int e = 0; e < v.count; ++e) {
-    Edge& edge = edges_[first_[receiver] + e];
-    const double* const d = &graph.vectors[3 * edge.number];
-    edge.r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
-    edge.place = engine.grid().locate(edge.r);
-    const double inverse = 1 / edge.r;
-    v.x[e] = static_cast<T>(d[0] * inverse);
-    v.y[e] = static_cast<T>(d[1] * inverse);
-    v.z[e] = static_cast<T>(d[2] * inverse);
-    v.inv_r[e] = static_cast<T>(inverse);
-    double w[4 * kJet];
-    Grid::Place place = edge.place;
-    if (engine.is_analytic()) place.within = 0.0;  // the table's knots are the edges
-    hermite_weights(place, w);
-    // Closer than the tables begin, the functions stay as they are there.
-    if (edge.r < engine.grid().first()) std::fill_n(w + 2 * kJet, 2 * kJet, 0.0);
-    for (int k = 0; k < 4 * kJet; ++k) v.weights[k * v.stride + e] = static_cast<T>(w[k]);
-  }
-  for (int e = v.count; e < v.stride; ++e) {
-    v.x[e] = v.inv_r[e] = T(1);
-    v.y[e] = v.z[e] = T(0);
-    for (int k = 0; k < 4 * kJet; ++k) v.weights[k * v.stride + e] = T(0);
   }
 }
 
@@ -128,9 +110,11 @@ void TileEdges<T>::choose_layer(const Engine<T>& engine, int t) {
   const std::ptrdiff_t knot = kJet * engine.layer(t).width;
   group_stride_ = knot * (engine.grid().intervals() + 1);
   for (int p = 0; p < size(); ++p)
-    for (std::size_t e = first_[p]; e < first_[p] + counts_[p]; ++e)
-      tables_[e] =
-          engine.radial(t, species_[p], edges_[e].species).functions.data() + edges_[e].place.knot * knot;
+    for (std::size_t slot = 0; slot < present_.size(); ++slot) {
+      const T* const table = engine.radial(t, species_[p], present_[slot]).functions.data();
+      for (int e = bounds(p)[slot]; e < bounds(p)[slot + 1]; ++e)
+        tables_[first_[p] + e] = table + views_[p].knots[e] * knot;
+    }
 }
 
 /// A table whose knots are the edges.
@@ -141,7 +125,8 @@ void TileEdges<T>::evaluate_functions(const Engine<T>& engine, int t) {
   T* const values = functions_.resize(engine.layer(t).groups * group_stride_);
   std::fill_n(values, engine.layer(t).groups * group_stride_, T(0));
   std::vector<double> distances;
-  for (const Edge& edge : edges_) distances.push_back(std::max(edge.r, engine.grid().first()));
+  for (const Edges<T>& v : views_)
+    for (int e = 0; e < v.count; ++e) distances.push_back(std::max(v.r[e], engine.grid().first()));
   for (std::size_t e = 0; e < edges_.size(); ++e) tables_[e] = values + e * knot;
   for (int p = 0; p < size(); ++p)
     for (std::size_t slot = 0; slot < present_.size(); ++slot) {

@@ -15,8 +15,7 @@ class TileEdges {
   struct Edge {
     std::int64_t number;  // in the graph
     int neighbor, species;
-    double r, slope;  // Å; dE/dr that is not of the kernels
-    Grid::Place place;
+    double slope;  // dE/dr that is not of the kernels
   };
 
   /// Receivers are the graph's centers[rows[0 … count - 1]].
@@ -46,7 +45,6 @@ class TileEdges {
  private:
   void find_species(const Graph& graph, const int* rows, int count, int num_species);
   void sort(const Graph& graph, int center, int receiver);
-  void fill(const Engine<T>& engine, const Graph& graph, int receiver);
   void evaluate_functions(const Engine<T>& engine, int t);
 
   std::vector<Edges<T>> views_;
@@ -56,6 +54,8 @@ class TileEdges {
   std::vector<const T*> tables_, features_;
   std::vector<T*> adjoints_;
   AlignedBuffer<T> arrays_, functions_;
+  AlignedBuffer<double> vectors_;
+  AlignedBuffer<int> knots_;
   std::ptrdiff_t group_stride_ = 0;
   int longest_ = 0;
 };

@@ -29,6 +29,7 @@ MaceWorker<T>::~MaceWorker() = default;
 template <class T>
 void MaceWorker<T>::split(const Graph& graph) {
   tiles_.clear();
+  for (const auto& scratch : scratch_) scratch->loaded = Scratch::kNothing;
   order_.resize(graph.centers.size());
   const auto add = [&](std::size_t begin, std::size_t end, bool owned) {
     for (std::size_t first = begin; first < end; first += kTile) {
@@ -85,8 +86,10 @@ void MaceWorker<T>::forward(const Graph& graph, Span<double> readouts) {
     if (t + 1 < layers) {
       AlignedBuffer<T>& sources = kept_[t + 1].sources;
       sources.resize(graph.species.size() * num_components(d_.layers[t].output) * channels_);
-      // The outermost ghosts are no centers; what their neighbors make of them reaches no owned atom.
-      if (graph.centers.size() < graph.species.size()) std::fill_n(sources.data(), sources.size(), T(0));
+      // Of ghosts come from their owners, but without an exchange the outermost ones are no centers: what
+      // their neighbors make of them reaches no owned atom.
+      if (graph.centers.size() < graph.species.size() && !exchange_)
+        std::fill_n(sources.data(), sources.size(), T(0));
     }
     if (t > 0 && exchange_)
       exchange_->forward({kept.sources.data(), num_components(d_.layers[t].input) * channels_,
@@ -102,7 +105,7 @@ template <class T>
 void MaceWorker<T>::forward_tile(const Pass& pass, Span<double> readouts) {
   Scratch& s = pass.scratch;
   const int count = pass.tile.count;
-  s.edges.load(engine_, pass.graph, pass.rows, count);
+  pass.load(engine_);
   s.edges.choose_layer(engine_, pass.t);
   const std::size_t inputs = num_components(pass.layer.message), outputs = num_components(pass.layer.output);
   T* const messages = kept_[pass.t].messages.data() + pass.tile.first * inputs * channels_;
@@ -233,7 +236,7 @@ template <class T>
 void MaceWorker<T>::reverse_tile(const Pass& pass, Span<const double> cotangents,
                                  Span<double> edge_gradients) {
   Scratch& s = pass.scratch;
-  s.edges.load(engine_, pass.graph, pass.rows, pass.tile.count);
+  pass.load(engine_);
   s.edges.choose_layer(engine_, pass.t);
   s.edges.clear_adjoints();
   if (pass.t + 1 < static_cast<int>(d_.layers.size())) receive(pass);
@@ -325,12 +328,12 @@ void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotange
       const double* const d = &pass.graph.vectors[3 * edge.number];
       double slope = edge.slope;
       if (pass.t == 0)
-        slope += cotangent * (zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, edge.r).slope +
-                              close_repulsion(edge.r, engine_.grid().first()).slope);
+        slope += cotangent * (zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, v.r[e]).slope +
+                              close_repulsion(v.r[e], engine_.grid().first()).slope);
       double* const g = &edge_gradients[3 * edge.number];
-      g[0] += v.gx[e] + slope / edge.r * d[0];
-      g[1] += v.gy[e] + slope / edge.r * d[1];
-      g[2] += v.gz[e] + slope / edge.r * d[2];
+      g[0] += v.gx[e] + slope / v.r[e] * d[0];
+      g[1] += v.gy[e] + slope / v.r[e] * d[1];
+      g[2] += v.gz[e] + slope / v.r[e] * d[2];
       finite += (g[0] + g[1] + g[2]) * 0.0;
     }
     if (std::isnan(finite)) fail(pass.graph, pass.rows[p], "the forces around");
