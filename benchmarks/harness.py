@@ -37,9 +37,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN
 """
 _RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
 
-ONE_CORE = dict.fromkeys(
-    ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
-)
+_THREADS = ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS")
 
 
 def untrained_model(path: Path, config: ModelConfig, species: Sequence[str]) -> Path:
@@ -152,13 +150,15 @@ def microseconds(case: Case, ranks: int, repeats: int) -> list[float]:
     return [1e6 * s / len(case.atoms) for s in case.seconds(ranks, steps, repeats)]
 
 
-def measure_peer(program: str, python: str, *options: str) -> dict:
-    """Return what peers.py prints of the 192 atoms of water."""
+def measure_peer(program: str, python: str, atoms: ase.Atoms, *options: str, threads: int = 1) -> dict:
+    """Return what peers.py prints."""
+    # e3nn 0.4 reads a table of its own that newer torch does not load otherwise.
+    env = os.environ | dict.fromkeys(_THREADS, str(threads)) | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        ase.io.write(f"{folder}/water.xyz", water(1), format="extxyz")
+        ase.io.write(f"{folder}/atoms.xyz", atoms, format="extxyz")
         script = Path(__file__).with_name("peers.py")
-        command = [python, str(script), program, f"{folder}/water.xyz", *options]
-        run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_CORE)
+        command = [python, str(script), program, f"{folder}/atoms.xyz", "--threads", str(threads), *options]
+        run = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     line = next(line for line in run.stdout.splitlines() if line.startswith("{"))
     return {"name": f"{program}, in Python", **json.loads(line)}
 
@@ -166,10 +166,17 @@ def measure_peer(program: str, python: str, *options: str) -> dict:
 def machine() -> dict[str, object]:
     """Return the processor, its cores and the instruction set of the native kernels."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "instruction_set": _core.instruction_set(),
     }
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def versions(*names: str) -> dict[str, str]:

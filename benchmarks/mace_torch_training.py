@@ -20,7 +20,7 @@ from mace.tools import torch_geometric
 CUTOFF = 5.0  # Å
 
 
-def make_model(numbers: list[int], channels: int, hidden: str) -> torch.nn.Module:
+def make_model(numbers: list[int], channels: int, hidden: str, interactions: int = 2) -> torch.nn.Module:
     """A ScaleShiftMACE with random weights of the size of the other cases."""
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     irreps = " + ".join(f"{channels}x{irrep.strip()}" for irrep in hidden.split("+"))
@@ -31,7 +31,7 @@ def make_model(numbers: list[int], channels: int, hidden: str) -> torch.nn.Modul
         max_ell=3,
         interaction_cls=block,
         interaction_cls_first=block,
-        num_interactions=2,
+        num_interactions=interactions,
         num_elements=len(numbers),
         hidden_irreps=o3.Irreps(irreps),
         MLP_irreps=o3.Irreps("16x0e"),
