@@ -97,6 +97,34 @@ def test_resolved_configuration_reads_back_the_same(load):
         ),
         (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
         (
+            MINIMAL + "training: {optimizer: {kind: shampoo}}",
+            "kind is 'shampoo', expected one of 'adamw', 'shampoo_adam', 'levenberg_marquardt'",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, amsgrad: true}}",
+            "Unknown key 'amsgrad' in training.optimizer; legal are betas, block_size, frequency, kind, ",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, betas: [0.9, 1.0]}}",
+            "training.optimizer.betas is 1.0, expected less than 1",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, betas: [0.9]}}",
+            r"training.optimizer.betas is \[0.9\], expected List should have at least 2 items",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, shampoo_beta: -0.1}}",
+            "training.optimizer.shampoo_beta is -0.1, expected greater than or equal to 0",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, frequency: 0}}",
+            "training.optimizer.frequency is 0, expected greater than or equal to 1",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, block_size: 1}}",
+            "training.optimizer.block_size is 1, expected greater than or equal to 2",
+        ),
+        (
             MINIMAL + "model: {descriptor: {kind: ani, zetta: 3}}",
             r"Unknown key 'zetta' in model.descriptor; did you mean 'zeta'\?",
         ),

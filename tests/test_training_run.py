@@ -145,17 +145,19 @@ def test_four_epochs_are_two_and_two(configure, tmp_path, backend, quick_train):
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "1", "2", "3", "4"]
 
 
-def test_an_interrupted_run_continues_bit_for_bit(configure, monkeypatch, tmp_path, quick_train):
+@pytest.mark.parametrize("optimizer", ["{kind: adamw}", "{kind: shampoo_adam, frequency: 3}"])
+def test_an_interrupted_run_continues_bit_for_bit(configure, monkeypatch, tmp_path, quick_train, optimizer):
     """In the middle of an epoch, with the cosine schedule."""
-    quick_train(configure(), tmp_path / "whole")
+    option = f"training.optimizer={optimizer}"
+    quick_train(configure(option), tmp_path / "whole")
     with monkeypatch.context() as patched:
         stop_at(patched, step=8)
         with pytest.raises(Interrupted, match="Interrupted in epoch 2") as caught:
-            quick_train(configure(), tmp_path / "parts")
+            quick_train(configure(option), tmp_path / "parts")
     assert caught.value.exit_code == 128 + signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert weights(tmp_path / "parts")[0]["state"]["batches"] == 4
-    quick_train(configure(), tmp_path / "parts", restart=True)
+    quick_train(configure(option), tmp_path / "parts", restart=True)
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
     losses = [
         [row.split(",")[3:11] for row in (tmp_path / part / "metrics.csv").read_text().splitlines()]
@@ -227,8 +229,13 @@ def test_early_stopping(configure, tmp_path, quick_train):
     assert weights(tmp_path / "run")[0]["state"]["epoch"] == 4
 
 
-def test_diverged_training_says_so(configure, tmp_path, quick_train):
-    diverge = ("training.learning_rate=1e300", "training.gradient_clipping=null")
+@pytest.mark.parametrize("kind", ["adamw", "shampoo_adam"])
+def test_diverged_training_says_so(configure, tmp_path, quick_train, kind):
+    diverge = (
+        "training.learning_rate=1e300",
+        "training.gradient_clipping=null",
+        f"training.optimizer={{kind: {kind}}}",
+    )
     with pytest.raises(NearsightError, match=r"loss is not finite in epoch 1; lower training.learning_rate"):
         quick_train(configure(*diverge), tmp_path / "run")
 

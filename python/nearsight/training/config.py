@@ -122,6 +122,19 @@ class AdamWConfig(_Section):
     amsgrad: bool = False
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ShampooAdamConfig(_Section):
+    """Adam in the eigenbasis of Shampoo's preconditioners, see `shampoo_adam`; first order as AdamW is."""
+
+    kind: Literal["shampoo_adam"]
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = [0.95, 0.95]
+    shampoo_beta: Beta | None = None
+    frequency: Count = 10
+    block_size: Annotated[int, Field(ge=2)] = 64
+
+
 class LevenbergMarquardtConfig(_Section):
     """Second order, see `second_order`, for networks with some thousand parameters.
 
@@ -137,7 +150,7 @@ class LevenbergMarquardtConfig(_Section):
     damping: Positive = 0.1
 
 
-Optimizer = Annotated[AdamWConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
+Optimizer = Annotated[AdamWConfig | ShampooAdamConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
 
 
 class RegressionConfig(_Section):
@@ -305,8 +318,14 @@ def _path(location: tuple) -> tuple[str, list[str]]:
         if fields:
             models = [model for field in fields for model in _models_in(field.annotation)]
             path.append(part)
+        else:  # perhaps the tag of one of several alternatives
+            models = [model for model in models if _has_tag(model, part)] or models
     legal = {field.alias or name for model in models for name, field in model.model_fields.items()}
     return ".".join(path), sorted(legal)
+
+
+def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
