@@ -92,8 +92,12 @@ def test_resolved_configuration_reads_back_the_same(load):
             "training.learning_rate is '.nan', expected a valid number",
         ),
         (
-            MINIMAL + "training: {schedule: {kind: linear}}",
-            "training.schedule.kind is 'linear', expected one of 'cosine', 'plateau', 'constant'",
+            MINIMAL + "training: {schedule: {kind: step}}",
+            "training.schedule.kind is 'step', expected one of 'cosine', 'linear', 'plateau', 'constant'",
+        ),
+        (
+            MINIMAL + "training: {schedule: {kind: linear, final_fraction: 2}}",
+            "training.schedule.final_fraction is 2, expected less than or equal to 1",
         ),
         (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
         (

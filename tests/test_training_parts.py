@@ -22,6 +22,7 @@ from nearsight.training.config import (
     ConstantSchedule,
     CosineSchedule,
     KeysConfig,
+    LinearSchedule,
     LossConfig,
     PlateauSchedule,
 )
@@ -198,6 +199,12 @@ def test_cosine_schedule():
     rate = LearningRate(CosineSchedule(warmup_steps=3, final_fraction=0.1))
     assert_allclose([rate.factor(step, 0.0) for step in range(5)], [0.25, 0.5, 0.75, 1.0, 1.0])
     assert_allclose([rate.factor(99, f) for f in (0.0, 0.5, 1.0, 1.3)], [1.0, 0.55, 0.1, 0.1])
+
+
+def test_linear_schedule():
+    rate = LearningRate(LinearSchedule(kind="linear", warmup_steps=1, final_fraction=0.2))
+    assert_allclose([rate.factor(step, 0.0) for step in range(3)], [0.5, 1.0, 1.0])
+    assert_allclose([rate.factor(99, f) for f in (0.25, 0.5, 1.0, 1.3)], [0.8, 0.6, 0.2, 0.2])
 
 
 def test_constant_schedule():

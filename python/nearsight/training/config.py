@@ -98,6 +98,13 @@ class CosineSchedule(_Schedule):
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
+class LinearSchedule(_Schedule):
+    """From the full learning rate to `final_fraction` of it over the whole run, on a straight line."""
+
+    kind: Literal["linear"]
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
 class PlateauSchedule(_Schedule):
     """Multiply by `factor` when the validation loss has not improved for `patience` epochs."""
 
@@ -112,7 +119,9 @@ class ConstantSchedule(_Schedule):
     kind: Literal["constant"]
 
 
-Schedule = Annotated[CosineSchedule | PlateauSchedule | ConstantSchedule, Field(discriminator="kind")]
+Schedule = Annotated[
+    CosineSchedule | LinearSchedule | PlateauSchedule | ConstantSchedule, Field(discriminator="kind")
+]
 
 
 class AdamWConfig(_Section):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nearsight.training.config import ConstantSchedule, CosineSchedule, PlateauSchedule
+from nearsight.training.config import CosineSchedule, LinearSchedule, PlateauSchedule, Schedule
 
 
 @dataclass
@@ -18,7 +18,7 @@ class LearningRate:
         best, stale, reduced: of the plateau: lowest validation loss, epochs since, and the factor reached.
     """
 
-    config: CosineSchedule | PlateauSchedule | ConstantSchedule
+    config: Schedule
     best: float = math.inf
     stale: int = 0
     reduced: float = 1.0
@@ -31,10 +31,14 @@ class LearningRate:
             fraction: how much of the run is over, 0 to 1.
         """
         warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        fraction = min(fraction, 1.0)
         if isinstance(self.config, CosineSchedule):
-            final = self.config.final_fraction
-            return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))
-        return warmup * self.reduced
+            left = 0.5 * (1 + math.cos(math.pi * fraction))
+        elif isinstance(self.config, LinearSchedule):
+            left = 1 - fraction
+        else:
+            return warmup * self.reduced
+        return warmup * (left + (1 - left) * self.config.final_fraction)
 
     def epoch_ended(self, validation_loss: float) -> None:
         """Let the plateau see the loss of an epoch."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 _EPSILON = 1e-8
 # In mean eigenvalues. Gradients with few rows leave many eigenvalues at zero, of which round-off would choose
-# the eigenvectors: a ramp on the diagonal makes the first ones unique, a shift keeps them in power iterations.
+# the eigenvectors: a ramp on the diagonal makes the first ones unique, a shift keeps them in the iterations.
 _RAMP, _SHIFT = 1e-3, 1e-6
 
 
