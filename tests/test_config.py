@@ -99,11 +99,24 @@ def test_resolved_configuration_reads_back_the_same(load):
             MINIMAL + "training: {schedule: {kind: linear, final_fraction: 2}}",
             "training.schedule.final_fraction is 2, expected less than or equal to 1",
         ),
-        (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
         (
-            MINIMAL + "training: {optimizer: {kind: shampoo}}",
-            "kind is 'shampoo', expected one of 'adamw', 'shampoo_adam', 'levenberg_marquardt'",
+            MINIMAL + "training: {loss: {second_stage: {start: 0.5}}}",
+            r"^training.loss.second_stage: no weight changes; give energy, forces or virial\.$",
         ),
+        (
+            MINIMAL + "training: {loss: {second_stage: {start: 1, energy: 9}}}",
+            "training.loss.second_stage.start is 1, expected less than 1",
+        ),
+        (
+            MINIMAL + "training: {epochs: 4, loss: {second_stage: {start: 0.8, energy: 9}}}",
+            r"training: loss.second_stage.start is 0.8, but the last of 4 epoch\(s\) begins at 0.75 of the "
+            "run; give at most that, or more epochs",
+        ),
+        (
+            MINIMAL + "model: {architecture: linear}\ntraining: {loss: {second_stage: {energy: 9}}}",
+            "training.loss.second_stage is given, but a linear model is solved in one; leave it out",
+        ),
+        (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
         (
             MINIMAL + "training: {optimizer: {kind: shampoo_adam, amsgrad: true}}",
             "Unknown key 'amsgrad' in training.optimizer; legal are betas, block_size, frequency, kind, ",

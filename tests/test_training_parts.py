@@ -25,6 +25,7 @@ from nearsight.training.config import (
     LinearSchedule,
     LossConfig,
     PlateauSchedule,
+    SecondStageConfig,
 )
 from nearsight.training.loss import Loss, check_targets, make_loss
 from nearsight.training.metrics import Metrics
@@ -152,6 +153,12 @@ def test_targets_that_are_weighted_must_be_there():
     with pytest.raises(DataError, match=r"set data.keys.forces \(the files have REF_force\)"):
         check_targets(LossConfig(), KeysConfig(forces="dft"), sets)
     check_targets(LossConfig(forces=0.0), KeysConfig(), sets)
+    later = SecondStageConfig(forces=2.0)
+    with pytest.raises(DataError, match=r"training.loss.second_stage.forces is 2, .* or .*stage.forces: 0"):
+        check_targets(LossConfig(forces=0.0, second_stage=later), KeysConfig(), sets)
+    nothing = SecondStageConfig(energy=0.0)
+    with pytest.raises(DataError, match=r"training.loss.second_stage weights nothing"):
+        check_targets(LossConfig(forces=0.0, second_stage=nothing), KeysConfig(), sets)
     with pytest.raises(DataError, match="weights nothing"):
         check_targets(LossConfig(forces=0.0, energy=0.0), KeysConfig(), sets)
 
@@ -215,13 +222,13 @@ def test_constant_schedule():
 def test_plateau_schedule_reduces_and_continues_from_its_state():
     config = PlateauSchedule(kind="plateau", factor=0.5, patience=2, warmup_steps=0)
     rate = LearningRate(config)
-    for value in (3.0, 2.0, 2.5):
-        rate.epoch_ended(value)
+    for improved in (True, True, False):
+        rate.epoch_ended(improved)
     assert rate.factor(9, 0.5) == 1.0
     continued = LearningRate(config)
     continued.load(rate.state())
     for schedule in (rate, continued):
-        schedule.epoch_ended(2.1)
+        schedule.epoch_ended(False)
         assert schedule.factor(9, 0.5) == 0.5
 
 

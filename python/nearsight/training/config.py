@@ -76,6 +76,28 @@ class DataConfig(_Section):
     max_force: Positive = MAX_FORCE
 
 
+class SecondStageConfig(_Section):
+    """Weights at the end of a run, from the first epoch that begins when the fraction `start` of it is over.
+
+    Weights that are null stay what they are.
+    """
+
+    start: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    energy: Weight | None = None
+    forces: Weight | None = None
+    virial: Weight | None = None
+
+    @model_validator(mode="after")
+    def _something_changes(self) -> SecondStageConfig:
+        if not self.weights():
+            raise ValueError("no weight changes; give energy, forces or virial")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """The weights that are given."""
+        return self.model_dump(exclude={"start"}, exclude_none=True)
+
+
 class LossConfig(_Section):
     """Weights of the terms, and the σ that makes each dimensionless (estimated from the data where null)."""
 
@@ -85,6 +107,14 @@ class LossConfig(_Section):
     sigma_energy: Positive | None = None
     sigma_forces: Positive | None = None
     sigma_virial: Positive | None = None
+    second_stage: SecondStageConfig | None = None
+
+    def stages(self) -> dict[str, LossConfig]:
+        """The losses of the run one after the other, by the section that their weights are from."""
+        stages = {"training.loss": self}
+        if self.second_stage is not None:
+            stages["training.loss.second_stage"] = self.model_copy(update=self.second_stage.weights())
+        return stages
 
 
 class _Schedule(_Section):
@@ -189,6 +219,16 @@ class TrainingConfig(_Section):
     threads: Count | None = None
     cache_gb: Annotated[float, Field(ge=0)] = 4.0
 
+    @model_validator(mode="after")
+    def _second_stage_begins(self) -> TrainingConfig:
+        stage, last = self.loss.second_stage, (self.epochs - 1) / self.epochs
+        if stage is not None and self.max_minutes is None and stage.start > last:
+            raise ValueError(
+                f"loss.second_stage.start is {stage.start:g}, but the last of {self.epochs} epoch(s) begins "
+                f"at {last:g} of the run; give at most that, or more epochs"
+            )
+        return self
+
 
 def batch_size(options: TrainingConfig, num_frames: int) -> int:
     """Frames of a batch of a training set."""
@@ -215,6 +255,10 @@ class Config(_Section):
                 raise ValueError(
                     f"training.epochs is {self.training.epochs}, but a linear model is solved in one: leave "
                     "it out"
+                )
+            if self.training.loss.second_stage is not None:
+                raise ValueError(
+                    "training.loss.second_stage is given, but a linear model is solved in one; leave it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
         return self

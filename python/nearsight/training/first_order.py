@@ -87,9 +87,9 @@ class FirstOrder:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
-    def epoch_ended(self, validation_loss: float) -> None:
-        """Let the schedule see the loss of an epoch."""
-        self.schedule.epoch_ended(validation_loss)
+    def epoch_ended(self, improved: bool) -> None:
+        """Let the schedule see how an epoch was."""
+        self.schedule.epoch_ended(improved)
 
     def state(self) -> dict[str, Any]:
         """What a restart needs beside the weights."""

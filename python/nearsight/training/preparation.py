@@ -62,7 +62,11 @@ def prepare(
     """
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    losses = [
+        make_loss(stage, sets.frames["training"], sets.reference)
+        for stage in config.training.loss.stages().values()
+    ]
+    loss = losses[0]
     _describe(logbook, model, loss, processes)
     module = make_module(config, model, processes)
     batches = {
@@ -90,7 +94,7 @@ def prepare(
         sets.frames["validation"],
         sets.reference,
     )
-    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    trainer = Trainer(config, model, module, optimizer, data, losses, logbook, processes, _facts(sets))
     first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
     needed = set(first_batch) if dry_run else set(data.training)
     if not _is_linear(config):
