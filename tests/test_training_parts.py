@@ -97,6 +97,17 @@ def test_absent_targets_add_nothing():
     assert only_forces[0] == 0 and only_forces[1] > 0
 
 
+def test_frames_have_weights():
+    frame = boxes(1)[0]
+    batches = [make_batch(frame, SPECIES, CUTOFF, REFERENCE, *weight) for weight in ((), (0.25,), (0.0,))]
+    loss = Loss(
+        {"energy": 1.0, "forces": 1.0, "virial": 1.0}, dict.fromkeys(("energy", "forces", "virial"), 1.0)
+    )
+    plain, quarter, nothing = (float(loss(random_results(batch), batch)) for batch in batches)
+    assert plain > 0 and nothing == 0
+    assert_allclose(quarter, plain / 4, rtol=1e-14)
+
+
 def test_sigmas_are_given_or_estimated():
     frames = boxes(5)
     loss = make_loss(LossConfig(virial=0.1, sigma_forces=0.3), frames, REFERENCE)

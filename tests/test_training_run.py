@@ -321,6 +321,29 @@ def test_separate_and_mixed_sources(configure, data_file, tmp_path, quick_train)
         )
 
 
+def test_weights_of_config_types(configure, data_file, tmp_path, quick_train):
+    """Validation losses before anything is learned; σ has no weights."""
+    frames = boxes(12)
+    for number, frame in enumerate(frames):
+        frame.info["config_type"] = "some" if number % 2 else "others"
+    write_extxyz(data_file.parent / "types.xyz", frames)
+
+    def loss(*overrides):
+        folder = tmp_path / f"run {len(overrides)}"
+        options = ("data.training=types.xyz", "data.reference_energies={Ne: -2.0, Ar: -5.0}", "data.test=0")
+        quick_train(
+            configure(*options, "training.learning_rate=1e-300", "training.epochs=1", *overrides), folder
+        )
+        return read_metrics(folder)[0]["validation_loss"]
+
+    assert loss("data.weights={some: 0.5, others: 0.5}") == pytest.approx(loss() / 2)
+    message = (
+        r"data.weights names 'surface', but no frame .* config_type \(found: others, some\); leave it out"
+    )
+    with pytest.raises(DataError, match=message):
+        loss("data.weights={surface: 2}", "seed=1")
+
+
 def test_unknown_species_in_the_validation_set(configure, data_file, tmp_path, quick_train):
     frame = boxes(1)[0]
     frame.symbols[2] = "Kr"

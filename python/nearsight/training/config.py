@@ -74,6 +74,7 @@ class DataConfig(_Section):
     runner_units: RunnerUnitsConfig = RunnerUnitsConfig()
     reference_energies: Literal["auto", "isolated_atoms", "least_squares", "none"] | dict[str, float] = "auto"
     max_force: Positive = MAX_FORCE
+    weights: dict[str, Weight] = {}
 
 
 class SecondStageConfig(_Section):

@@ -20,7 +20,7 @@ from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
 from nearsight.training.config import Config, LevenbergMarquardtConfig, batch_size
 from nearsight.training.coverage import survey
-from nearsight.training.datasets import Sets, named
+from nearsight.training.datasets import Sets, frame_weight, named
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook
 from nearsight.training.loop import Optimizer, Trainer, TrainingData
@@ -71,7 +71,13 @@ def prepare(
     module = make_module(config, model, processes)
     batches = {
         name: {
-            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
+            number: make_batch(
+                frames[number],
+                sets.species,
+                model.cutoff,
+                sets.reference,
+                frame_weight(frames[number], config.data.weights),
+            )
             for number in _mine(config, name, len(frames), processes)
         }
         for name, frames in named(sets).items()
