@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -27,6 +28,7 @@ import torch
 from nearsight.data import read_frames
 from nearsight.data.reference_energies import reference_energies
 from nearsight.models import MACEConfig, build_model, training_module
+from nearsight.models.mace_native import NativeMACE
 from nearsight.training.batches import make_batch
 from nearsight.training.config import LossConfig, TrainingConfig
 from nearsight.training.first_order import FirstOrder
@@ -58,6 +60,8 @@ def training_step(
     loss = make_loss(options.loss, frames, reference)
     optimizer = FirstOrder(options, model, module, loss, processes)
     mine = [batches[k] for k in processes.share(size)]
+    if isinstance(module, NativeMACE):  # as in a run
+        mine = [replace(batch, stored=(module.stored(batch.graph),)) for batch in mine]
     return lambda: optimizer.step(mine, size, 200, 0.1), sum(len(frame) for frame in frames)
 
 

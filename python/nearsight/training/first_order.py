@@ -14,7 +14,7 @@ from nearsight.training.config import TrainingConfig
 from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 from nearsight.training.schedule import LearningRate
-from nearsight.training.stored import StoredModule
+from nearsight.training.stored import with_stored
 
 
 class FirstOrder:
@@ -73,7 +73,7 @@ class FirstOrder:
         total = torch.zeros(1, dtype=torch.float64)
         if batches:
             batch = join(batches)
-            module = StoredModule(self.module, batch.stored) if batch.stored else self.module
+            module = with_stored(self.module, batch.stored) if batch.stored else self.module
             results = evaluate(module, batch.graph, self.model.couple, create_graph=True)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
