@@ -236,7 +236,14 @@ class _Convolution(Function):
             by_sources, by_values = _ByParameters.apply(adjoints, ctx)
         if is_wanted(ctx, 3) or is_wanted(ctx, 4):
             by_sources, by_distances, by_harmonics = _ByGeometry.apply(
-                adjoints, sources, values, slopes, harmonics.detach(), ctx.graph, ctx.tables, is_wanted(ctx, 0)
+                adjoints,
+                sources,
+                values,
+                slopes,
+                harmonics.detach(),
+                ctx.graph,
+                ctx.tables,
+                is_wanted(ctx, 0),
             )
         return by_sources, by_values, None, by_harmonics, by_distances, None, None
 

@@ -1,4 +1,4 @@
-"""Linear maps of flat features, and trained tensors in the type of features: few nodes for many small products.
+"""Linear maps of flat features, and trained tensors in their type: few nodes for many small products.
 
 Features are those of `equivariant_native`: irreps one after another, each [atoms, components, columns] and
 flat, atoms of a species together.
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from nearsight.models.equivariant import Weight
 from nearsight.models.equivariant_native import is_wanted
 
 
@@ -53,7 +54,9 @@ class Maps:
                 yield of_x, of_y, weight
                 continue
             rows = [count * self.sources[source][0] for count in counts]
-            for some_x, some_y, matrix in zip(of_x.split(rows), of_y.split(rows), weight.unbind(0)):
+            for some_x, some_y, matrix in zip(
+                of_x.split_with_sizes(rows), of_y.split_with_sizes(rows), weight.unbind(0)
+            ):
                 if some_x.size(0) > 0:
                     yield some_x, some_y, matrix
 
@@ -71,18 +74,19 @@ class Maps:
             torch.mm(some_y, matrix, out=some_x)
         return x
 
-    def by_weights(
-        self, x: Tensor, y: Tensor, weights: Sequence[Tensor], counts: list[int]
-    ) -> Iterator[Tensor]:
+    def by_weights(self, x: Tensor, y: Tensor, weights: Sequence[Tensor], counts: list[int]) -> list[Tensor]:
         """The derivatives of <y, W x> by the matrices."""
-        gradients = [torch.zeros_like(w, memory_format=torch.contiguous_format) for w in weights]
+        # Species without atoms keep their zeros.
+        gradients = [(x.new_empty if w.dim() == 2 else x.new_zeros)(w.shape) for w in weights]
         for some_x, some_y, gradient in self._blocks(x, y, gradients, counts):
             torch.mm(some_y.T, some_x, out=gradient)
-        yield from gradients
+        return gradients
 
 
 def _parts(flat: Tensor, irreps: Sequence[tuple[int, int]], atoms: int) -> list[Tensor]:
-    parts = flat.split([atoms * size * columns for size, columns in irreps])
+    if len(irreps) == 1:
+        return [flat.view(-1, irreps[0][1])]
+    parts = flat.split_with_sizes([atoms * size * columns for size, columns in irreps])
     return [part.view(atoms * size, columns) for part, (size, columns) in zip(parts, irreps)]
 
 
@@ -146,22 +150,44 @@ class _ByWeights(Function):
         )
 
 
-class Scaled(Function):
-    """Trained tensors, values times scales, in another type: all at once, for there are many small ones."""
+class TrainedTensors:
+    """The trained tensors of a model in the type of features: all at once, for there are many small ones.
+
+    Args:
+        modules: that hold them as values times a scale.
+        dtype: of features.
+    """
+
+    def __init__(self, modules: Sequence[Weight], dtype: torch.dtype):
+        self.modules, self.dtype = list(modules), dtype
+        self._scales, self._versions = torch.empty(0), [-1]
+
+    def __call__(self) -> dict[Weight, Tensor]:
+        """Return the tensors, differentiable by the values."""
+        values = [module.values for module in self.modules]
+        return dict(zip(self.modules, _Scaled.apply(self.dtype, self._flat_scales(), *values)))
+
+    def _flat_scales(self) -> Tensor:
+        """The scale of each number; scales change, in place, only before training."""
+        versions = [module.scale._version for module in self.modules]
+        if versions != self._versions:
+            expanded = [module.scale.expand_as(module.values).reshape(-1) for module in self.modules]
+            self._scales, self._versions = torch.cat(expanded), versions
+        return self._scales
+
+
+class _Scaled(Function):
+    """values times scales [all numbers], in another type."""
 
     @staticmethod
-    def forward(
-        ctx: Any, dtype: torch.dtype, scales: Sequence[Tensor], *values: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, dtype: torch.dtype, scales: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         ctx.scales, ctx.shapes = scales, [value.shape for value in values]
-        return _split(_joined(torch._foreach_mul(values, scales)).to(dtype), ctx.shapes)
+        return _split(_joined(values).mul_(scales).to(dtype), ctx.shapes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        scale = ctx.scales[0]
-        parts = _split(_joined(gradients).to(scale.dtype), ctx.shapes)
-        return None, None, *torch._foreach_mul(parts, ctx.scales)
+        return None, None, *_split(_joined(gradients).to(ctx.scales.dtype).mul_(ctx.scales), ctx.shapes)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
@@ -169,5 +195,5 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _split(flat: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
-    parts = flat.split([shape.numel() for shape in shapes])
+    parts = flat.split_with_sizes([shape.numel() for shape in shapes])
     return tuple(part.view(shape) for part, shape in zip(parts, shapes))

@@ -18,7 +18,7 @@ from nearsight.models.equivariant_native import (
     padded,
     symmetric_contraction,
 )
-from nearsight.models.feature_maps import Maps, Scaled
+from nearsight.models.feature_maps import Maps, TrainedTensors
 from nearsight.models.irreps import irrep, starts
 from nearsight.models.mace import MACE, Interaction
 from nearsight.models.mace_edges import Edges
@@ -59,9 +59,7 @@ class _Step:
 
     def of(self, module: IrrepsLinear | PathLinear | Dense) -> list[Tensor]:
         """Its weights."""
-        return [
-            self.weights[one] for one in (module.layers if isinstance(module, Dense) else module.weights)
-        ]
+        return [self.weights[one] for one in (module.layers if isinstance(module, Dense) else module.weights)]
 
     def map(self, maps: Maps, x: Tensor, module: IrrepsLinear | PathLinear) -> Tensor:
         """The features x mapped with the weights of a module."""
@@ -188,7 +186,8 @@ class NativeMACE(nn.Module):
         super().__init__()
         load_ops()
         self.model, self.num_threads, self.dtype = model, num_threads or all_cores(), dtype
-        self.trained = [module for module in model.modules() if isinstance(module, Weight)]
+        trained = [module for module in model.modules() if isinstance(module, Weight)]
+        self.weights = TrainedTensors(trained, dtype)
         self.layers = nn.ModuleList(
             _NativeInteraction(layer, record["paths"], len(model.species), dtype)
             for layer, record in zip(model.layers, model.hyperparameters["layers"])
@@ -224,11 +223,6 @@ class NativeMACE(nn.Module):
             distances = vectors.to(torch.float64).square().sum(1).sqrt()
             energy = energy + model.zbl(distances, species, edge_index, species.numel())
         return energy
-
-    def weights(self) -> Tensors:
-        """The trained tensors in the type of features."""
-        scales, values = zip(*((module.scale, module.values) for module in self.trained))
-        return dict(zip(self.trained, Scaled.apply(self.dtype, scales, *values)))
 
     def stored(self, graph: Graph) -> Edges:
         """What a run keeps of a frame."""
