@@ -21,7 +21,7 @@ from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
 from nearsight.training.config import Config, LevenbergMarquardtConfig, batch_size
 from nearsight.training.coverage import survey
-from nearsight.training.datasets import Sets, named
+from nearsight.training.datasets import Sets, frame_weight, named
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook
 from nearsight.training.loop import Optimizer, Trainer, TrainingData
@@ -63,12 +63,22 @@ def prepare(
     """
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    losses = [
+        make_loss(stage, sets.frames["training"], sets.reference)
+        for stage in config.training.loss.stages().values()
+    ]
+    loss = losses[0]
     _describe(logbook, model, loss, processes)
     module = make_module(config, model, processes)
     batches = {
         name: {
-            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
+            number: make_batch(
+                frames[number],
+                sets.species,
+                model.cutoff,
+                sets.reference,
+                frame_weight(frames[number], config.data.weights),
+            )
             for number in _mine(config, name, len(frames), processes)
         }
         for name, frames in named(sets).items()
@@ -91,7 +101,7 @@ def prepare(
         sets.frames["validation"],
         sets.reference,
     )
-    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    trainer = Trainer(config, model, module, optimizer, data, losses, logbook, processes, _facts(sets))
     first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
     needed = set(first_batch) if dry_run else set(data.training)
     if not _is_linear(config):
