@@ -12,6 +12,7 @@ from torch import Tensor
 from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
+from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
 from nearsight.training.stored import Stored
 
@@ -27,14 +28,14 @@ class Batch:
         num_atoms: [B] atoms per frame, double.
         targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
         present: target → [B] the frame's weight where the frame has it, else 0.
-        stored: descriptors of the frames, where they are stored.
+        stored: descriptors or edges of the frames, where they are stored.
     """
 
     graph: Graph
     num_atoms: Tensor
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[Stored | Edges, ...] = ()
 
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:

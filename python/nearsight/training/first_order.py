@@ -15,7 +15,7 @@ from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 from nearsight.training.schedule import LearningRate
 from nearsight.training.shampoo_adam import ShampooAdam
-from nearsight.training.stored import StoredModule
+from nearsight.training.stored import with_stored
 
 
 class FirstOrder:
@@ -64,15 +64,16 @@ class FirstOrder:
 
     def _gradient(self, batches: Sequence[Batch], num_frames: int) -> float:
         """Set the gradients of the mean loss of the whole batch, and return the sum of its losses."""
-        gradients = tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         total = torch.zeros(1, dtype=torch.float64)
         if batches:
             batch = join(batches)
-            module = StoredModule(self.module, batch.stored) if batch.stored else self.module
+            module = with_stored(self.module, batch.stored) if batch.stored else self.module
             results = evaluate(module, batch.graph, self.model.couple, create_graph=True)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)
+        else:
+            gradients = tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         if self.processes.size > 1:
             flat = self.processes.sum(torch.cat([total, *(gradient.reshape(-1) for gradient in gradients)]))
             total, *parts = flat.split([1, *(gradient.numel() for gradient in gradients)])

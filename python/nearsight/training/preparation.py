@@ -14,6 +14,7 @@ from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
 from nearsight.models import BPNN, LinearConfig, build_model, training_module
+from nearsight.models.mace_native import NativeMACE
 from nearsight.models.moments import MomentDescriptor
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
@@ -28,7 +29,7 @@ from nearsight.training.loss import Loss, make_loss
 from nearsight.training.processes import Processes
 from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
-from nearsight.training.stored import Stored, store_frame, store_frames
+from nearsight.training.stored import Stored, store_edges, store_frame, store_frames
 
 _STATISTICS_ATOMS = 20_000  # enough for means and correlations of descriptors
 _SCALE_FRAMES = 4
@@ -171,13 +172,17 @@ def _store(
     logbook: Logbook,
     processes: Processes,
 ) -> dict[int, Batch]:
-    """Batches whose descriptors are stored, where that is possible.
+    """Batches whose descriptors or edges are stored, where that is possible.
 
     For the first order, derivatives are stored only where all of them fit into memory, since products with
     numbers from a file would be slower than an evaluation, and where it pays.
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
+    if isinstance(module, NativeMACE):
+        numbers = sorted(needed & set(batches))
+        edges = store_edges(module, [batches[number].graph for number in numbers], bound)
+        return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, edges)}
     if not _can_store(module) or (bound == 0 and not second_order):
         return {}
     native = NativeBPNN(module.model, 1)
