@@ -7,7 +7,7 @@ runs of one rank at once reach, which is all that the machine has to give. In AS
 forces in mixed precision, and of mace-torch in single precision, where an interpreter of its environment is
 given (peers.py).
 
-    python benchmarks/message_passing.py --mace PYTHON               # about ten minutes
+    python benchmarks/message_passing.py --mace PYTHON               # 10 to 15 minutes
     python benchmarks/message_passing.py --systems "192 water" --only "64 channels" --repeats 2
 """
 
@@ -182,8 +182,8 @@ def main() -> None:
     parser.add_argument("--mace", metavar="PYTHON", help="interpreter that has mace-torch")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--only", default="", help="models whose name contains this")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of one repeat")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one repeat")
     parser.add_argument("--output", type=Path, default=Path("message_passing.json"))
     options = parser.parse_args()
 
