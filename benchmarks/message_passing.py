@@ -31,6 +31,7 @@ from operations import fma_peak, multiply_adds
 from rich.console import Console
 from rich.table import Table
 
+import nearsight
 from nearsight.demo.engines import run_lammps
 from nearsight.errors import NearsightError
 from nearsight.interfaces.ase import Calculator
@@ -96,8 +97,13 @@ class Timing:
     mace: str | None  # interpreter
 
 
-def measure(atoms: ase.Atoms, name: str, timing: Timing, folder: Path) -> dict[str, float]:
-    """Return µs/atom of a model in every way, ratios of two ranks to one, multiply-adds per atom."""
+def measure(
+    atoms: ase.Atoms, name: str, timing: Timing, folder: Path, peers: dict[str, str]
+) -> dict[str, float]:
+    """Return µs/atom of a model in every way, ratios of two ranks to one, multiply-adds per atom.
+
+    Versions in the environment of mace-torch are added to `peers`.
+    """
     channels, interactions, hidden = MODELS[name]
     species = tuple(sorted(set(atoms.get_chemical_symbols())))
     config = MACEConfig(channels=channels, num_interactions=interactions, hidden=hidden)
@@ -119,6 +125,7 @@ def measure(atoms: ase.Atoms, name: str, timing: Timing, folder: Path) -> dict[s
             options += ("--repeats", str(timing.repeats), "--seconds", "15")
             peer = measure_peer("mace", timing.mace, atoms, *options, threads=threads)
             found[f"mace-torch {threads}"] = peer["microseconds_per_atom"]
+            peers |= peer["versions"]
     return found
 
 
@@ -190,9 +197,11 @@ def main() -> None:
     console = Console(width=150)
     timing = Timing(options.seconds, options.repeats, options.mace)
     peak = fma_peak()
+    peers: dict[str, str] = {}
     report: dict[str, object] = {
         "machine": {**machine(), "fma_peak_gflops": peak},
-        "versions": versions("nearsight", "lammps", "torch", "mpich", "ase"),
+        "versions": {"nearsight": nearsight.__version__, **versions("lammps", "torch", "mpich", "ase")},
+        "versions_beside_mace_torch": peers,
         "ml_iap": ml_iap(),
     }
     for system in options.systems:
@@ -200,13 +209,12 @@ def main() -> None:
         for name in MODELS:
             if options.only in name:
                 with console.status(f"{system}, {name}"), tempfile.TemporaryDirectory() as folder:
-                    rows[name] = measure(atoms, name, timing, Path(folder))
+                    rows[name] = measure(atoms, name, timing, Path(folder), peers)
         report[system] = {"formula": atoms.get_chemical_formula(), "models": rows}
         console.print(table(system, rows, peak))
         options.output.write_text(json.dumps(report, indent=1))
-    console.print(
-        f"{report['machine']}, {report['versions']}; {report['ml_iap']}; written to {options.output}"
-    )
+    console.print(f"{report['machine']}, {report['versions']}, beside mace-torch {peers}; {report['ml_iap']}")
+    console.print(f"written to {options.output}")
 
 
 if __name__ == "__main__":
