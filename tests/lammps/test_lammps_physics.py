@@ -15,7 +15,7 @@ def mlp(model: Path, words: str = "precision double") -> tuple[str, str]:
     return f"pair_style mlp {words}", f"pair_coeff * * {model} O H"
 
 
-@pytest.mark.parametrize(("model", "ranks"), [("bpnn", 1), ("messages", 2), ("two_states", 2)])
+@pytest.mark.parametrize(("model", "ranks"), [("bpnn", 1), ("messages", 2), ("mace3", 2), ("two_states", 2)])
 def test_fix_numdiff(models: dict[str, Path], tmp_path: Path, model: str, ranks: int) -> None:
     """Forces and the virial tensor of a triclinic cell against LAMMPS' central differences of the energy."""
     atoms = grid((3, 3, 2))
