@@ -30,6 +30,11 @@ class Variant:
     cueq: str | None = None  # cuEquivariance's layout
     more: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def head(self) -> str | None:
+        """The head to take of a model with several."""
+        return self.more["heads"][1] if "heads" in self.more else None
+
     def build(self) -> torch.nn.Module:
         """Return the model in double precision; its parameters are of `dtype`."""
         torch.set_default_dtype(torch.float64)
