@@ -1,6 +1,7 @@
 """Training steps of mace-torch; runs in its own environment, called by message_passing_training.py.
 
-Prints one line of JSON: for each precision the least time of a step by the clock and of the processor, s.
+Prints one line of JSON: the versions, and for each precision the times of all steps by the clock and of the
+processor, s.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import ase.io
@@ -20,7 +22,7 @@ from mace.tools import torch_geometric
 CUTOFF = 5.0  # Å
 
 
-def make_model(numbers: list[int], channels: int, hidden: str) -> torch.nn.Module:
+def make_model(numbers: list[int], channels: int, hidden: str, interactions: int) -> torch.nn.Module:
     """A ScaleShiftMACE with random weights of the size of the other cases."""
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     irreps = " + ".join(f"{channels}x{irrep.strip()}" for irrep in hidden.split("+"))
@@ -31,7 +33,7 @@ def make_model(numbers: list[int], channels: int, hidden: str) -> torch.nn.Modul
         max_ell=3,
         interaction_cls=block,
         interaction_cls_first=block,
-        num_interactions=2,
+        num_interactions=interactions,
         num_elements=len(numbers),
         hidden_irreps=o3.Irreps(irreps),
         MLP_irreps=o3.Irreps("16x0e"),
@@ -45,8 +47,8 @@ def make_model(numbers: list[int], channels: int, hidden: str) -> torch.nn.Modul
     )
 
 
-def seconds(dtype: torch.dtype, options: argparse.Namespace) -> dict[str, float]:
-    """Least time of a step by the clock and of the processor, s."""
+def seconds(dtype: torch.dtype, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Times of steps by the clock and of the processor, s."""
     torch.set_default_dtype(dtype)
     torch.manual_seed(0)
     frames = ase.io.read(options.file, ":")
@@ -56,7 +58,7 @@ def seconds(dtype: torch.dtype, options: argparse.Namespace) -> dict[str, float]
     configs = [data.config_from_atoms(frame, key_specification=keys) for frame in frames]
     samples = [data.AtomicData.from_config(config, z_table=table, cutoff=CUTOFF) for config in configs]
     batch = next(iter(torch_geometric.dataloader.DataLoader(samples, batch_size=len(samples))))
-    model = make_model(numbers, options.channels, options.hidden)
+    model = make_model(numbers, options.channels, options.hidden, options.interactions)
     loss_of = modules.WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=10.0)
     adam = torch.optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
     content = batch.to_dict()
@@ -70,7 +72,7 @@ def seconds(dtype: torch.dtype, options: argparse.Namespace) -> dict[str, float]
         adam.step()
         clock.append(time.perf_counter() - started[0])
         processor.append(time.process_time() - started[1])
-    return {"clock": min(clock[2:]), "processor": min(processor[2:])}
+    return {"clock": clock[2:], "processor": processor[2:]}
 
 
 def main() -> None:
@@ -78,11 +80,13 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="a batch as extended XYZ")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--hidden", default="0e + 1o")
+    parser.add_argument("--interactions", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     kinds = {"single": torch.float32, "double": torch.float64}
-    print(json.dumps({name: seconds(dtype, options) for name, dtype in kinds.items()}))
+    versions = f"mace-torch {version('mace-torch')}, torch {torch.__version__}"
+    print(json.dumps({"versions": versions} | {name: seconds(kind, options) for name, kind in kinds.items()}))
 
 
 if __name__ == "__main__":

@@ -92,10 +92,55 @@ def test_resolved_configuration_reads_back_the_same(load):
             "training.learning_rate is '.nan', expected a valid number",
         ),
         (
-            MINIMAL + "training: {schedule: {kind: linear}}",
-            "training.schedule.kind is 'linear', expected one of 'cosine', 'plateau', 'constant'",
+            MINIMAL + "training: {schedule: {kind: step}}",
+            "training.schedule.kind is 'step', expected one of 'cosine', 'linear', 'plateau', 'constant'",
+        ),
+        (
+            MINIMAL + "training: {schedule: {kind: linear, final_fraction: 2}}",
+            "training.schedule.final_fraction is 2, expected less than or equal to 1",
+        ),
+        (
+            MINIMAL + "training: {loss: {second_stage: {start: 0.5}}}",
+            r"^training.loss.second_stage: no weight changes; give energy, forces or virial\.$",
+        ),
+        (
+            MINIMAL + "training: {loss: {second_stage: {start: 1, energy: 9}}}",
+            "training.loss.second_stage.start is 1, expected less than 1",
+        ),
+        (
+            MINIMAL + "training: {epochs: 4, loss: {second_stage: {start: 0.8, energy: 9}}}",
+            r"training: loss.second_stage.start is 0.8, but the last of 4 epoch\(s\) begins at 0.75 of the "
+            "run; give at most that, or more epochs",
+        ),
+        (
+            MINIMAL + "model: {architecture: linear}\ntraining: {loss: {second_stage: {energy: 9}}}",
+            "training.loss.second_stage is given, but a linear model is solved in one; leave it out",
         ),
         (MINIMAL + "training: {schedule: {patience: 3}}", "training.schedule.kind is missing"),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, amsgrad: true}}",
+            "Unknown key 'amsgrad' in training.optimizer; legal are betas, block_size, frequency, kind, ",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, betas: [0.9, 1.0]}}",
+            "training.optimizer.betas is 1.0, expected less than 1",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, betas: [0.9]}}",
+            r"training.optimizer.betas is \[0.9\], expected List should have at least 2 items",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, shampoo_beta: -0.1}}",
+            "training.optimizer.shampoo_beta is -0.1, expected greater than or equal to 0",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, frequency: 0}}",
+            "training.optimizer.frequency is 0, expected greater than or equal to 1",
+        ),
+        (
+            MINIMAL + "training: {optimizer: {kind: shampoo_adam, block_size: 1}}",
+            "training.optimizer.block_size is 1, expected greater than or equal to 2",
+        ),
         (
             MINIMAL + "model: {descriptor: {kind: ani, zetta: 3}}",
             r"Unknown key 'zetta' in model.descriptor; did you mean 'zeta'\?",

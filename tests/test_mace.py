@@ -100,7 +100,7 @@ def test_messages_of_an_untrained_model_have_unit_size(model):
     edges = model.edges(graph.species, graph.edge_index, graph.edge_vectors)[1:]
     sums = layer.sums(h, graph.species, graph.edge_index, *edges, graph.num_atoms)
     m = layer.messages(sums, graph.species, graph.edge_index, *edges[:2])
-    assert 0.2 < float(m.detach().square().mean().sqrt()) < 3.0
+    assert 0.1 < float(m.detach().square().mean().sqrt()) < 3.0
     other = MACE(model.species, model.cutoff, model.record(), before)
     other.load_state_dict(model.state_dict())
     for name, tensor in other.weights().items():
@@ -153,6 +153,7 @@ def test_only_odd_irreps_carry_handedness(hidden, sees):
     torch.manual_seed(4)
     model = MACEConfig(cutoff=3.1, channels=4, num_interactions=2, hidden=hidden).build(SPECIES)
     energies = []
+    model.fit_statistics([graph_of(*twisted_pair(False), 3.1)], 1.0)
     for mirrored in (False, True):
         graph = graph_of(*twisted_pair(mirrored), 3.1)
         with torch.no_grad():

@@ -19,13 +19,14 @@ from nearsight.models.equivariant_native import (
     Neighborhoods,
     dual_dense,
     edge_convolution,
-    edge_harmonics,
     padded,
     symmetric_contraction,
 )
+from nearsight.models.feature_maps import Maps
 from nearsight.models.harmonics import spherical_harmonics
 from nearsight.models.irreps import irrep, starts
 from nearsight.models.mace_config import coupling_rows, layer_record
+from nearsight.models.mace_edges import Edges
 from nearsight.models.polynomials import symmetric_polynomials
 from nearsight.neighbors import Graph, collate
 
@@ -302,18 +303,75 @@ def test_symmetric_contraction(message, output, degree, threads):
     assert_same_derivatives([oracle, native], inputs, ["messages", "weights"], ["messages", "weights"])
 
 
-@pytest.mark.parametrize(("l_max", "count"), [(1, 3), (3, 17), (6, 9)])
-def test_harmonics(l_max, count):
-    vectors = torch.randn(count, 3, dtype=torch.float64) * 2.0
+@pytest.mark.parametrize("l_max", [1, 3, 6])
+def test_distances_and_harmonics(l_max):
+    graph = batch()
+    found, basis = neighborhoods(graph), make("one interaction").basis
+    graphs = graph.species, graph.edge_index, graph.edge_vectors
+    edges = Edges.make(found, basis, l_max, True, *graphs, torch.float64)
+
+    def joined(distances, harmonics):
+        return torch.cat([distances, harmonics.reshape(-1)])
 
     def oracle(vectors):
-        unit = vectors / vectors.square().sum(1, keepdim=True).sqrt()
-        return (4.0 * torch.pi) ** 0.5 * spherical_harmonics(unit, l_max)
+        ordered = vectors.index_select(0, found.order)
+        distances = ordered.square().sum(1).sqrt()
+        harmonics = (4.0 * torch.pi) ** 0.5 * spherical_harmonics(ordered / distances.unsqueeze(1), l_max)
+        return joined(distances.index_select(0, found.firsts), harmonics)
 
     def native(vectors):
-        return edge_harmonics(vectors, l_max, torch.float64)
+        return joined(*edges.of(vectors))
 
-    assert_same_derivatives([oracle, native], {"vectors": vectors}, ["vectors"], [])
+    assert_same_derivatives([oracle, native], {"vectors": graph.edge_vectors}, ["vectors"], [])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_edges_of_frames_joined(count):
+    """Edges of a batch are those of its frames one after another, to the bit."""
+    lone = graph_of(np.zeros((1, 3)), [1], CUTOFF)
+    graphs = [graph_of(*molecule(), CUTOFF), *[lone] * min(count, 1), graph_of(*molecule(3, 5), CUTOFF, CELL)]
+    graphs = graphs[: max(count, 1)]
+    module = training_module(make("one interaction"), "native", 1, "double")
+    whole = collate(graphs)
+    expected = module.stored(whole)
+    found = Edges.join([module.stored(graph) for graph in graphs], whole.species)
+    for one, other in ((expected, found), (expected.graph, found.graph)):
+        for name, value in vars(one).items():
+            other_value = getattr(other, name)
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(other_value, value, rtol=1e-14, atol=1e-14)
+    assert found.nbytes == expected.nbytes
+    arguments = (whole.species, whole.edge_index, whole.edge_vectors, whole.num_atoms)
+    stored = module.with_stored([module.stored(graph) for graph in graphs])
+    torch.testing.assert_close(stored(*arguments), module(*arguments), rtol=1e-13, atol=1e-13)
+
+
+def test_maps_of_features():
+    """Maps with and without species, from and to some of the irreps, against products of each atom."""
+    counts, atoms = [2, 0, 3], 5
+    maps = Maps([(1, 4), (3, 2)], [(3, 5), (1, 6), (5, 7)], [(1, 0), (0, 1)])
+    torch.manual_seed(6)
+    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    inputs = {
+        "x": torch.randn(atoms * 10, dtype=torch.float64),
+        "vectors": torch.randn(3, 5, 2, dtype=torch.float64),
+        "scalars": torch.randn(6, 4, dtype=torch.float64),
+    }
+
+    def oracle(x, vectors, scalars):
+        first, second = x.split([atoms * 4, atoms * 6])
+        of_vectors = torch.einsum("nci,noi->nco", second.view(atoms, 3, 2), vectors[kinds])
+        of_scalars = first.view(atoms, 4) @ scalars.T
+        return torch.cat([of_vectors.reshape(-1), of_scalars.reshape(-1), x.new_zeros(atoms * 35)])
+
+    def native(x, vectors, scalars):
+        return maps(1.0 * x, [1.0 * vectors, 1.0 * scalars], counts)
+
+    assert_same_derivatives([oracle, native], inputs, ["x"], ["vectors", "scalars"])
+    given = [tensor.clone().requires_grad_(True) for tensor in inputs.values()]
+    gradient, *_ = torch.autograd.grad(native(*given).square().sum(), given[1:], create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivatives by parameters: take"):
+        torch.autograd.grad(gradient.sum(), given)
 
 
 @pytest.mark.parametrize("count", [1, 13])

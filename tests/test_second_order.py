@@ -251,7 +251,7 @@ def test_a_run_continues_bit_for_bit(configure, tmp_path):
         ("training.backend=torch", "needs the native backend and a descriptor without trained parameters"),
         (
             "training.optimizer.kind=sgd",
-            r"training.optimizer.kind is 'sgd', expected one of 'adamw', 'levenberg",
+            r"training.optimizer.kind is 'sgd', expected one of 'adamw', 'shampoo_adam', 'levenberg",
         ),
         ("training.optimizer.stride=3", "Unknown key 'stride' in training.optimizer"),
     ],

@@ -11,7 +11,10 @@ from nearsight.export import read_metadata
 from nearsight.interfaces.ase import Calculator
 from nearsight.neighbors import make_graph
 from nearsight.training import load_config, plots, read_checkpoint, train
-from nearsight.training.logbook import read_metrics
+from nearsight.training.datasets import read_sets
+from nearsight.training.logbook import SilentLogbook, read_metrics
+from nearsight.training.preparation import prepare
+from nearsight.training.processes import ALONE
 from nearsight.training.run import restore_model
 
 CONFIG = f"""
@@ -63,6 +66,29 @@ def test_a_run(configure, tmp_path, monkeypatch, architecture):
     assert atoms.get_potential_energy() == pytest.approx(float(expected.energy) + shift, abs=1e-9)
     difference = torch.from_numpy(atoms.get_forces()) - expected.forces
     assert difference.abs().max() < 1e-9 * expected.forces.abs().max()
+
+
+def test_stored_edges_change_nothing(configure, tmp_path):
+    """Edges of all frames are kept where they fit into memory."""
+    losses = []
+    for bound in (4.0, 1e-5):
+        trainer, _ = prepared(
+            configure("model.architecture=mace", "training.precision=double", f"training.cache_gb={bound}"),
+            tmp_path,
+        )
+        losses.append(
+            [
+                trainer.optimizer.step([trainer.data.training[n] for n in batch], len(batch), 0, 0.0)
+                for batch in ([0, 1, 2], [3, 4])
+            ]
+        )
+        assert all(bool(one.stored) == (bound == 4.0) for one in trainer.data.training.values())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+
+
+def prepared(config, folder):
+    sets = read_sets(config.data, config.training.loss)
+    return prepare(config, sets, SilentLogbook(folder), ALONE, None, False)
 
 
 def frame_atoms(frame):

@@ -22,8 +22,10 @@ from nearsight.training.config import (
     ConstantSchedule,
     CosineSchedule,
     KeysConfig,
+    LinearSchedule,
     LossConfig,
     PlateauSchedule,
+    SecondStageConfig,
 )
 from nearsight.training.loss import Loss, check_targets, make_loss
 from nearsight.training.metrics import Metrics
@@ -95,6 +97,17 @@ def test_absent_targets_add_nothing():
     assert only_forces[0] == 0 and only_forces[1] > 0
 
 
+def test_frames_have_weights():
+    frame = boxes(1)[0]
+    batches = [make_batch(frame, SPECIES, CUTOFF, REFERENCE, *weight) for weight in ((), (0.25,), (0.0,))]
+    loss = Loss(
+        {"energy": 1.0, "forces": 1.0, "virial": 1.0}, dict.fromkeys(("energy", "forces", "virial"), 1.0)
+    )
+    plain, quarter, nothing = (float(loss(random_results(batch), batch)) for batch in batches)
+    assert plain > 0 and nothing == 0
+    assert_allclose(quarter, plain / 4, rtol=1e-14)
+
+
 def test_sigmas_are_given_or_estimated():
     frames = boxes(5)
     loss = make_loss(LossConfig(virial=0.1, sigma_forces=0.3), frames, REFERENCE)
@@ -151,6 +164,12 @@ def test_targets_that_are_weighted_must_be_there():
     with pytest.raises(DataError, match=r"set data.keys.forces \(the files have REF_force\)"):
         check_targets(LossConfig(), KeysConfig(forces="dft"), sets)
     check_targets(LossConfig(forces=0.0), KeysConfig(), sets)
+    later = SecondStageConfig(forces=2.0)
+    with pytest.raises(DataError, match=r"training.loss.second_stage.forces is 2, .* or .*stage.forces: 0"):
+        check_targets(LossConfig(forces=0.0, second_stage=later), KeysConfig(), sets)
+    nothing = SecondStageConfig(energy=0.0)
+    with pytest.raises(DataError, match=r"training.loss.second_stage weights nothing"):
+        check_targets(LossConfig(forces=0.0, second_stage=nothing), KeysConfig(), sets)
     with pytest.raises(DataError, match="weights nothing"):
         check_targets(LossConfig(forces=0.0, energy=0.0), KeysConfig(), sets)
 
@@ -200,6 +219,12 @@ def test_cosine_schedule():
     assert_allclose([rate.factor(99, f) for f in (0.0, 0.5, 1.0, 1.3)], [1.0, 0.55, 0.1, 0.1])
 
 
+def test_linear_schedule():
+    rate = LearningRate(LinearSchedule(kind="linear", warmup_steps=1, final_fraction=0.2))
+    assert_allclose([rate.factor(step, 0.0) for step in range(3)], [0.5, 1.0, 1.0])
+    assert_allclose([rate.factor(99, f) for f in (0.25, 0.5, 1.0, 1.3)], [0.8, 0.6, 0.2, 0.2])
+
+
 def test_constant_schedule():
     rate = LearningRate(ConstantSchedule(kind="constant", warmup_steps=0))
     assert rate.factor(0, 0.9) == 1.0
@@ -208,13 +233,13 @@ def test_constant_schedule():
 def test_plateau_schedule_reduces_and_continues_from_its_state():
     config = PlateauSchedule(kind="plateau", factor=0.5, patience=2, warmup_steps=0)
     rate = LearningRate(config)
-    for value in (3.0, 2.0, 2.5):
-        rate.epoch_ended(value)
+    for improved in (True, True, False):
+        rate.epoch_ended(improved)
     assert rate.factor(9, 0.5) == 1.0
     continued = LearningRate(config)
     continued.load(rate.state())
     for schedule in (rate, continued):
-        schedule.epoch_ended(2.1)
+        schedule.epoch_ended(False)
         assert schedule.factor(9, 0.5) == 0.5
 
 

@@ -16,6 +16,7 @@ from nearsight.errors import ConfigError, DataError, NearsightError
 from nearsight.export import read_metadata
 from nearsight.interfaces.potential import Potential
 from nearsight.training import Interrupted, find_checkpoint, load_config, plots, read_checkpoint, train
+from nearsight.training.logbook import read_metrics
 from nearsight.training.loop import Trainer
 
 TEN_LINES = f"""
@@ -145,17 +146,19 @@ def test_four_epochs_are_two_and_two(configure, tmp_path, backend, quick_train):
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "1", "2", "3", "4"]
 
 
-def test_an_interrupted_run_continues_bit_for_bit(configure, monkeypatch, tmp_path, quick_train):
+@pytest.mark.parametrize("optimizer", ["{kind: adamw}", "{kind: shampoo_adam, frequency: 3}"])
+def test_an_interrupted_run_continues_bit_for_bit(configure, monkeypatch, tmp_path, quick_train, optimizer):
     """In the middle of an epoch, with the cosine schedule."""
-    quick_train(configure(), tmp_path / "whole")
+    option = f"training.optimizer={optimizer}"
+    quick_train(configure(option), tmp_path / "whole")
     with monkeypatch.context() as patched:
         stop_at(patched, step=8)
         with pytest.raises(Interrupted, match="Interrupted in epoch 2") as caught:
-            quick_train(configure(), tmp_path / "parts")
+            quick_train(configure(option), tmp_path / "parts")
     assert caught.value.exit_code == 128 + signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert weights(tmp_path / "parts")[0]["state"]["batches"] == 4
-    quick_train(configure(), tmp_path / "parts", restart=True)
+    quick_train(configure(option), tmp_path / "parts", restart=True)
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
     losses = [
         [row.split(",")[3:11] for row in (tmp_path / part / "metrics.csv").read_text().splitlines()]
@@ -227,8 +230,68 @@ def test_early_stopping(configure, tmp_path, quick_train):
     assert weights(tmp_path / "run")[0]["state"]["epoch"] == 4
 
 
-def test_diverged_training_says_so(configure, tmp_path, quick_train):
-    diverge = ("training.learning_rate=1e300", "training.gradient_clipping=null")
+SIGMAS = {"energy": 0.5, "forces": 0.3}
+STAGES = (
+    "training.loss={energy: 1, forces: 2, sigma_energy: 0.5, sigma_forces: 0.3, "
+    "second_stage: {start: 0.5, energy: 1000}}"
+)
+
+
+def test_the_second_stage_has_other_weights(configure, tmp_path, quick_train):
+    """The validation loss is that of the stage; the best epoch is of the second, whose losses are larger."""
+    quick_train(configure(STAGES), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    for row, energy in zip(rows, (1, 1, 1000, 1000), strict=True):
+        errors = {"energy": 8 * row["energy_rmse"], "forces": row["forces_rmse"]}  # frames have 8 atoms
+        terms = {name: (error / 1000 / SIGMAS[name]) ** 2 for name, error in errors.items()}
+        assert row["validation_loss"] == pytest.approx(energy * terms["energy"] + 2 * terms["forces"])
+    assert rows[1]["validation_loss"] < rows[0]["validation_loss"] < rows[2]["validation_loss"]
+    state = weights(tmp_path / "run", "best.ckpt")[0]["state"]
+    assert state["best_loss"] == pytest.approx(min(row["validation_loss"] for row in rows[2:]))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert (
+        log.index("    2  ")
+        < log.index("The second stage begins: energy 1000, forces 2.")
+        < log.index("    3  ")
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("training.schedule={kind: plateau, patience: 1}",),
+        ("training.optimizer={kind: levenberg_marquardt}",),
+    ],
+)
+def test_a_run_continues_in_its_stage(configure, monkeypatch, tmp_path, quick_train, options):
+    """After stops in the last epoch of the first stage and in the middle of the second one."""
+    quick_train(configure(STAGES, *options), tmp_path / "whole")
+    per_epoch = weights(tmp_path / "whole")[0]["state"]["step"] // 4
+    for step in (2 * per_epoch - 1, 3 * per_epoch):
+        with monkeypatch.context() as patched:
+            stop_at(patched, step)
+            with pytest.raises(Interrupted):
+                quick_train(configure(STAGES, *options), tmp_path / "parts", restart=True)
+    quick_train(configure(STAGES, *options), tmp_path / "parts", restart=True)
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    assert weights(tmp_path / "parts")[0]["state"]["stage"] == 1
+
+
+def test_early_stopping_of_the_first_stage_begins_the_second(configure, tmp_path, quick_train):
+    options = ("training.learning_rate=1e-300", "training.early_stopping=2", "training.epochs=40")
+    quick_train(configure(STAGES, *options), tmp_path / "run")
+    assert "the validation loss has not improved for 2 epochs" in (tmp_path / "run" / "train.log").read_text()
+    state = weights(tmp_path / "run")[0]["state"]
+    assert (state["epoch"], state["best_epoch"], state["stage"]) == (7, 4, 1)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "shampoo_adam"])
+def test_diverged_training_says_so(configure, tmp_path, quick_train, kind):
+    diverge = (
+        "training.learning_rate=1e300",
+        "training.gradient_clipping=null",
+        f"training.optimizer={{kind: {kind}}}",
+    )
     with pytest.raises(NearsightError, match=r"loss is not finite in epoch 1; lower training.learning_rate"):
         quick_train(configure(*diverge), tmp_path / "run")
 
@@ -256,6 +319,29 @@ def test_separate_and_mixed_sources(configure, data_file, tmp_path, quick_train)
             configure("data.training=other.xyz", "data.validation=data.xyz", "data.test=0"),
             tmp_path / "atoms",
         )
+
+
+def test_weights_of_config_types(configure, data_file, tmp_path, quick_train):
+    """Validation losses before anything is learned; σ has no weights."""
+    frames = boxes(12)
+    for number, frame in enumerate(frames):
+        frame.info["config_type"] = "some" if number % 2 else "others"
+    write_extxyz(data_file.parent / "types.xyz", frames)
+
+    def loss(*overrides):
+        folder = tmp_path / f"run {len(overrides)}"
+        options = ("data.training=types.xyz", "data.reference_energies={Ne: -2.0, Ar: -5.0}", "data.test=0")
+        quick_train(
+            configure(*options, "training.learning_rate=1e-300", "training.epochs=1", *overrides), folder
+        )
+        return read_metrics(folder)[0]["validation_loss"]
+
+    assert loss("data.weights={some: 0.5, others: 0.5}") == pytest.approx(loss() / 2)
+    message = (
+        r"data.weights names 'surface', but no frame .* config_type \(found: others, some\); leave it out"
+    )
+    with pytest.raises(DataError, match=message):
+        loss("data.weights={surface: 2}", "seed=1")
 
 
 def test_unknown_species_in_the_validation_set(configure, data_file, tmp_path, quick_train):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+_FIRST_OUTPUTS = 0.2  # root mean square of what the first layer of a network of distances begins with
+
 
 def edge_convolution(
     sources: Tensor,
@@ -176,12 +178,15 @@ class Dense(nn.Module):
 
     @torch.jit.unused
     def normalize(self, x: Tensor) -> None:
-        """Give each layer outputs of root mean square 1 for these inputs [n, in]."""
+        """Give each layer outputs of root mean square 1 for these inputs [n, in].
+
+        Of the first layer smaller ones: silu is nearly linear there, and the functions begin smooth.
+        """
         for number, weight in enumerate(self.layers):
             if number > 0:
                 x = silu(x)
             x = x @ weight().T
-            size = root_mean_square(x)
+            size = root_mean_square(x) / (1.0 if number > 0 else _FIRST_OUTPUTS)
             weight.scale.div_(size)
             x = x / size
 

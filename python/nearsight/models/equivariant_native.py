@@ -17,7 +17,9 @@ Features have the layout of csrc/core/models/equivariant: irreps one after anoth
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -70,8 +72,6 @@ class Neighborhoods:
         neighbors = edge_index[1].contiguous()
         vectors = edge_vectors.detach().to(torch.float64).contiguous()
         load_ops().edge_pairs(offsets, neighbors, vectors, order, middles, pairs, firsts, count)
-        places = torch.empty_like(species)
-        places[torch.argsort(species, stable=True)] = torch.arange(atoms)
         return cls(
             order=order,
             offsets=offsets,
@@ -79,10 +79,40 @@ class Neighborhoods:
             neighbors=neighbors[order].to(torch.int32),
             pairs=pairs,
             firsts=firsts[: int(count)],
-            places=places,
+            places=_sorted_places(species),
             counts=torch.bincount(species, minlength=num_species),
             num_threads=num_threads,
         )
+
+    @classmethod
+    def join(cls, frames: Sequence[Neighborhoods], species: Tensor) -> Neighborhoods:
+        """Those of several frames as one, whose atoms have these species; all with as many threads."""
+        edges = list(accumulate((len(frame.neighbors) for frame in frames), initial=0))
+        atoms = list(accumulate((frame.num_atoms for frame in frames), initial=0))
+        pairs = list(accumulate((len(frame.firsts) for frame in frames), initial=0))
+
+        def moved(tensors: Iterable[Tensor], by: list[int]) -> Tensor:
+            return torch.cat([tensor + start for tensor, start in zip(tensors, by)])
+
+        ends = [frame.offsets[1:] for frame in frames]
+        return cls(
+            order=moved((frame.order for frame in frames), edges),
+            offsets=torch.cat([frames[0].offsets[:1], moved(ends, edges)]),
+            middles=moved((frame.middles for frame in frames), edges),
+            neighbors=moved((frame.neighbors for frame in frames), atoms),
+            pairs=moved((frame.pairs for frame in frames), pairs),
+            firsts=moved((frame.firsts for frame in frames), edges),
+            places=_sorted_places(species),
+            counts=sum(frame.counts for frame in frames),
+            num_threads=frames[0].num_threads,
+        )
+
+
+def _sorted_places(species: Tensor) -> Tensor:
+    """The row of each atom where atoms are sorted by species."""
+    places = torch.empty_like(species)
+    places[torch.argsort(species, stable=True)] = torch.arange(species.numel())
+    return places
 
 
 def padded(channels: int, dtype: torch.dtype) -> int:
@@ -91,7 +121,7 @@ def padded(channels: int, dtype: torch.dtype) -> int:
     return -(-channels // run) * run
 
 
-def _wanted(ctx: Any, number: int) -> bool:
+def is_wanted(ctx: Any, number: int) -> bool:
     """Whether the present backward pass goes on through the tensor input with this number.
 
     `ctx.needs_input_grad` tells of the forward pass only: weights are inputs also where forces are wanted.
@@ -102,47 +132,7 @@ def _wanted(ctx: Any, number: int) -> bool:
     return torch._C._will_engine_execute_node(node)
 
 
-class _Harmonics(Function):
-    """vectors [E, 3] -> Y [E, (l_max + 1)²]."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, l_max: int, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(vectors)
-        ctx.l_max = l_max
-        output = torch.empty(vectors.size(0), (l_max + 1) ** 2, dtype=dtype)
-        load_ops().edge_harmonics(vectors, output, l_max)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor, None, None]:
-        return (
-            _HarmonicsReverse.apply(adjoints.contiguous(), ctx.saved_tensors[0].detach(), ctx.l_max),
-            None,
-            None,
-        )
-
-
-class _HarmonicsReverse(Function):
-    """Linear in adjoints [E, (l_max + 1)²]; its transpose is the tangent."""
-
-    @staticmethod
-    def forward(ctx: Any, adjoints: Tensor, vectors: Tensor, l_max: int) -> Tensor:
-        ctx.save_for_backward(vectors)
-        ctx.l_max, ctx.dtype = l_max, adjoints.dtype
-        output = torch.empty_like(vectors)
-        load_ops().edge_harmonics_reverse(vectors, adjoints, output, l_max)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, directions: Tensor) -> tuple[Tensor, None, None]:
-        (vectors,) = ctx.saved_tensors
-        output = torch.empty(vectors.size(0), (ctx.l_max + 1) ** 2, dtype=ctx.dtype)
-        load_ops().edge_harmonics_tangent(vectors, directions.contiguous(), output, ctx.l_max)
-        return output, None, None
-
-
-def edge_harmonics(vectors: Tensor, l_max: int, dtype: torch.dtype) -> Tensor:
+def harmonics_of(vectors: Tensor, l_max: int, dtype: torch.dtype) -> Tensor:
     """Return Y [E, (l_max + 1)²] in component normalization (√4π times the orthonormal ones).
 
     Args:
@@ -150,56 +140,52 @@ def edge_harmonics(vectors: Tensor, l_max: int, dtype: torch.dtype) -> Tensor:
         l_max: of the harmonics.
         dtype: of the result.
     """
-    return _Harmonics.apply(vectors.contiguous(), l_max, dtype)
+    output = torch.empty(vectors.size(0), (l_max + 1) ** 2, dtype=dtype)
+    load_ops().edge_harmonics(vectors.contiguous(), output, l_max)
+    return output
 
 
-class _DualSilu(Function):
-    """x and its derivative, [2, n, m] -> silu(x) and its derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        output = torch.empty_like(x)
-        load_ops().dual_silu(x, output)
-        return output
+class _DualDense(Function):
+    """x [2, n, in] and weights -> outputs and their derivatives, [n, out] each."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, adjoints: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        output = torch.empty_like(x)
-        load_ops().dual_silu_reverse(x, adjoints.contiguous(), output)
-        return output
-
-
-class _DualLinear(Function):
-    """x [2, n, in], weight [out, in] -> x Wᵀ as two tensors [n, out]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, weight)
-        return tuple((x.flatten(0, 1) @ weight.T).unflatten(0, (2, x.size(1))).unbind(0))
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, sums = [x], []
+        for weight in weights[:-1]:
+            sums.append((inputs[-1].flatten(0, 1) @ weight.T).view(2, x.size(1), weight.size(0)))
+            inputs.append(torch.empty_like(sums[-1]))
+            load_ops().dual_silu(sums[-1], inputs[-1])
+        ctx.save_for_backward(*inputs, *sums, *weights)
+        outputs = inputs[-1].flatten(0, 1) @ weights[-1].T
+        return outputs.view(2, x.size(1), weights[-1].size(0)).unbind(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, values: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        gradient = torch.empty_like(x)
-        torch.mm(values, weight, out=gradient[0])
-        torch.mm(slopes, weight, out=gradient[1])
-        return gradient, torch.addmm(values.T @ x[0], slopes.T, x[1])
+    def backward(ctx: Any, values: Tensor, slopes: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        count = (len(saved) + 1) // 3
+        inputs, sums, weights = saved[:count], saved[count:-count], saved[-count:]
+        by_weights = [torch.addmm(values.T @ inputs[-1][0], slopes.T, inputs[-1][1])]
+        adjoints = torch.empty_like(inputs[-1])
+        torch.mm(values, weights[-1], out=adjoints[0])
+        torch.mm(slopes, weights[-1], out=adjoints[1])
+        for n in reversed(range(count - 1)):
+            by_sums = torch.empty_like(sums[n])
+            load_ops().dual_silu_reverse(sums[n], adjoints, by_sums)
+            by_weights.append(by_sums.flatten(0, 1).T @ inputs[n].flatten(0, 1))
+            if n > 0:
+                adjoints = (by_sums.flatten(0, 1) @ weights[n]).view_as(inputs[n])
+        return None, *reversed(by_weights)
 
 
 def dual_dense(x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return outputs [n, out] of dense layers with silu between them, and the outputs' derivatives.
 
     Args:
-        x: [2, n, in] inputs, and their derivatives; contiguous.
+        x: [2, n, in] inputs, and their derivatives; contiguous, not differentiated by.
         weights: [out, in] of each layer.
     """
-    for weight in weights[:-1]:
-        x = _DualSilu.apply((x.flatten(0, 1) @ weight.T).unflatten(0, (2, x.size(1))))
-    return _DualLinear.apply(x, weights[-1])
+    return _DualDense.apply(x, *weights)
 
 
 @dataclass(frozen=True)
@@ -246,11 +232,18 @@ class _Convolution(Function):
         sources, values, slopes, harmonics = ctx.saved_tensors
         adjoints = adjoints.contiguous()
         by_sources = by_values = by_harmonics = by_distances = None
-        if _wanted(ctx, 1):
+        if is_wanted(ctx, 1):
             by_sources, by_values = _ByParameters.apply(adjoints, ctx)
-        if _wanted(ctx, 3) or _wanted(ctx, 4):
+        if is_wanted(ctx, 3) or is_wanted(ctx, 4):
             by_sources, by_distances, by_harmonics = _ByGeometry.apply(
-                adjoints, sources, values, slopes, harmonics.detach(), ctx.graph, ctx.tables, _wanted(ctx, 0)
+                adjoints,
+                sources,
+                values,
+                slopes,
+                harmonics.detach(),
+                ctx.graph,
+                ctx.tables,
+                is_wanted(ctx, 0),
             )
         return by_sources, by_values, None, by_harmonics, by_distances, None, None
 
@@ -428,7 +421,7 @@ class _Contraction(Function):
     @staticmethod
     def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor | None, ...]:
         gradients = _ContractionReverse.apply(
-            adjoints.contiguous(), *ctx.saved_tensors, ctx.graph, ctx.tables, _wanted(ctx, 1)
+            adjoints.contiguous(), *ctx.saved_tensors, ctx.graph, ctx.tables, is_wanted(ctx, 1)
         )
         return *gradients, None, None
 

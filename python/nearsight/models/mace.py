@@ -32,7 +32,7 @@ from nearsight.models.irreps import irrep, starts
 from nearsight.neighbors import Graph
 
 _FITTED_FRAMES = 8
-_SMALL = 0.1  # size of an irrep in A, relative to the largest one, from which on its messages have full size
+_ROUND_OFF = 1e-10
 
 
 class Interaction(ConstantsModule):
@@ -172,15 +172,16 @@ class Interaction(ConstantsModule):
 
     @torch.jit.unused
     def normalize(self, sums: Tensor, m: Tensor) -> None:
-        """Give the messages of each irrep a root mean square of 1, by what A and m are now.
+        """Give the messages of the largest irrep a root mean square of 1, the others in proportion to A.
 
-        Irreps that hardly occur in A, as all but the scalars in a perfect crystal, stay small.
+        Irreps that hardly occur in A must stay small: amplified they would make the model rough.
         """
-        sizes = [root_mean_square(block) for block in sums.split(self.message.blocks, dim=1)]
-        enough = _SMALL * torch.stack(sizes).max()
+        sizes = [block.square().mean().sqrt() for block in sums.split(self.message.blocks, dim=1)]
+        largest = torch.stack(sizes).max()
         parts = m.split(self.message.sizes, dim=1)
         for size, part, weight in zip(sizes, parts, self.message.weights):
-            weight.scale.mul_((size / enough).clamp(max=1.0) / root_mean_square(part))
+            if size > _ROUND_OFF * largest:  # pseudoscalars of flat molecules are not
+                weight.scale.mul_(size / (largest * root_mean_square(part)))
 
     def updated(self, products: Tensor, h: Tensor, kinds: Tensor) -> Tensor:
         """Return the new features from the polynomials and the features before."""
@@ -305,10 +306,7 @@ class MACE(EnergyModel):
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Give radial functions and messages a root mean square of 1, layer by layer, and see `EnergyModel`.
-
-        Higher powers of the messages then count as much as lower ones from the start.
-        """
+        """Give radial functions and messages a root mean square of 1, layer by layer, and see `EnergyModel`."""
         graphs = list(graphs)
         some = graphs[:: max(1, len(graphs) // _FITTED_FRAMES)]
         features = [self.embedding()[graph.species].unsqueeze(1) for graph in some]

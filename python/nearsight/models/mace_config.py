@@ -20,6 +20,7 @@ from nearsight.models.polynomials import symmetric_polynomials
 
 _READOUT_WIDTH = 16
 _DENSITY_WIDTH = 64
+_DEGREE_SIZE = 0.3  # of polynomials of a degree, relative to those of one degree less
 _SILU_GAIN = 1.6765  # makes the mean square of silu of a normal variable 1
 
 
@@ -154,7 +155,7 @@ class MACEConfig(BaseModel):
         reached = [path[2] for path in layer["paths"]]
         tensors = {
             "couplings": torch.from_numpy(coupling_rows(layer["paths"])),
-            "product.terms": torch.from_numpy(polynomials.rows),
+            "product.terms": torch.from_numpy(smaller_by_degree(polynomials.rows)),
             "product.weights": _normal(num_species, polynomials.num_paths, k) / counts.sqrt().unsqueeze(1),
             **_dense("radial", [basis, *self.radial.hidden, len(layer["paths"]) * k]),
             **_dense("readout", [k, _READOUT_WIDTH, 1] if layer["readout"] == "mlp" else [k, 1]),
@@ -203,6 +204,16 @@ def layer_record(
         "paths": paths,
         "correlation": correlation,
     }
+
+
+def smaller_by_degree(rows: np.ndarray) -> np.ndarray:
+    """Return the terms of polynomials, see docs/file_format.md, those of a higher degree with smaller coefficients.
+
+    A step of the optimizer then changes the model less by them: of the models that fit the data, training
+    finds smoother ones, which extrapolate better.
+    """
+    degrees = (rows[:, 2:5] >= 0).sum(axis=1)
+    return np.column_stack([rows[:, :5], rows[:, 5] * _DEGREE_SIZE ** (degrees - 1.0)])
 
 
 def coupling_rows(paths: Sequence[tuple[str, int, str]]) -> np.ndarray:

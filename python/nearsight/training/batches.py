@@ -12,6 +12,7 @@ from torch import Tensor
 from nearsight import keys
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import DataError
+from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
 from nearsight.training.stored import Stored
 
@@ -26,15 +27,15 @@ class Batch:
         graph: of all frames.
         num_atoms: [B] atoms per frame, double.
         targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
-        present: target → [B] 1 where the frame has it, else 0.
-        stored: descriptors of the frames, where they are stored.
+        present: target → [B] the frame's weight where the frame has it, else 0.
+        stored: descriptors or edges of the frames, where they are stored.
     """
 
     graph: Graph
     num_atoms: Tensor
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[Stored | Edges, ...] = ()
 
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
@@ -51,7 +52,9 @@ def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
     return np.array([number[symbol] for symbol in frame.symbols], dtype=np.int64)
 
 
-def make_batch(frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies) -> Batch:
+def make_batch(
+    frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies, weight: float = 1.0
+) -> Batch:
     """One frame as a batch, in double."""
     n = len(frame)
     graph = make_graph(frame.positions, species_numbers(frame, species), frame.cell, frame.pbc, cutoff)
@@ -63,7 +66,7 @@ def make_batch(frame: Frame, species: Sequence[str], cutoff: float, reference: R
         name: torch.as_tensor(np.broadcast_to(labels.get(name, 0.0), shape).copy(), dtype=torch.float64)
         for name, shape in shapes.items()
     }
-    present = {name: torch.tensor([float(name in labels)], dtype=torch.float64) for name in TARGETS}
+    present = {name: torch.tensor([weight * (name in labels)], dtype=torch.float64) for name in TARGETS}
     return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present)
 
 

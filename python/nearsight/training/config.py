@@ -74,6 +74,29 @@ class DataConfig(_Section):
     runner_units: RunnerUnitsConfig = RunnerUnitsConfig()
     reference_energies: Literal["auto", "isolated_atoms", "least_squares", "none"] | dict[str, float] = "auto"
     max_force: Positive = MAX_FORCE
+    weights: dict[str, Weight] = {}
+
+
+class SecondStageConfig(_Section):
+    """Weights at the end of a run, from the first epoch that begins when the fraction `start` of it is over.
+
+    Weights that are null stay what they are.
+    """
+
+    start: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    energy: Weight | None = None
+    forces: Weight | None = None
+    virial: Weight | None = None
+
+    @model_validator(mode="after")
+    def _something_changes(self) -> SecondStageConfig:
+        if not self.weights():
+            raise ValueError("no weight changes; give energy, forces or virial")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """The weights that are given."""
+        return self.model_dump(exclude={"start"}, exclude_none=True)
 
 
 class LossConfig(_Section):
@@ -85,6 +108,14 @@ class LossConfig(_Section):
     sigma_energy: Positive | None = None
     sigma_forces: Positive | None = None
     sigma_virial: Positive | None = None
+    second_stage: SecondStageConfig | None = None
+
+    def stages(self) -> dict[str, LossConfig]:
+        """The losses of the run one after the other, by the section that their weights are from."""
+        stages = {"training.loss": self}
+        if self.second_stage is not None:
+            stages["training.loss.second_stage"] = self.model_copy(update=self.second_stage.weights())
+        return stages
 
 
 class _Schedule(_Section):
@@ -95,6 +126,13 @@ class CosineSchedule(_Schedule):
     """From the full learning rate to `final_fraction` of it over the whole run."""
 
     kind: Literal["cosine"] = "cosine"
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class LinearSchedule(_Schedule):
+    """From the full learning rate to `final_fraction` of it over the whole run, on a straight line."""
+
+    kind: Literal["linear"]
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
@@ -112,7 +150,9 @@ class ConstantSchedule(_Schedule):
     kind: Literal["constant"]
 
 
-Schedule = Annotated[CosineSchedule | PlateauSchedule | ConstantSchedule, Field(discriminator="kind")]
+Schedule = Annotated[
+    CosineSchedule | LinearSchedule | PlateauSchedule | ConstantSchedule, Field(discriminator="kind")
+]
 
 
 class AdamWConfig(_Section):
@@ -120,6 +160,19 @@ class AdamWConfig(_Section):
 
     kind: Literal["adamw"] = "adamw"
     amsgrad: bool = False
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ShampooAdamConfig(_Section):
+    """Adam in the eigenbasis of Shampoo's preconditioners, see `shampoo_adam`; first order as AdamW is."""
+
+    kind: Literal["shampoo_adam"]
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = [0.95, 0.95]
+    shampoo_beta: Beta | None = None
+    frequency: Count = 10
+    block_size: Annotated[int, Field(ge=2)] = 64
 
 
 class LevenbergMarquardtConfig(_Section):
@@ -137,7 +190,7 @@ class LevenbergMarquardtConfig(_Section):
     damping: Positive = 0.1
 
 
-Optimizer = Annotated[AdamWConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
+Optimizer = Annotated[AdamWConfig | ShampooAdamConfig | LevenbergMarquardtConfig, Field(discriminator="kind")]
 
 
 class RegressionConfig(_Section):
@@ -167,6 +220,16 @@ class TrainingConfig(_Section):
     threads: Count | None = None
     cache_gb: Annotated[float, Field(ge=0)] = 4.0
 
+    @model_validator(mode="after")
+    def _second_stage_begins(self) -> TrainingConfig:
+        stage, last = self.loss.second_stage, (self.epochs - 1) / self.epochs
+        if stage is not None and self.max_minutes is None and stage.start > last:
+            raise ValueError(
+                f"loss.second_stage.start is {stage.start:g}, but the last of {self.epochs} epoch(s) begins "
+                f"at {last:g} of the run; give at most that, or more epochs"
+            )
+        return self
+
 
 def batch_size(options: TrainingConfig, num_frames: int) -> int:
     """Frames of a batch of a training set."""
@@ -193,6 +256,10 @@ class Config(_Section):
                 raise ValueError(
                     f"training.epochs is {self.training.epochs}, but a linear model is solved in one: leave "
                     "it out"
+                )
+            if self.training.loss.second_stage is not None:
+                raise ValueError(
+                    "training.loss.second_stage is given, but a linear model is solved in one; leave it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
         return self
@@ -305,8 +372,14 @@ def _path(location: tuple) -> tuple[str, list[str]]:
         if fields:
             models = [model for field in fields for model in _models_in(field.annotation)]
             path.append(part)
+        else:  # perhaps the tag of one of several alternatives
+            models = [model for model in models if _has_tag(model, part)] or models
     legal = {field.alias or name for model in models for name, field in model.model_fields.items()}
     return ".".join(path), sorted(legal)
+
+
+def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
 
     Raises:
         DataError: unreadable or absurd data, an impossible split, a weighted target without labels, a species
-            that the training set does not have.
+            or a weighted config_type that the training set does not have.
     """
     label_keys = config.keys.model_dump()
 
@@ -76,6 +76,7 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
     if not frames["validation"]:
         raise DataError("The validation set is empty; give data.validation as a fraction, a count or files.")
     check_targets(loss, config.keys, frames)
+    _check_weights(config.weights, frames["training"])
 
     species = sorted({symbol for frame in frames["training"] for symbol in frame.symbols}, key=_atomic_number)
     for frame in [*frames["validation"], *frames["test"]]:
@@ -88,6 +89,22 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
         [f"{len(isolated)} isolated atoms give the reference energies and are in no set."] if isolated else []
     )
     return Sets(frames, numbers, sources, species, reference, {f: _sha256(f) for f in files}, notes)
+
+
+def frame_weight(frame: Frame, weights: Mapping[str, float]) -> float:
+    """What the loss of a frame is multiplied by: the weight of its `config_type`, 1 where none is given."""
+    return weights.get(str(frame.info.get("config_type")), 1.0)
+
+
+def _check_weights(weights: Mapping[str, float], frames: Sequence[Frame]) -> None:
+    present = {str(frame.info["config_type"]) for frame in frames if "config_type" in frame.info}
+    for name in weights:
+        if name not in present:
+            found = ", ".join(sorted(present)) or "none"
+            raise DataError(
+                f"data.weights names {name!r}, but no frame of the training set has it as its config_type "
+                f"(found: {found}); leave it out."
+            )
 
 
 def _isolated_atoms(pool: list[Frame], choice: str | dict[str, float]) -> list[int]:

@@ -1,4 +1,4 @@
-"""First-order training: AdamW with a schedule, clipped gradients and a moving average of the weights."""
+"""First-order training: Adam with a schedule, clipped gradients and a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from nearsight.couple import evaluate
 from nearsight.training.batches import Batch, join
-from nearsight.training.config import TrainingConfig
+from nearsight.training.config import ShampooAdamConfig, TrainingConfig
 from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 from nearsight.training.schedule import LearningRate
-from nearsight.training.stored import StoredModule
+from nearsight.training.shampoo_adam import ShampooAdam
+from nearsight.training.stored import with_stored
 
 
 class FirstOrder:
@@ -37,13 +38,7 @@ class FirstOrder:
         self.loss, self.processes = loss, processes
         self.batch_size = options.batch_size
         self.parameters = list(model.parameters())
-        self.adam = torch.optim.AdamW(
-            self.parameters,
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            amsgrad=options.optimizer.amsgrad,
-            fused=True,
-        )
+        self.adam = _make_adam(options, self.parameters)
         self.schedule = LearningRate(options.schedule)
         self.average = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -69,15 +64,16 @@ class FirstOrder:
 
     def _gradient(self, batches: Sequence[Batch], num_frames: int) -> float:
         """Set the gradients of the mean loss of the whole batch, and return the sum of its losses."""
-        gradients = tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         total = torch.zeros(1, dtype=torch.float64)
         if batches:
             batch = join(batches)
-            module = StoredModule(self.module, batch.stored) if batch.stored else self.module
+            module = with_stored(self.module, batch.stored) if batch.stored else self.module
             results = evaluate(module, batch.graph, self.model.couple, create_graph=True)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)
+        else:
+            gradients = tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         if self.processes.size > 1:
             flat = self.processes.sum(torch.cat([total, *(gradient.reshape(-1) for gradient in gradients)]))
             total, *parts = flat.split([1, *(gradient.numel() for gradient in gradients)])
@@ -92,9 +88,9 @@ class FirstOrder:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
-    def epoch_ended(self, validation_loss: float) -> None:
-        """Let the schedule see the loss of an epoch."""
-        self.schedule.epoch_ended(validation_loss)
+    def epoch_ended(self, improved: bool) -> None:
+        """Let the schedule see how an epoch was."""
+        self.schedule.epoch_ended(improved)
 
     def state(self) -> dict[str, Any]:
         """What a restart needs beside the weights."""
@@ -105,3 +101,11 @@ class FirstOrder:
         self.adam.load_state_dict(state["adam"])
         self.schedule.load(state["schedule"])
         self.average = [tensor.clone() for tensor in weights]
+
+
+def _make_adam(options: TrainingConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    settings = options.optimizer.model_dump(exclude={"kind"})
+    settings |= {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    if isinstance(options.optimizer, ShampooAdamConfig):
+        return ShampooAdam(parameters, **settings)
+    return torch.optim.AdamW(parameters, fused=True, **settings)

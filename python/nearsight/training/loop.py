@@ -42,11 +42,13 @@ class Optimizer(Protocol):
     Attributes:
         batch_size: frames of a batch, over all processes.
         weights: values of the parameters that are validated and exported.
+        loss: what is minimized; set anew when the second stage of the run begins.
         advice: what to do when the loss is not finite.
     """
 
     batch_size: int
     weights: Sequence[Tensor]
+    loss: Loss
     advice: str
 
     def step(self, batches: Sequence[Batch], num_frames: int, step: int, fraction: float) -> float:
@@ -59,8 +61,8 @@ class Optimizer(Protocol):
             fraction: how much of the run is over, 0 to 1.
         """
 
-    def epoch_ended(self, validation_loss: float) -> None:
-        """Hear of the end of an epoch."""
+    def epoch_ended(self, improved: bool) -> None:
+        """Hear of the end of an epoch, and whether its validation loss is the lowest so far in its stage."""
 
     def report(self) -> dict[str, float]:
         """Columns of metrics.csv."""
@@ -83,8 +85,12 @@ class Interrupted(NearsightError):
 
 @dataclass
 class State:
-    """Where a run is. `batches` of epoch `epoch` are done; `loss_sum` is over their frames."""
+    """Where a run is. `batches` of epoch `epoch` are done; `loss_sum` is over their frames.
 
+    `stage` is the number of the loss, from 0; the best epoch is that of the stage.
+    """
+
+    stage: int = 0
     epoch: int = 1
     batches: int = 0
     step: int = 0
@@ -114,7 +120,7 @@ class Trainer:
         module: its `training_module`.
         optimizer: of the model's parameters.
         data: training and validation sets.
-        loss: what is minimized.
+        losses: what is minimized in each stage.
         logbook: of the run directory.
         processes: that train together.
         facts: what else goes into every checkpoint (species, reference energies, hashes of the data, …).
@@ -127,14 +133,14 @@ class Trainer:
         module: nn.Module,
         optimizer: Optimizer,
         data: TrainingData,
-        loss: Loss,
+        losses: Sequence[Loss],
         logbook: Logbook,
         processes: Processes,
         facts: dict[str, Any],
     ):
         self.config, self.options = config, config.training
         self.model, self.module, self.data = model, module, data
-        self.optimizer, self.loss, self.logbook, self.facts = optimizer, loss, logbook, facts
+        self.optimizer, self.losses, self.logbook, self.facts = optimizer, losses, logbook, facts
         self.processes = processes
         self.parameters = list(model.parameters())
         self.state = State()
@@ -149,6 +155,7 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         self.optimizer.load(content["optimizer"], content["weights"])
         self.state = State(**content["state"])
+        self.optimizer.loss = self.losses[self.state.stage]
         self.started = time.perf_counter() - self.state.elapsed
 
     def save(self, name: str) -> None:
@@ -189,10 +196,13 @@ class Trainer:
             return f"all {self.options.epochs} epochs are done"
         if self.options.max_minutes is not None and self.fraction() >= 1:
             return f"the limit of {self.options.max_minutes:g} minutes is reached"
-        patience = self.options.early_stopping
-        if patience and self.state.epoch - 1 - self.state.best_epoch >= patience:
-            return f"the validation loss has not improved for {patience} epochs"
+        if self._stagnates() and self.state.stage == len(self.losses) - 1:
+            return f"the validation loss has not improved for {self.options.early_stopping} epochs"
         return None
+
+    def _stagnates(self) -> bool:
+        patience = self.options.early_stopping
+        return patience is not None and self.state.epoch - 1 - self.state.best_epoch >= patience
 
     # ---- run ------------------------------------------------------------------------------------
 
@@ -208,6 +218,7 @@ class Trainer:
             if self.state.step == 0:
                 self.save(LAST)
             while not (reason := self.why_finished()):
+                self._change_stage()
                 self._train_epoch(show)
                 if self.stopping:
                     self.save(LAST)
@@ -216,6 +227,20 @@ class Trainer:
                     raise Interrupted(f"Interrupted in epoch {self.state.epoch}.", number)
                 self._end_epoch()
         return reason
+
+    def _change_stage(self) -> None:
+        """Begin the second stage if it is time for it, or if the first one would be stopped early.
+
+        Losses of two stages are not comparable: the best epoch of the first one is forgotten.
+        """
+        second, state = self.options.loss.second_stage, self.state
+        if second is None or state.stage > 0 or state.batches > 0:
+            return
+        if self.fraction() >= second.start or self._stagnates():
+            state.stage, state.best_loss, state.best_epoch = 1, math.inf, state.epoch - 1
+            self.optimizer.loss = self.losses[1]
+            weights = ", ".join(f"{name} {weight:g}" for name, weight in self.losses[1].weights.items())
+            self.logbook.say(f"The second stage begins: {weights}.")
 
     def _train_epoch(self, show: Callable[[str, float], None]) -> None:
         size = self.optimizer.batch_size
@@ -254,8 +279,8 @@ class Trainer:
             validation_loss, metrics = self.validate()
         self._look_up()
         self._check_finite(validation_loss)
-        self.optimizer.epoch_ended(validation_loss)
         is_best = validation_loss < self.state.best_loss
+        self.optimizer.epoch_ended(is_best)
         if is_best:
             self.state.best_loss, self.state.best_epoch = validation_loss, self.state.epoch
         frames = min(self.state.batches * self.optimizer.batch_size, self.data.num_training)
@@ -281,7 +306,7 @@ class Trainer:
         for numbers in in_parts(self.data.validation, self.options.batch_size):
             batch = join([self.data.validation[number] for number in numbers])
             results = evaluate(self.module, batch.graph, self.model.couple)
-            total += float(self.loss(results, batch).sum())
+            total += float(self.optimizer.loss(results, batch).sum())
             frames = [self.data.validation_frames[number] for number in numbers]
             for frame, prediction in zip(frames, split_results(results, frames, self.data.reference)):
                 metrics.add(frame, prediction)

@@ -7,7 +7,8 @@ over the B frames of a batch with n_k atoms each. E_k is the energy of the whole
 energies), F the forces (eV/Å), W the virial of the whole frame (eV). Weights w are the configuration's. Where
 σ is not given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_F the root
 mean square of a force component, σ_V the standard deviation of a component of the virial; so every term is of
-order one. A target that a frame does not have adds nothing; one that no frame has is an error.
+order one. A target that a frame does not have adds nothing; one that no frame has is an error. The loss of a
+frame is multiplied by the weight of its config_type. A run may have two stages with other w and the same σ.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Loss:
 
 
 def make_loss(config: LossConfig, frames: Sequence[Frame], reference: ReferenceEnergies) -> Loss:
-    """The loss of a configuration, with σ estimated on the training frames where they are not given."""
+    """The loss of a stage, with σ estimated on the training frames where they are not given."""
     weights = {name: getattr(config, name) for name in TARGETS if getattr(config, name) > 0}
     sigmas = {
         name: getattr(config, f"sigma_{name}") or _estimate(name, frames, reference) for name in weights
@@ -78,26 +79,30 @@ def _estimate(name: str, frames: Sequence[Frame], reference: ReferenceEnergies) 
 
 
 def check_targets(config: LossConfig, file_keys: KeysConfig, sets: dict[str, Sequence[Frame]]) -> None:
-    """Refuse a loss that weights a target which a set of frames does not have at all.
+    """Refuse a loss that weights, in one of its stages, a target which a set of frames does not have at all.
 
     Raises DataError naming the key that was looked for and the fields that the files do have.
     """
-    for name in TARGETS:
-        for part, frames in sets.items():
-            if getattr(config, name) > 0 and frames and not any(name in frame.labels for frame in frames):
-                raise DataError(_absent(name, getattr(config, name), getattr(file_keys, name), part, frames))
-    if not any(getattr(config, name) > 0 for name in TARGETS):
-        raise DataError(
-            f"training.loss weights nothing; give one of {', '.join(TARGETS)} a weight above zero."
-        )
+    for section, stage in config.stages().items():
+        weights = {name: getattr(stage, name) for name in TARGETS if getattr(stage, name) > 0}
+        for name, weight in weights.items():
+            for part, frames in sets.items():
+                if frames and not any(name in frame.labels for frame in frames):
+                    raise DataError(
+                        _absent(f"{section}.{name}", weight, name, getattr(file_keys, name), part, frames)
+                    )
+        if not weights:
+            raise DataError(
+                f"{section} weights nothing; give one of {', '.join(TARGETS)} a weight above zero."
+            )
 
 
-def _absent(name: str, weight: float, key: str, part: str, frames: Sequence[Frame]) -> str:
+def _absent(weighted: str, weight: float, name: str, key: str, part: str, frames: Sequence[Frame]) -> str:
     fields = sorted({field for frame in frames for field in frame.info})
     near = difflib.get_close_matches(key, fields, n=1)
     hint = f"the files have {near[0]!r}: set data.keys.{name}, " if near else f"set data.keys.{name} "
     others = "" if near else f"(the files have {', '.join(fields) or 'no other fields'}), "
     return (
-        f"training.loss.{name} is {weight:g}, but no frame of the {part} set has {name} (key {key!r}); "
-        f"{hint}{others}or training.loss.{name}: 0."
+        f"{weighted} is {weight:g}, but no frame of the {part} set has {name} (key {key!r}); "
+        f"{hint}{others}or {weighted}: 0."
     )

@@ -14,13 +14,14 @@ from nearsight.data import fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
 from nearsight.models import BPNN, LinearConfig, build_model, training_module
+from nearsight.models.mace_native import NativeMACE
 from nearsight.models.moments import MomentDescriptor
 from nearsight.models.native import NativeBPNN
 from nearsight.neighbors import Graph
 from nearsight.training.batches import Batch, batch_order, hands, make_batch
 from nearsight.training.config import Config, LevenbergMarquardtConfig, batch_size
 from nearsight.training.coverage import survey
-from nearsight.training.datasets import Sets, named
+from nearsight.training.datasets import Sets, frame_weight, named
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook
 from nearsight.training.loop import Optimizer, Trainer, TrainingData
@@ -28,7 +29,7 @@ from nearsight.training.loss import Loss, make_loss
 from nearsight.training.processes import Processes
 from nearsight.training.regression import Regression
 from nearsight.training.second_order import LevenbergMarquardt
-from nearsight.training.stored import Stored, store_frame, store_frames
+from nearsight.training.stored import Stored, store_edges, store_frame, store_frames
 
 _STATISTICS_ATOMS = 20_000  # enough for means and correlations of descriptors
 _SCALE_FRAMES = 4
@@ -62,12 +63,22 @@ def prepare(
     """
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
-    loss = make_loss(config.training.loss, sets.frames["training"], sets.reference)
+    losses = [
+        make_loss(stage, sets.frames["training"], sets.reference)
+        for stage in config.training.loss.stages().values()
+    ]
+    loss = losses[0]
     _describe(logbook, model, loss, processes)
     module = make_module(config, model, processes)
     batches = {
         name: {
-            number: make_batch(frames[number], sets.species, model.cutoff, sets.reference)
+            number: make_batch(
+                frames[number],
+                sets.species,
+                model.cutoff,
+                sets.reference,
+                frame_weight(frames[number], config.data.weights),
+            )
             for number in _mine(config, name, len(frames), processes)
         }
         for name, frames in named(sets).items()
@@ -90,7 +101,7 @@ def prepare(
         sets.frames["validation"],
         sets.reference,
     )
-    trainer = Trainer(config, model, module, optimizer, data, loss, logbook, processes, _facts(sets))
+    trainer = Trainer(config, model, module, optimizer, data, losses, logbook, processes, _facts(sets))
     first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
     needed = set(first_batch) if dry_run else set(data.training)
     if not _is_linear(config):
@@ -161,13 +172,17 @@ def _store(
     logbook: Logbook,
     processes: Processes,
 ) -> dict[int, Batch]:
-    """Batches whose descriptors are stored, where that is possible.
+    """Batches whose descriptors or edges are stored, where that is possible.
 
     For the first order, derivatives are stored only where all of them fit into memory, since products with
     numbers from a file would be slower than an evaluation, and where it pays.
     """
     second_order = isinstance(config.training.optimizer, LevenbergMarquardtConfig)
     bound = config.training.cache_gb * 1e9
+    if isinstance(module, NativeMACE):
+        numbers = sorted(needed & set(batches))
+        edges = store_edges(module, [batches[number].graph for number in numbers], bound)
+        return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, edges)}
     if not _can_store(module) or (bound == 0 and not second_order):
         return {}
     native = NativeBPNN(module.model, 1)

@@ -154,7 +154,7 @@ class Regression:
 
     # ---- the rest of the protocol ---------------------------------------------------------------
 
-    def epoch_ended(self, validation_loss: float) -> None:
+    def epoch_ended(self, improved: bool) -> None:
         """There is nothing to adapt."""
 
     def report(self) -> dict[str, float]:

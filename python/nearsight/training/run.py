@@ -249,17 +249,21 @@ def find_checkpoint(path: Path) -> Path:
 def _deterministic(config: Config) -> Iterator[None]:
     """Deterministic algorithms, and PyTorch's threads: one beside native code, which has its own.
 
-    The tensors are small: spinning threads of PyTorch would only slow the native code down.
+    The tensors are small: spinning threads of PyTorch would only slow the native code down. To fill new
+    memory, as PyTorch does with deterministic algorithms, takes 6 % of a step and serves only to find errors.
     """
     options = config.training
     native = options.backend != "torch" and isinstance(config.model, (BPNNConfig, LinearConfig, MACEConfig))
     threads = 1 if native else options.threads
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     if threads:
         torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.set_num_threads(before[1])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nearsight.training.config import ConstantSchedule, CosineSchedule, PlateauSchedule
+from nearsight.training.config import CosineSchedule, LinearSchedule, PlateauSchedule, Schedule
 
 
 @dataclass
@@ -15,11 +15,10 @@ class LearningRate:
 
     Attributes:
         config: one of the configured schedules.
-        best, stale, reduced: of the plateau: lowest validation loss, epochs since, and the factor reached.
+        stale, reduced: of the plateau: epochs without improvement, and the factor reached.
     """
 
-    config: CosineSchedule | PlateauSchedule | ConstantSchedule
-    best: float = math.inf
+    config: Schedule
     stale: int = 0
     reduced: float = 1.0
 
@@ -31,26 +30,27 @@ class LearningRate:
             fraction: how much of the run is over, 0 to 1.
         """
         warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        fraction = min(fraction, 1.0)
         if isinstance(self.config, CosineSchedule):
-            final = self.config.final_fraction
-            return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0))))
-        return warmup * self.reduced
+            left = 0.5 * (1 + math.cos(math.pi * fraction))
+        elif isinstance(self.config, LinearSchedule):
+            left = 1 - fraction
+        else:
+            return warmup * self.reduced
+        return warmup * (left + (1 - left) * self.config.final_fraction)
 
-    def epoch_ended(self, validation_loss: float) -> None:
-        """Let the plateau see the loss of an epoch."""
+    def epoch_ended(self, improved: bool) -> None:
+        """Let the plateau see whether an epoch lowered the validation loss."""
         if not isinstance(self.config, PlateauSchedule):
             return
-        if validation_loss < self.best:
-            self.best, self.stale = validation_loss, 0
-            return
-        self.stale += 1
+        self.stale = 0 if improved else self.stale + 1
         if self.stale >= self.config.patience:
             self.reduced, self.stale = self.reduced * self.config.factor, 0
 
     def state(self) -> dict[str, Any]:
         """What a restart needs."""
-        return {"best": self.best, "stale": self.stale, "reduced": self.reduced}
+        return {"stale": self.stale, "reduced": self.reduced}
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
-        self.best, self.stale, self.reduced = state["best"], state["stale"], state["reduced"]
+        self.stale, self.reduced = state["stale"], state["reduced"]

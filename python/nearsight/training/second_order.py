@@ -269,7 +269,7 @@ class LevenbergMarquardt:
             for parameter, value in zip(self.parameters, values):
                 parameter.copy_(value)
 
-    def epoch_ended(self, validation_loss: float) -> None:
+    def epoch_ended(self, improved: bool) -> None:
         """Nothing depends on it."""
 
     def state(self) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nearsight.errors import NearsightError
+from nearsight.models.mace_edges import Edges
+from nearsight.models.mace_native import NativeMACE
 from nearsight.models.native import NativeBPNN
 from nearsight.models.native_ops import Neighborhoods, features_of, load_ops
 from nearsight.neighbors import Graph
@@ -187,6 +189,23 @@ class StoredModule:
             evaluated = descriptor.neighborhoods(species, edge_index, edge_vectors)
             neighborhoods = _StoredFeatures(self.frames, evaluated)
         return self.native.readouts(species, features_of(edge_vectors, neighborhoods))
+
+
+def with_stored(module: NativeBPNN | NativeMACE, frames: Sequence[Stored | Edges]) -> Any:
+    """The training module of one batch, with what is stored of the batch's frames, in order."""
+    return StoredModule(module, frames) if isinstance(module, NativeBPNN) else module.with_stored(frames)
+
+
+def store_edges(native: NativeMACE, graphs: Sequence[Graph], bound: float) -> list[Edges]:
+    """What message passing knows of the edges without its parameters; nothing if it were more than `bound`
+    bytes."""
+    kept, size = [], 0
+    for graph in graphs:
+        kept.append(native.stored(graph))
+        size += kept[-1].nbytes
+        if size > bound:
+            return []
+    return kept
 
 
 def store_frame(native: NativeBPNN, graph: Graph, derivatives: bool, collective: bool = False) -> Stored:
