@@ -17,6 +17,11 @@ from nearsight.importers.imported import Imported
 from nearsight.importers.mace_torch import from_numbers, import_mace
 from nearsight.interfaces.potential import Potential
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # those of mace-torch and e3nn about torch
+    pytest.mark.timeout(1800),  # the first test of a host waits for everything that is computed at once
+]
+
 # Precision, how the native engine evaluates radial functions, and what is allowed: eV, eV/Å and eV/Å³.
 MODES = {
     "analytic": ("double", "analytic", 1e-9),
@@ -118,7 +123,6 @@ def in_lammps(examples, tmp_path_factory):
     return get
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_lammps(example, mode, ranks, in_lammps, comparison):
     for name, wanted in example.wanted.items():
