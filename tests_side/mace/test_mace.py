@@ -81,7 +81,7 @@ def test_matrix_is_as_large_as_it_should_be(examples):
     assert len(set(examples["table"].systems["table"].symbols)) == 89
     # Forces of real substances: absolute tolerances mean something.
     largest = [np.abs(wanted.forces).max() for e in examples.values() for wanted in e.wanted.values()]
-    assert 0.5 < max(largest) < 20.0
+    assert 0.5 < max(largest) < 15.0
 
 
 def test_module(example, comparison):

@@ -126,7 +126,7 @@ VARIANTS = (
     Variant(
         "single",
         dtype=torch.float32,
-        scale=0.5,
+        scale=0.2,
         more={"distance_transform": "Agnesi", "pair_repulsion": True, "r_max": 4.3},
     ),
     Variant(
