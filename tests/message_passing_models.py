@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -11,18 +13,19 @@ from nearsight.neighbors import Graph, make_graph
 
 SPECIES = ["H", "C", "O"]
 CUTOFF = 4.0  # Å
+BOTH_PARITIES = {
+    "channels": 3,
+    "num_interactions": 3,
+    "l_max": 2,
+    "hidden": "0e + 0o + 1o + 1e",
+    "correlation": 2,
+    "density": True,
+    "radial": {"basis": "chebyshev", "transform": "agnesi", "envelope": "functions"},
+}
 CONFIGS = {  # of MACE
     "one interaction": {"channels": 4, "zbl": True},
     "two interactions": {"channels": 4, "num_interactions": 2},
-    "both parities": {
-        "channels": 3,
-        "num_interactions": 3,
-        "l_max": 2,
-        "hidden": "0e + 0o + 1o + 1e",
-        "correlation": 2,
-        "density": True,
-        "radial": {"basis": "chebyshev", "transform": "agnesi", "envelope": "functions"},
-    },
+    "both parities": BOTH_PARITIES,
     "gaussians": {
         "channels": 4,
         "num_interactions": 2,
@@ -71,3 +74,13 @@ def close(found, expected, relative: float = 1e-11) -> None:
 def rotation(seed: int) -> np.ndarray:
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     return q * np.linalg.det(q)
+
+
+def derivative(energy: Callable[[np.ndarray], float], positions: np.ndarray, atom: int, axis: int) -> float:
+    """dE/dx of one coordinate by the five-point central difference of energy(positions), step 1e-4 Å."""
+    step, energies = 1e-4, []
+    for shift in (-2, -1, 1, 2):
+        moved = positions.copy()
+        moved[atom, axis] += shift * step
+        energies.append(energy(moved))
+    return (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * step)

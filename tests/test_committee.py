@@ -20,7 +20,7 @@ from nearsight.errors import EvaluationError, ModelFileError
 from nearsight.export import load, read_metadata
 from nearsight.export.committee import merge_models
 from nearsight.export.model_file import read_ranges
-from nearsight.models import BPNN, ACSFConfig, BPNNConfig
+from nearsight.models import BPNN, ACSFConfig, BPNNConfig, MACEConfig, PaiNNConfig
 from nearsight.models.networks import NetworkShape
 
 CELL = np.array([[6.0, 0.0, 0.0], [2.0, 5.5, 0.0], [-1.0, 2.5, 7.0]])
@@ -134,6 +134,18 @@ def test_files_that_do_not_fit_together(singles, committee, tmp_path):
     ):
         merge_models([singles[0], save_embedded(tmp_path / "embedded.pt")], tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("config", [MACEConfig, PaiNNConfig])
+def test_models_of_messages_cannot_be_merged(config, tmp_path):
+    path = save(tmp_path / "one.pt", config(cutoff=4.5, channels=2, num_interactions=2).build(["H", "O"]))
+    message = (
+        rf"models of architecture '{config().architecture}' cannot be merged, only those of bpnn and linear; "
+        "write a module whose readout energy has a column for each member"
+    )
+    with pytest.raises(ModelFileError, match=message):
+        merge_models([path, path], tmp_path / "out.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["one.pt"]
 
 
 def test_last_layers_that_are_not_linear(tmp_path):

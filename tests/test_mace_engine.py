@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from message_passing_models import BOTH_PARITIES, derivative, rotation
 
 from nearsight.couple import evaluate
 from nearsight.errors import EvaluationError
@@ -28,15 +29,7 @@ CONFIGS = {
     "scalars": {"channels": 16, "num_interactions": 2, "hidden": "0e", "correlation": 2},
     "vectors": {"channels": 20, "num_interactions": 2, "zbl": True, "radial": {"transform": "agnesi"}},
     "tensors": {"channels": 3, "num_interactions": 2, "hidden": "0e + 1o + 2e", "correlation": 2},
-    "both parities": {
-        "channels": 3,
-        "num_interactions": 3,
-        "l_max": 2,
-        "hidden": "0e + 0o + 1o + 1e",
-        "correlation": 2,
-        "density": True,
-        "radial": {"basis": "chebyshev", "transform": "agnesi", "envelope": "functions"},
-    },
+    "both parities": BOTH_PARITIES,
     "gaussians": {
         "channels": 4,
         "num_interactions": 2,
@@ -183,15 +176,62 @@ def test_forces_are_central_differences(models, name):
     positions, species, cell, pbc = STRUCTURES["crystal"]
     evaluator = _core.Evaluator(str(models[name][1]), backend="native")
     forces = evaluator.evaluate(positions, species, cell, pbc)["forces"]
-    step = 1e-4
+
+    def energy(moved: np.ndarray) -> float:
+        return evaluator.evaluate(moved, species, cell, pbc)["energy"]
+
     for atom, axis in ((0, 0), (13, 1), (35, 2)):
-        energies = []
-        for shift in (-2, -1, 1, 2):
-            moved = positions.copy()
-            moved[atom, axis] += shift * step
-            energies.append(evaluator.evaluate(moved, species, cell, pbc)["energy"])
-        slope = (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * step)
+        slope = derivative(energy, positions, atom, axis)
         assert -slope == pytest.approx(forces[atom, axis], abs=2e-8 * np.abs(forces).max())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_rotation_reflection_translation_permutation(models, name, sign):
+    """Of interpolated radial functions and sums in the order of the atoms."""
+    evaluator = _core.Evaluator(str(models[name][1]), backend="native")
+    positions, species, cell, pbc = STRUCTURES["crystal"]
+    turn, order = sign * rotation(4), np.random.default_rng(1).permutation(len(species))
+    found = evaluator.evaluate(positions, species, cell, pbc)
+    moved = (positions @ turn.T + [3.0, -5.0, 7.0])[order]
+    wanted = {
+        "energy": found["energy"],
+        "energies": found["energies"][order],
+        "forces": (found["forces"] @ turn.T)[order],
+        "virial": turn @ found["virial"] @ turn.T,
+    }
+    close(evaluator.evaluate(moved, species[order], cell @ turn.T, pbc), wanted, 1e-11)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_smooth_through_the_cutoff(models, name):
+    """An atom that only one other sees leaves its cutoff: nothing but their edge can make a difference."""
+    evaluator = _core.Evaluator(str(models[name][1]), backend="native")
+    positions, species, cell, pbc = molecule()
+    first = int(np.argmin(positions[:, 0]))
+    found = []
+    for distance in (CUTOFF - 1e-6, CUTOFF + 1e-6):
+        outer = positions[first] - [distance, 0.0, 0.0]
+        found.append(evaluator.evaluate(np.vstack([positions, outer]), np.append(species, 1), cell, pbc))
+    others = np.linalg.norm(np.delete(positions, first, 0) - outer, axis=1)
+    assert others.min() > CUTOFF + 0.01
+    assert abs(found[0]["energy"] - found[1]["energy"]) < 1e-9
+    np.testing.assert_allclose(found[0]["forces"], found[1]["forces"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_twice_the_cell_has_twice_the_energy(models, name):
+    evaluator = _core.Evaluator(str(models[name][1]), backend="native")
+    positions, species, cell, pbc = STRUCTURES["crystal"]
+    found = evaluator.evaluate(positions, species, cell, pbc)
+    wanted = {
+        "energy": 2 * found["energy"],
+        "forces": np.tile(found["forces"], (2, 1)),
+        "virial": 2 * found["virial"],
+    }
+    double = cell * [[2.0], [1.0], [1.0]]
+    twice = evaluator.evaluate(np.vstack([positions, positions + cell[0]]), np.tile(species, 2), double, pbc)
+    close(twice, wanted, 1e-11)
 
 
 def test_too_close_atoms_repel_with_a_warning(models, capfd):

@@ -1,8 +1,10 @@
 import pytest
+import torch
 
-from nearsight.models import ACSFConfig, ANIConfig
+from nearsight.export import save_model
+from nearsight.models import ACSFConfig, ANIConfig, MACEConfig, PaiNNConfig
 
-from .core_models import explicit_functions, save_bpnn
+from .core_models import REFERENCE_ENERGIES, SPECIES, explicit_functions, save_bpnn
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,19 @@ def ani(tmp_path_factory):
         hidden=[70, 40],
         members=3,
     )
+
+
+@pytest.fixture(scope="session", params=["mace", "painn"])
+def messages(request, tmp_path_factory):
+    """A file of a model with two interaction layers."""
+    config = {"mace": MACEConfig, "painn": PaiNNConfig}[request.param]
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("core") / f"{request.param}.pt"
+    save_model(
+        path,
+        config(cutoff=4.0, channels=3, num_interactions=2).build(SPECIES),
+        reference_energies=REFERENCE_ENERGIES,
+        reference_energies_source="given",
+        provenance={},
+    )
+    return path

@@ -150,3 +150,17 @@ def test_what_is_refused(library, model, evaluator, bpnn):
     assert library.ns_model_load(str(bpnn).encode(), 0, byref(single)) == 0
     assert library.ns_model_num_members(single) == 1 and library.ns_model_num_features(single) == 0
     library.ns_model_free(single)
+
+
+def test_centroid_form_of_several_interactions_is_refused(library, messages):
+    handle, evaluator = c_void_p(), c_void_p()
+    assert library.ns_model_load(str(messages).encode(), 0, byref(handle)) == 0
+    assert library.ns_model_has_centroid_virials(handle) == 0
+    options = Options(sizeof(Options), 1, 0, 1, 0.0)
+    assert library.ns_evaluator_create(handle, byref(options), None, byref(evaluator)) == 0
+    assert evaluate(library, evaluator, centroid_virials=np.zeros((len(BOX[1]), 9))) == 3
+    assert (
+        b"virials in centroid form (heat flux) need a model with one interaction" in library.ns_last_error()
+    )
+    library.ns_evaluator_free(evaluator)
+    library.ns_model_free(handle)

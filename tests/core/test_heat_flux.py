@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 
+import nearsight
 from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 
@@ -79,10 +81,30 @@ def test_threads(bpnn):
     np.testing.assert_allclose(three, one, rtol=0, atol=1e-12 * np.abs(one).max())
 
 
+REFUSAL = r"in centroid form \(heat flux\) need a model with one interaction layer whose energy is a sum over"
+
+
 def test_models_without_it_are_refused(two_states):
     evaluator = _core.Evaluator(str(two_states))
-    with pytest.raises(
-        EvaluationError, match=r"in centroid form \(heat flux\) need a model with one interact"
-    ):
+    with pytest.raises(EvaluationError, match=REFUSAL):
         evaluator.evaluate(*random_box(4), PERIODIC, centroid=True)
     assert "centroid_virials" not in evaluator.evaluate(*random_box(4), PERIODIC)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torchscript"])
+def test_several_interactions_have_virials_of_atoms_but_none_in_centroid_form(messages, backend):
+    """An edge's gradient belongs to energies of several atoms then, so it cannot be said whose it is."""
+    evaluator = _core.Evaluator(str(messages), backend=backend)
+    with pytest.raises(EvaluationError, match=REFUSAL):
+        evaluator.evaluate(*random_box(4), PERIODIC, centroid=True)
+    found = evaluator.evaluate(*random_box(4), PERIODIC)
+    total = found["virial"][[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
+    np.testing.assert_allclose(found["virials"].sum(0), total, rtol=0, atol=1e-11 * np.abs(total).max())
+
+
+def test_stresses_of_atoms_in_ase(messages):
+    positions, species, cell = random_box(4)
+    atoms = Atoms(np.array(["H", "O"])[species], positions, cell=cell, pbc=True)
+    atoms.calc = nearsight.Calculator(messages, precision="double")
+    stress = atoms.get_stress()
+    np.testing.assert_allclose(atoms.get_stresses().sum(0), stress, rtol=0, atol=1e-11 * np.abs(stress).max())

@@ -123,13 +123,13 @@ def run_script(
     return Run(done.returncode, done.stdout + done.stderr, folder)
 
 
-def run_cases(folder: Path, cases: Sequence[Case], ranks: int = 1) -> list[Result]:
+def run_cases(folder: Path, cases: Sequence[Case], ranks: int = 1, timeout: float = 120) -> list[Result]:
     """Run all cases in one start of LAMMPS."""
     lines: list[str] = []
     for k, case in enumerate(cases):
         write_data(folder / f"data.{k}", case.atoms, case.elements, case.units)
         lines += case_input(case, k)
-    run = run_script(folder, lines, ranks)
+    run = run_script(folder, lines, ranks, timeout=timeout)
     assert run.code == 0, run.output[-3000:]
     parts = run.output.split("CASE ")
     return [_read_case(folder / f"dump.{k}", parts[k], case.units) for k, case in enumerate(cases)]

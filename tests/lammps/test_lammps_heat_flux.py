@@ -128,7 +128,7 @@ def test_hybrid_overlay_adds(models: dict[str, Path], tmp_path: Path) -> None:
     np.testing.assert_allclose(found, alone + pairs, rtol=0, atol=1e-11 * np.abs(found).max())
 
 
-@pytest.mark.parametrize("model", ["messages", "two_states"])
+@pytest.mark.parametrize("model", ["messages", "mace2", "painn3", "two_states"])
 def test_models_without_it_are_refused(models: dict[str, Path], tmp_path: Path, model: str) -> None:
     """On four ranks, some of which own nothing."""
     with pytest.raises(AssertionError) as caught:

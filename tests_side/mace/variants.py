@@ -28,7 +28,13 @@ class Variant:
     model: str = "ScaleShiftMACE"
     dtype: torch.dtype = torch.float64
     cueq: str | None = None  # cuEquivariance's layout
+    scale: float = 15.0  # of the energies; mace-torch multiplies ZBL by it, too
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str | None:
+        """The head to take of a model with several."""
+        return self.more["heads"][1] if "heads" in self.more else None
 
     def build(self) -> torch.nn.Module:
         """Return the model in double precision; its parameters are of `dtype`."""
@@ -56,7 +62,7 @@ class Variant:
             **self.more,
         }
         if self.model == "ScaleShiftMACE":
-            config["atomic_inter_scale"] = 15.0 + np.arange(len(heads))
+            config["atomic_inter_scale"] = self.scale + np.arange(len(heads))
             config["atomic_inter_shift"] = 0.2 - 0.3 * np.arange(len(heads))
         if self.cueq:
             from mace.modules.wrapper_ops import CuEquivarianceConfig
@@ -95,6 +101,7 @@ VARIANTS = (
         "omat",
         first=_blocks("DensityResidual"),
         block=_blocks("DensityResidual"),
+        scale=0.5,
         more={"distance_transform": "Agnesi", "pair_repulsion": True, "max_ell": 3},
     ),
     Variant("ace", hidden="16x0e", more={"num_interactions": 1, "max_ell": 3}),
@@ -111,7 +118,7 @@ VARIANTS = (
         block=_blocks("DensityResidual"),
         more={"radial_type": "gaussian", "distance_transform": "Soft", "apply_cutoff": False},
     ),
-    Variant("heads", more={"heads": ["first", "second", "third"], "pair_repulsion": True}),
+    Variant("heads", scale=0.5, more={"heads": ["first", "second", "third"], "pair_repulsion": True}),
     Variant("table", hidden="4x0e + 4x1o", numbers=TABLE, more={"distance_transform": "Agnesi"}),
     Variant("unscaled", model="MACE", more={"pair_repulsion": True, "num_polynomial_cutoff": 6}),
     Variant("lean", more={"use_agnostic_product": True, "use_last_readout_only": True}),
@@ -119,6 +126,7 @@ VARIANTS = (
     Variant(
         "single",
         dtype=torch.float32,
+        scale=0.2,
         more={"distance_transform": "Agnesi", "pair_repulsion": True, "r_max": 4.3},
     ),
     Variant(
