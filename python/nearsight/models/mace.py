@@ -306,7 +306,7 @@ class MACE(EnergyModel):
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Give radial functions and messages a root mean square of 1, layer by layer, and see `EnergyModel`."""
+        """Scale radial functions and messages, layer by layer, by their sizes; and see `EnergyModel`."""
         graphs = list(graphs)
         some = graphs[:: max(1, len(graphs) // _FITTED_FRAMES)]
         features = [self.embedding()[graph.species].unsqueeze(1) for graph in some]

@@ -207,7 +207,7 @@ def layer_record(
 
 
 def smaller_by_degree(rows: np.ndarray) -> np.ndarray:
-    """Return the terms of polynomials, see docs/file_format.md, those of a higher degree with smaller coefficients.
+    """Return the terms of polynomials (docs/file_format.md), with smaller coefficients for higher degrees.
 
     A step of the optimizer then changes the model less by them: of the models that fit the data, training
     finds smoother ones, which extrapolate better.
