@@ -11,6 +11,7 @@ namespace py = pybind11;
 using namespace nearsight;
 
 void bind_descriptor(py::module_& m);
+void bind_mesh(py::module_& m);
 void bind_neighbors(py::module_& m);
 
 namespace {
@@ -139,6 +140,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("instruction_set", &instruction_set,
         "Instruction set of the native kernels: avx512, avx2 or baseline.");
   bind_descriptor(m);
+  bind_mesh(m);
   bind_neighbors(m);
 
   py::class_<PyEvaluator>(m, "Evaluator", "forward - couple - reverse of a model file, in one process")

@@ -9,6 +9,7 @@ BOHR = 0.529177210903  # Å
 KJ_PER_MOL = 1000.0 / (AVOGADRO * ELEMENTARY_CHARGE)  # eV per kJ/mol
 KCAL_PER_MOL = 4.184 * KJ_PER_MOL  # eV per kcal/mol
 NM = 10.0  # Å per nm
+COULOMB = HARTREE * BOHR  # eV Å/e², e²/(4π ε0)
 GPA = 1e9 * 1e-30 / ELEMENTARY_CHARGE  # eV/Å³ per GPa
 
 LENGTH_UNITS = {"angstrom": 1.0, "bohr": BOHR, "nm": NM}  # names that users give → Å

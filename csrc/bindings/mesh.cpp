@@ -1,0 +1,77 @@
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "core/mesh/ewald.hpp"
+
+using namespace nearsight;
+
+namespace {
+
+Span<const double> read_values(const char* name, const Doubles& values) {
+  if (values.ndim() != 1) wrong_shape(name, "(n,)", values);
+  return {values.data(), static_cast<std::size_t>(values.size())};
+}
+
+Charges read_charges(const Doubles& positions, const Doubles& values, const std::optional<Doubles>& widths) {
+  Charges charges{read_positions(positions), read_values("charges", values), {}};
+  if (widths) charges.widths = read_values("widths", *widths);
+  return charges;
+}
+
+py::array_t<double> copy(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
+  py::array_t<double> result(shape);
+  std::copy(values.begin(), values.end(), result.mutable_data());
+  return result;
+}
+
+py::dict to_dict(const Coulomb& result, const Charges& charges) {
+  const auto n = static_cast<py::ssize_t>(charges.size());
+  std::vector<double> forces = result.fields, virial(9);
+  for (std::size_t k = 0; k < forces.size(); ++k) forces[k] *= charges.values[k / 3];
+  constexpr int component[9] = {0, 3, 4, 3, 1, 5, 4, 5, 2};
+  for (int k = 0; k < 9; ++k) virial[k] = result.virial[component[k]];
+  py::dict dict;
+  dict["energy"] = result.energy;
+  dict["potentials"] = copy(result.potentials, {n});
+  dict["fields"] = copy(result.fields, {n, 3});
+  dict["forces"] = copy(forces, {n, 3});
+  dict["virial"] = copy(virial, {3, 3});
+  return dict;
+}
+
+py::dict run_ewald(const Doubles& positions, const Doubles& values, const Doubles& vectors,
+                   const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths, double splitting,
+                   int num_threads) {
+  const Charges charges = read_charges(positions, values, widths);
+  const Cell cell = read_cell(vectors, pbc);
+  Coulomb result;
+  {
+    py::gil_scoped_release release;
+    ThreadPool threads(num_threads);
+    ewald(charges, cell, splitting, threads, result);
+  }
+  return to_dict(result, charges);
+}
+
+}  // namespace
+
+void bind_mesh(py::module_& m) {
+  m.def("ewald", &run_ewald, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
+        py::arg("widths") = py::none(), py::arg("splitting") = 0.0, py::arg("threads") = 1,
+        "Electrostatics of charges [n] e by Ewald's sum in double, an oracle; open systems by the direct "
+        "sum.\n\n"
+        "Periodic in 3, 2 (slab, the third vector is ignored) or 0 directions. widths [n] Å: standard "
+        "deviations\n"
+        "of Gaussian charges, 0 for points. A net charge has a neutralizing background where three "
+        "directions are\n"
+        "periodic. splitting 1/Å, 0: automatic. Returns a dict of energy eV (without each charge's own),\n"
+        "potentials [n] = dE/dq V, fields [n, 3] V/Å, forces [n, 3] eV/Å at constant charges, virial [3, 3] "
+        "eV.");
+}

@@ -1,0 +1,144 @@
+#include "core/mesh/periodic.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "core/engine/error.hpp"
+#include "core/mesh/pair_kernel.hpp"
+
+namespace nearsight {
+namespace {
+
+/// The longest wave that the plane of a slab holds, Å: 2π over the shortest reciprocal vector, found by the
+/// reduction of Gauss.
+double longest_wave(Vec3 a, Vec3 b) {
+  const Vec3 normal = cross(a, b);
+  const double area = norm(normal);
+  // In two dimensions the reciprocal lattice is the lattice itself, turned by 90° and divided by its area.
+  for (int step = 0; step < 100; ++step) {
+    if (dot(b, b) < dot(a, a)) std::swap(a, b);
+    const double multiple = std::round(dot(a, b) / dot(a, a));
+    if (multiple == 0) break;
+    b = b - multiple * a;
+  }
+  return area / std::min(norm(a), norm(b));
+}
+
+void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance, Box& box) {
+  const int open = !lattice.pbc[0] ? 0 : !lattice.pbc[1] ? 1 : 2;
+  box.slab = true;
+  box.normal = row(lattice.vectors, open);
+  double lowest = 0, highest = 0;
+  for (std::size_t i = 0; i < charges.size(); ++i) {
+    const double z = dot(point(charges.positions, i), box.normal);
+    lowest = i ? std::min(lowest, z) : z;
+    highest = i ? std::max(highest, z) : z;
+  }
+  const double wave =
+      longest_wave(row(lattice.vectors, (open + 1) % 3), row(lattice.vectors, (open + 2) % 3));
+  const double decays = -std::log(tolerance);
+  // Layers act on each other as exp(-2π gap / wave), and Gaussians must not overlap.
+  box.height = highest - lowest + wave * decays / (2.0 * kPi) + 4.0 * charges.max_width() * std::sqrt(decays);
+  for (int c = 0; c < 3; ++c) box.vectors[3 * open + c] = box.height * box.normal[c];
+}
+
+void add_slab(const Charges& charges, const Box& box, Coulomb& result) {
+  double charge = 0, first = 0, second = 0, spread = 0;  // moments along the normal; Σ q σ²
+  std::vector<double> z(charges.size());
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const double q = charges.values[i], w = charges.width(i);
+    z[i] = dot(point(charges.positions, i) - point(charges.positions, 0), box.normal);
+    charge += q;
+    first += q * z[i];
+    second += q * z[i] * z[i];
+    spread += q * w * w;
+  }
+  const double scale = 4.0 * kPi / box.volume, level = charge * box.height * box.height / 12.0;
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const double w = charges.width(i), own = charge * (z[i] * z[i] + w * w);
+    result.potentials[i] += scale * (z[i] * first - 0.5 * (second + spread + own) - level);
+    for (int c = 0; c < 3; ++c) result.fields[3 * i + c] -= scale * (first - charge * z[i]) * box.normal[c];
+  }
+  const double energy = 0.5 * scale * (first * first - charge * (second + level));
+  // A strain scales volumes by its trace, heights along the normal by its normal component, widths not.
+  for (int c = 0; c < 3; ++c) result.virial[c] += energy - 0.5 * scale * charge * spread;
+  result.add_virial(-2.0 * energy, box.normal);
+}
+
+}  // namespace
+
+Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance) {
+  const int directions = cell.pbc[0] + cell.pbc[1] + cell.pbc[2];
+  if (directions == 0)
+    throw Error(ErrorKind::argument,
+                "the system is not periodic, but a lattice sum was asked for: take the direct sum");
+  if (directions == 1)
+    throw Error(ErrorKind::unsupported,
+                "the system is periodic in one direction, but electrostatics needs 0, 2 or 3: make two more "
+                "directions periodic with enough vacuum");
+  check_charges(charges);
+  const Lattice lattice = complete(cell, cutoff);
+  check_positions(charges.positions, lattice);
+  Box box;
+  box.vectors = lattice.vectors;
+  if (directions == 2) add_vacuum(charges, lattice, tolerance, box);
+  box.inverse = inverse(box.vectors);
+  box.volume = std::abs(determinant(box.vectors));
+  return box;
+}
+
+void add_short_range(const Charges& charges, const Box& box, double alpha, double cutoff, ThreadPool& threads,
+                     Coulomb& result) {
+  NeighborList list;
+  build_cell_list(charges.positions, box.cell(), cutoff, threads, list);
+  const std::size_t n = charges.size();
+  std::vector<std::array<double, 6>> virials(n);
+  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      Coulomb own;  // of one charge: virial only
+      const double qi = charges.values[i], wi = charges.width(i);
+      for (auto k = list.offsets[i]; k < list.offsets[i + 1]; ++k) {
+        const std::size_t j = list.neighbors[k];
+        const Vec3 r = pair_vector(charges.positions, i, j, list.shifts[k], box.vectors);
+        const double distance = norm(r), qj = charges.values[j], wj = charges.width(j);
+        check_distance(distance, i, j);
+        const PairTerm term = short_ranged(wi * wi + wj * wj, alpha, distance);
+        result.potentials[i] += qj * term.value;
+        for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
+        own.add_virial(-0.5 * qi * qj * term.slope, r);  // the other half is with j
+      }
+      virials[i] = own.virial;
+    }
+  });
+  for (const auto& own : virials)
+    for (int a = 0; a < 6; ++a) result.virial[a] += own[a];
+}
+
+void add_corrections(const Charges& charges, const Box& box, double alpha, Coulomb& result) {
+  const std::size_t n = charges.size();
+  double charge = 0, spread = 0;  // Σ q and Σ q σ²
+  for (std::size_t i = 0; i < n; ++i) {
+    charge += charges.values[i];
+    spread += charges.values[i] * charges.width(i) * charges.width(i);
+  }
+  double background = 0;  // its energy
+  for (std::size_t i = 0; i < n; ++i) {
+    const double q = charges.values[i], w = charges.width(i);
+    // The reciprocal sum and the short-ranged one at r = 0 hold the charge's own Gaussian and its own
+    // screening charge; the image at distance zero is not in the short-ranged sum, the screening charge is in
+    // the other.
+    result.potentials[i] -= 2.0 * alpha / std::sqrt(kPi) * q;
+    // ∫ short_ranged d³r = π/α² - 2π (σ_i² + σ_j²), smeared over the volume.
+    const double level =
+        -(kPi / (alpha * alpha) * charge - 2.0 * kPi * (w * w * charge + spread)) / box.volume;
+    result.potentials[i] += level;
+    background += 0.5 * q * level;
+  }
+  for (int c = 0; c < 3; ++c) result.virial[c] += background;
+  if (box.slab) add_slab(charges, box, result);
+}
+
+}  // namespace nearsight
