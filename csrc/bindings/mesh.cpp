@@ -3,12 +3,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "core/mesh/ewald.hpp"
+#include "core/mesh/pme.hpp"
 
 using namespace nearsight;
 
@@ -60,6 +62,46 @@ py::dict run_ewald(const Doubles& positions, const Doubles& values, const Double
   return to_dict(result, charges);
 }
 
+std::unique_ptr<Pme> make_pme(const Doubles& positions, const Doubles& values, const Doubles& vectors,
+                              const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths,
+                              double rtol, double cutoff, int order, const std::string& precision,
+                              int num_threads) {
+  if (precision != "single" && precision != "double")
+    throw Error(ErrorKind::argument,
+                "precision of the mesh is '" + precision + "', expected single or double");
+  const Charges charges = read_charges(positions, values, widths);
+  const Cell cell = read_cell(vectors, pbc);
+  const py::gil_scoped_release release;
+  ThreadPool threads(num_threads);
+  return std::make_unique<Pme>(charges, cell, PmeOptions{rtol, {cutoff, order}, precision == "single"},
+                               threads);
+}
+
+py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, const Doubles& vectors,
+                 const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths, int num_threads) {
+  const Charges charges = read_charges(positions, values, widths);
+  const Cell cell = read_cell(vectors, pbc);
+  Coulomb result;
+  {
+    py::gil_scoped_release release;
+    ThreadPool threads(num_threads);
+    pme.evaluate(charges, cell, threads, result);
+  }
+  return to_dict(result, charges);
+}
+
+py::dict describe(const Pme& pme) {
+  const PmeParameters& found = pme.parameters();
+  py::dict dict;
+  dict["splitting"] = found.splitting;
+  dict["cutoff"] = found.cutoff;
+  dict["order"] = found.order;
+  dict["mesh"] = found.mesh;
+  dict["force_error"] = found.force_error;
+  dict["force_scale"] = pme.force_scale();
+  return dict;
+}
+
 }  // namespace
 
 void bind_mesh(py::module_& m) {
@@ -74,4 +116,17 @@ void bind_mesh(py::module_& m) {
         "periodic. splitting 1/Å, 0: automatic. Returns a dict of energy eV (without each charge's own),\n"
         "potentials [n] = dE/dq V, fields [n, 3] V/Å, forces [n, 3] eV/Å at constant charges, virial [3, 3] "
         "eV.");
+  py::class_<Pme>(m, "Pme",
+                  "Smooth particle-mesh Ewald, with parameters from the first configuration and\n"
+                  "rtol = |ΔF|₂ / |F|₂. cutoff Å and order 4..8 of the splines; 0: automatic. precision of\n"
+                  "the mesh: single or double. For one thread at a time.")
+      .def(py::init(&make_pme), py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
+           py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
+           py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1)
+      .def("evaluate", &run_pme, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
+           py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
+      .def_property_readonly(
+          "parameters", &describe,
+          "splitting 1/Å, cutoff Å, order, mesh; estimated force_error and the force_scale "
+          "that rtol refers to, eV/Å");
 }

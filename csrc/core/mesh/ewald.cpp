@@ -85,7 +85,7 @@ void ewald(const Charges& charges, const Cell& cell, double splitting, ThreadPoo
   const double cutoff = kDecays * std::max(1.0 / alpha, 2.0 * charges.max_width());
   add_short_range(charges, box, alpha, cutoff, threads, result);
   add_reciprocal(charges, box, alpha, result);
-  add_corrections(charges, box, alpha, result);
+  add_corrections(charges, box, alpha, cutoff, result);
   result.finish(charges);
 }
 

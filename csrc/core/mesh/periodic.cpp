@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,8 @@
 
 namespace nearsight {
 namespace {
+
+constexpr double kThinnestSlab = 2.0;  // Å, of a single layer
 
 /// The longest wave that the plane of a slab holds, Å: 2π over the shortest reciprocal vector, found by the
 /// reduction of Gauss.
@@ -27,7 +30,7 @@ double longest_wave(Vec3 a, Vec3 b) {
   return area / std::min(norm(a), norm(b));
 }
 
-void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance, Box& box) {
+void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance, double height, Box& box) {
   const int open = !lattice.pbc[0] ? 0 : !lattice.pbc[1] ? 1 : 2;
   box.slab = true;
   box.normal = row(lattice.vectors, open);
@@ -41,7 +44,17 @@ void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance
       longest_wave(row(lattice.vectors, (open + 1) % 3), row(lattice.vectors, (open + 2) % 3));
   const double decays = -std::log(tolerance);
   // Layers act on each other as exp(-2π gap / wave), and Gaussians must not overlap.
-  box.height = highest - lowest + wave * decays / (2.0 * kPi) + 4.0 * charges.max_width() * std::sqrt(decays);
+  const double least =
+      highest - lowest + wave * decays / (2.0 * kPi) + 4.0 * charges.max_width() * std::sqrt(decays);
+  if (height > 0 && height < least) {
+    std::ostringstream message;
+    message << "the slab needs " << least << " Å with its vacuum, but it was set up for " << height
+            << " Å: set the mesh up again, or keep atoms from leaving the slab";
+    throw Error(ErrorKind::numeric, message.str());
+  }
+  box.height = height > 0 ? height : least;
+  const double thickness = std::max(highest - lowest, kThinnestSlab);
+  box.occupied = thickness * std::abs(determinant(lattice.vectors));  // the normal has length 1
   for (int c = 0; c < 3; ++c) box.vectors[3 * open + c] = box.height * box.normal[c];
 }
 
@@ -70,7 +83,7 @@ void add_slab(const Charges& charges, const Box& box, Coulomb& result) {
 
 }  // namespace
 
-Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance) {
+Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance, double height) {
   const int directions = cell.pbc[0] + cell.pbc[1] + cell.pbc[2];
   if (directions == 0)
     throw Error(ErrorKind::argument,
@@ -84,7 +97,8 @@ Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tol
   check_positions(charges.positions, lattice);
   Box box;
   box.vectors = lattice.vectors;
-  if (directions == 2) add_vacuum(charges, lattice, tolerance, box);
+  box.occupied = std::abs(determinant(lattice.vectors));
+  if (directions == 2) add_vacuum(charges, lattice, tolerance, height, box);
   box.inverse = inverse(box.vectors);
   box.volume = std::abs(determinant(box.vectors));
   return box;
@@ -96,6 +110,7 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
   build_cell_list(charges.positions, box.cell(), cutoff, threads, list);
   const std::size_t n = charges.size();
   std::vector<std::array<double, 6>> virials(n);
+  const double shift = screened(alpha, cutoff).value;
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       Coulomb own;  // of one charge: virial only
@@ -106,7 +121,7 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
         const double distance = norm(r), qj = charges.values[j], wj = charges.width(j);
         check_distance(distance, i, j);
         const PairTerm term = short_ranged(wi * wi + wj * wj, alpha, distance);
-        result.potentials[i] += qj * term.value;
+        result.potentials[i] += qj * (term.value - shift);
         for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
         own.add_virial(-0.5 * qi * qj * term.slope, r);  // the other half is with j
       }
@@ -117,23 +132,26 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
     for (int a = 0; a < 6; ++a) result.virial[a] += own[a];
 }
 
-void add_corrections(const Charges& charges, const Box& box, double alpha, Coulomb& result) {
+void add_corrections(const Charges& charges, const Box& box, double alpha, double cutoff, Coulomb& result) {
   const std::size_t n = charges.size();
   double charge = 0, spread = 0;  // Σ q and Σ q σ²
   for (std::size_t i = 0; i < n; ++i) {
     charge += charges.values[i];
     spread += charges.values[i] * charges.width(i) * charges.width(i);
   }
+  // ∫ erfc(α r) / r - erfc(α r_c) / r_c d³r within the cutoff; π/α² for a long one.
+  const double shift = screened(alpha, cutoff).value, reach = alpha * cutoff;
+  const double volume =
+      kPi / (alpha * alpha) * (std::erf(reach) - 2.0 / std::sqrt(kPi) * reach * std::exp(-reach * reach)) +
+      2.0 / 3.0 * kPi * cutoff * cutoff * cutoff * shift;
   double background = 0;  // its energy
   for (std::size_t i = 0; i < n; ++i) {
     const double q = charges.values[i], w = charges.width(i);
-    // The reciprocal sum and the short-ranged one at r = 0 hold the charge's own Gaussian and its own
-    // screening charge; the image at distance zero is not in the short-ranged sum, the screening charge is in
-    // the other.
-    result.potentials[i] -= 2.0 * alpha / std::sqrt(kPi) * q;
-    // ∫ short_ranged d³r = π/α² - 2π (σ_i² + σ_j²), smeared over the volume.
-    const double level =
-        -(kPi / (alpha * alpha) * charge - 2.0 * kPi * (w * w * charge + spread)) / box.volume;
+    // The reciprocal sum holds the charge's own screening charge; the shift is for all charges within the
+    // cutoff.
+    result.potentials[i] -= (2.0 * alpha / std::sqrt(kPi) + shift) * q;
+    // Gaussians: ∫ erfc(r / √(2 w²)) / r d³r = 2π w², w² = σ_i² + σ_j².
+    const double level = -(volume * charge - 2.0 * kPi * (w * w * charge + spread)) / box.volume;
     result.potentials[i] += level;
     background += 0.5 * q * level;
   }

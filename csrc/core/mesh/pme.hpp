@@ -1,0 +1,47 @@
+#pragma once
+#include <memory>
+
+#include "core/mesh/mesh.hpp"
+#include "core/mesh/parameters.hpp"
+
+namespace nearsight {
+
+struct PmeOptions {
+  double rtol = 1e-6;  // |ΔF|₂ / |F|₂ that is asked for
+  PmeWishes wishes;
+  bool single = false;  // a mesh of floats
+};
+
+/// Smooth particle-mesh Ewald with parameters from the first configuration. Periodic in three or two
+/// directions; open systems by the direct sum. For one thread at a time.
+class Pme {
+ public:
+  /// Chooses the parameters. Where forces vanish by symmetry, errors are relative to those between two
+  /// charges of the system's root mean square at 1 Å. Throws Error (argument) for an rtol outside 1e-13..0.1,
+  /// 2e-6..0.1 for a mesh of floats, and what make_box and choose_parameters throw.
+  Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads);
+
+  /// Any positions, charges and cell near the first. Throws Error (argument) for other periodic directions,
+  /// and what make_box and add_short_range throw.
+  void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result);
+
+  /// Zeros for open systems.
+  const PmeParameters& parameters() const { return parameters_; }
+  /// Root mean square force that errors are relative to, eV/Å.
+  double force_scale() const { return force_scale_; }
+
+ private:
+  double slab_tolerance() const { return 0.01 * options_.rtol; }
+  void set_up(const Charges& charges, const Box& box, double force_error);
+  double measure_forces(const Charges& charges, const Cell& cell, const Box& box, double unit,
+                        ThreadPool& threads);
+
+  PmeOptions options_;
+  std::array<bool, 3> pbc_;
+  PmeParameters parameters_;
+  double force_scale_ = 0, height_ = 0;
+  std::unique_ptr<Mesh<double>> double_mesh_;
+  std::unique_ptr<Mesh<float>> float_mesh_;
+};
+
+}  // namespace nearsight
