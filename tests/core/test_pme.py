@@ -82,7 +82,7 @@ def test_orders_of_splines(order):
     assert 1e-5 / 30 < force_error(mesh.evaluate(*system.arguments()), ewald(system)) < 1e-5
 
 
-@pytest.mark.parametrize("cutoff", [5.0, 7.0, 10.0])
+@pytest.mark.parametrize("cutoff", [3.0, 4.0, 7.0, 10.0])
 def test_cutoffs(cutoff):
     system = random_system(23, 90)
     mesh = set_up(system, rtol=1e-5, cutoff=cutoff)

@@ -15,9 +15,12 @@
 namespace nearsight {
 namespace {
 
-constexpr double kPairs = 300;       // neighbors of a charge within the default cutoff
-constexpr double kNegligible = 80;   // of k²/α²; exp(-40)
-constexpr double kMostPoints = 1e9;  // of a mesh
+constexpr double kPairs = 300;      // neighbors of a charge within the default cutoff
+constexpr double kNegligible = 80;  // of k²/α²; exp(-40)
+constexpr double kBeyond = 1.3;
+constexpr int kMeasurements = 3;
+constexpr std::size_t kMostMeasured = 4096;  // charges; larger systems would take seconds
+constexpr double kMostPoints = 1e9;          // of a mesh
 
 /// One direction of the mesh: what a wave of h periods shares with those that look the same, h + m n.
 struct Direction {
@@ -126,6 +129,34 @@ double choose_cutoff(const Charges& charges, const ChargeSize& size, const Box& 
   return std::max(cutoff, least);
 }
 
+/// The error of these charges' forces from pairs between the cutoff and `kBeyond` times it, eV/Å.
+double measured_short_range_error(const Charges& charges, const Box& box, double alpha, double cutoff,
+                                  ThreadPool& threads) {
+  Coulomb near, far;
+  near.clear(charges.size());
+  far.clear(charges.size());
+  add_short_range(charges, box, alpha, cutoff, threads, near);
+  add_short_range(charges, box, alpha, kBeyond * cutoff, threads, far);
+  double squares = 0;
+  for (std::size_t k = 0; k < near.fields.size(); ++k)
+    squares += std::pow(charges.values[k / 3] * (far.fields[k] - near.fields[k]), 2);
+  return kCoulomb * std::sqrt(squares / static_cast<double>(charges.size()));
+}
+
+/// The splitting for a cutoff. Estimates take charges for independent of one another, which they are not over
+/// the first shells of neighbors: small systems are measured.
+double choose_splitting(const Charges& charges, const ChargeSize& size, const Box& box, double cutoff,
+                        double force_error, ThreadPool& threads) {
+  double exponent = decays(size, box, cutoff, force_error);
+  for (int step = 0; step < kMeasurements && size.num_charges <= kMostMeasured; ++step) {
+    const double found =
+        measured_short_range_error(charges, box, std::sqrt(exponent) / cutoff, cutoff, threads);
+    if (found <= force_error) break;
+    exponent += std::log(found / force_error) + 0.1;
+  }
+  return std::sqrt(exponent) / cutoff;
+}
+
 /// Operations per evaluation: transforms, and a charge's points, which are visited twice with four results.
 double cost(const ChargeSize& size, int order, const std::array<int, 3>& mesh) {
   const double points = double(mesh[0]) * mesh[1] * mesh[2];
@@ -182,7 +213,7 @@ double mesh_error(const ChargeSize& size, const Box& box, double alpha, int orde
 }
 
 PmeParameters choose_parameters(const Charges& charges, const Box& box, double force_error,
-                                const PmeWishes& wishes) {
+                                const PmeWishes& wishes, ThreadPool& threads) {
   check_wishes(wishes);
   ChargeSize size{charges.size(), 0.0, 0.0};
   for (const double q : charges.values) {
@@ -192,7 +223,7 @@ PmeParameters choose_parameters(const Charges& charges, const Box& box, double f
   const double part = force_error / std::sqrt(2.0);
   PmeParameters best;
   best.cutoff = choose_cutoff(charges, size, box, part, wishes.cutoff);
-  best.splitting = std::sqrt(decays(size, box, best.cutoff, part)) / best.cutoff;
+  best.splitting = choose_splitting(charges, size, box, best.cutoff, part, threads);
   double least = std::numeric_limits<double>::infinity();
   for (int order = wishes.order ? wishes.order : kMaxOrder; order >= (wishes.order ? wishes.order : 4);
        --order) {

@@ -35,10 +35,11 @@ struct PmeWishes {
   int order = 0;
 };
 
-/// The cheapest parameters whose estimated error is below `force_error`, eV/Å. Throws Error (argument) for an
+/// The cheapest parameters whose estimated error is below `force_error`, eV/Å; of up to 4096 charges the part
+/// from pairs beyond the cutoff is measured as well. Throws Error (argument) for an
 /// order outside 4..8, a bad cutoff, and a cutoff too short for the widths of the charges; (unsupported) if
 /// the mesh would be absurdly large.
 PmeParameters choose_parameters(const Charges& charges, const Box& box, double force_error,
-                                const PmeWishes& wishes);
+                                const PmeWishes& wishes, ThreadPool& threads);
 
 }  // namespace nearsight

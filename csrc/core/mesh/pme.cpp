@@ -41,11 +41,11 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
   if (squares == 0) return;  // nothing to be accurate about
   const double unit = kCoulomb * squares / static_cast<double>(charges.size());
   force_scale_ = measure_forces(charges, cell, box, unit, threads);
-  set_up(charges, box, kSafety * options.rtol * force_scale_);
+  set_up(charges, box, kSafety * options.rtol * force_scale_, threads);
 }
 
-void Pme::set_up(const Charges& charges, const Box& box, double force_error) {
-  parameters_ = choose_parameters(charges, box, force_error, options_.wishes);
+void Pme::set_up(const Charges& charges, const Box& box, double force_error, ThreadPool& threads) {
+  parameters_ = choose_parameters(charges, box, force_error, options_.wishes, threads);
   double_mesh_.reset();
   float_mesh_.reset();
   if (options_.single)
@@ -59,7 +59,7 @@ double Pme::measure_forces(const Charges& charges, const Cell& cell, const Box& 
                            ThreadPool& threads) {
   Coulomb result;
   for (const double rough : {1e-2, 1e-3, 1e-4}) {
-    set_up(charges, box, rough * unit);
+    set_up(charges, box, rough * unit, threads);
     evaluate(charges, cell, threads, result);
     double squares = 0;
     for (std::size_t k = 0; k < result.fields.size(); ++k)

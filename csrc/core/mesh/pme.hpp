@@ -32,7 +32,7 @@ class Pme {
 
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
-  void set_up(const Charges& charges, const Box& box, double force_error);
+  void set_up(const Charges& charges, const Box& box, double force_error, ThreadPool& threads);
   double measure_forces(const Charges& charges, const Cell& cell, const Box& box, double unit,
                         ThreadPool& threads);
 
