@@ -148,12 +148,17 @@ class Weight(nn.Module):
     """A trained tensor, as values of order one times a fixed scale: its root mean square at the start.
 
     So one step of Adam changes all tensors of a model by the same fraction.
+
+    Args:
+        tensor: at the start.
+        by_column: each column of a matrix has a scale of its own; inputs that matter less keep doing so.
     """
 
-    def __init__(self, tensor: Tensor):
+    def __init__(self, tensor: Tensor, by_column: bool = False):
         super().__init__()
         tensor = tensor.detach().to(torch.float64)
-        self.register_buffer("scale", root_mean_square(tensor))
+        columns = [root_mean_square(column) for column in tensor.unbind(1)] if by_column else []
+        self.register_buffer("scale", torch.stack(columns) if columns else root_mean_square(tensor))
         self.values = nn.Parameter(tensor / self.scale)
 
     def forward(self) -> Tensor:
@@ -162,11 +167,18 @@ class Weight(nn.Module):
 
 
 class Dense(nn.Module):
-    """Dense layers without bias, silu between them: [n, in] -> [n, out]."""
+    """Dense layers without bias, silu between them: [n, in] -> [n, out].
 
-    def __init__(self, weights: Sequence[Tensor]):
+    Args:
+        weights: of the layers.
+        by_input: see `Weight`, for the first layer.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], by_input: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(Weight(weight) for weight in weights)
+        self.layers = nn.ModuleList(
+            Weight(weight, by_input and number == 0) for number, weight in enumerate(weights)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's outputs."""
@@ -202,7 +214,7 @@ class EdgeNetwork(nn.Module):
 
     def __init__(self, weights: Sequence[Tensor], envelope: str, density: bool = False):
         super().__init__()
-        self.network = Dense(weights)
+        self.network = Dense(weights, by_input=True)
         self.first, self.density = envelope == "basis", density
 
     def forward(self, basis: Tensor, envelope: Tensor) -> Tensor:

@@ -62,6 +62,14 @@ class RadialConfig(BaseModel):
             "transform": transform,
         }
 
+    def initial_weights(self, outputs: int) -> dict[str, Tensor]:
+        """Return random layers; functions that oscillate faster have smaller weights, so that these begin,
+        and remain, smooth."""
+        layers = _dense("radial", [self.count, *self.hidden, outputs])
+        if self.basis != "gaussian":
+            layers["radial.0.weight"] /= torch.arange(1, self.count + 1)
+        return layers
+
     def tables(self, cutoff: float) -> dict[str, Tensor]:
         """Return the tensors of the basis."""
         if self.basis == "bessel":
@@ -148,7 +156,7 @@ class MACEConfig(BaseModel):
         return tensors
 
     def _layer_weights(self, t: int, layer: dict[str, Any], num_species: int) -> dict[str, Tensor]:
-        k, basis = self.channels, self.radial.count
+        k = self.channels
         source, message, output = (tuple(map(irrep, layer[part])) for part in ("input", "message", "output"))
         polynomials = symmetric_polynomials(message, output, self.correlation)
         counts = torch.tensor([polynomials.outputs.count(number) for number in polynomials.outputs])
@@ -157,7 +165,7 @@ class MACEConfig(BaseModel):
             "couplings": torch.from_numpy(coupling_rows(layer["paths"])),
             "product.terms": torch.from_numpy(smaller_by_degree(polynomials.rows)),
             "product.weights": _normal(num_species, polynomials.num_paths, k) / counts.sqrt().unsqueeze(1),
-            **_dense("radial", [basis, *self.radial.hidden, len(layer["paths"]) * k]),
+            **self.radial.initial_weights(len(layer["paths"]) * k),
             **_dense("readout", [k, _READOUT_WIDTH, 1] if layer["readout"] == "mlp" else [k, 1]),
         }
         for which in message:
@@ -166,7 +174,7 @@ class MACEConfig(BaseModel):
         for which in output:
             tensors[f"update.{which}"] = _normal(k, k) / math.sqrt(k)
         if self.density:
-            tensors |= _dense("density", [basis, _DENSITY_WIDTH, 1])
+            tensors |= _dense("density", [self.radial.count, _DENSITY_WIDTH, 1])
         if t == 0:
             tensors["skip"] = _normal(num_species, k)
         else:
