@@ -28,16 +28,6 @@ inline PairTerm bare(double width2, double r) {
   return term;
 }
 
-/// What the reciprocal sum of erf(alpha r) / r leaves: decays as fast as the wider of the two.
-inline PairTerm short_ranged(double width2, double alpha, double r) {
-  PairTerm term = screened(alpha, r);
-  if (width2 > 0) {
-    const PairTerm outer = screened(1.0 / std::sqrt(2.0 * width2), r);
-    term = {term.value - outer.value, term.slope - outer.slope};
-  }
-  return term;
-}
-
 /// Throws Error (numeric) for pairs whose distance has no meaning.
 void check_distance(double r, std::size_t i, std::size_t j);
 

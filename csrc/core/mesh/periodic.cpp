@@ -8,9 +8,15 @@
 #include <vector>
 
 #include "core/engine/error.hpp"
+#include "core/mesh/kernels.hpp"
 #include "core/mesh/pair_kernel.hpp"
+#include "core/models/shared/aligned.hpp"
 
 namespace nearsight {
+namespace mesh {
+NEARSIGHT_CHOOSE_KERNELS(double)
+}  // namespace mesh
+
 namespace {
 
 constexpr double kThinnestSlab = 2.0;  // Å, of a single layer
@@ -112,15 +118,31 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
   std::vector<std::array<double, 6>> virials(n);
   const double shift = screened(alpha, cutoff).value;
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+    AlignedBuffer<double> buffer;
     for (std::size_t i = begin; i < end; ++i) {
+      const auto first = list.offsets[i];
+      const int count = static_cast<int>(list.offsets[i + 1] - first), padded_count = padded(count);
+      double* const r2 = buffer.resize(3 * static_cast<std::size_t>(padded_count));
+      double *const values = r2 + padded_count, *const slopes = values + padded_count;
+      for (int k = 0; k < count; ++k) {
+        const Vec3 r =
+            pair_vector(charges.positions, i, list.neighbors[first + k], list.shifts[first + k], box.vectors);
+        r2[k] = dot(r, r);
+        check_distance(std::sqrt(r2[k]), i, list.neighbors[first + k]);
+      }
+      std::fill(r2 + count, values, 1.0);
+      mesh::kernels<double>().screened(padded_count, alpha, r2, values, slopes);
       Coulomb own;  // of one charge: virial only
       const double qi = charges.values[i], wi = charges.width(i);
-      for (auto k = list.offsets[i]; k < list.offsets[i + 1]; ++k) {
-        const std::size_t j = list.neighbors[k];
-        const Vec3 r = pair_vector(charges.positions, i, j, list.shifts[k], box.vectors);
-        const double distance = norm(r), qj = charges.values[j], wj = charges.width(j);
-        check_distance(distance, i, j);
-        const PairTerm term = short_ranged(wi * wi + wj * wj, alpha, distance);
+      for (int k = 0; k < count; ++k) {
+        const std::size_t j = list.neighbors[first + k];
+        const Vec3 r = pair_vector(charges.positions, i, j, list.shifts[first + k], box.vectors);
+        const double qj = charges.values[j], wj = charges.width(j), width2 = wi * wi + wj * wj;
+        PairTerm term{values[k], slopes[k]};
+        if (width2 > 0) {
+          const PairTerm outer = screened(1.0 / std::sqrt(2.0 * width2), std::sqrt(r2[k]));
+          term = {term.value - outer.value, term.slope - outer.slope};
+        }
         result.potentials[i] += qj * (term.value - shift);
         for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
         own.add_virial(-0.5 * qi * qj * term.slope, r);  // the other half is with j

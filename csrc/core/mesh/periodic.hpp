@@ -25,10 +25,11 @@ struct Box {
 /// what check_charges, complete and check_positions throw.
 Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance, double height = 0);
 
-/// Adds Σ short_ranged over all pairs and images within the cutoff, e/Å, shifted to zero at the cutoff:
-/// energies are continuous, and what the pairs beyond would add is replaced by its mean (with the charge's
-/// own part and the background in add_corrections, as Wolf et al., J. Chem. Phys. 110, 8254 (1999)). Throws
-/// Error (numeric) for atoms on top of each other. The same bits for any number of threads.
+/// Adds what the reciprocal sum of erf(α r) / r leaves of the potential, over all pairs and images within the
+/// cutoff, e/Å, shifted to zero at the cutoff: energies are continuous, and what the pairs beyond would add
+/// is replaced by its mean (with the charge's own part and the background in add_corrections, as Wolf et al.,
+/// J. Chem. Phys. 110, 8254 (1999)). Throws Error (numeric) for atoms on top of each other. The same bits for
+/// any number of threads.
 void add_short_range(const Charges& charges, const Box& box, double alpha, double cutoff, ThreadPool& threads,
                      Coulomb& result);
 
