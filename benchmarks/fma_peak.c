@@ -1,5 +1,5 @@
-/* Multiply-adds in single precision from registers alone, on one core: prints the best of several rounds, 10^9
- * operations per second, where a multiply-add is two.
+/* Multiply-adds in single precision from registers alone, on one core: prints the best of several rounds,
+ * 10^9 operations per second, where a multiply-add is two.
  *
  *     cc -O2 -march=native fma_peak.c -o fma_peak && ./fma_peak
  */
