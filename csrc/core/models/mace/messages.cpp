@@ -44,16 +44,17 @@ void for_moments(const Definition& d, TileEdges<T>& edges, const MomentLayout<T>
 }
 
 /// Where A of a tile begins for each irrep of the message: [row][m][path][channels].
-std::vector<std::size_t> sum_starts(const Layer& layer, int count, int channels,
-                                    std::vector<int>& num_paths) {
+struct PathSums {
   std::vector<std::size_t> starts{0};
-  num_paths.assign(layer.message.size(), 0);
-  for (const Path& path : layer.paths) ++num_paths[path.out];
-  for (std::size_t k = 0; k < layer.message.size(); ++k)
-    starts.push_back(starts.back() +
-                     static_cast<std::size_t>(count) * layer.message[k].size() * num_paths[k] * channels);
-  return starts;
-}
+  std::vector<int> num_paths;
+
+  PathSums(const Layer& layer, int count, int channels) : num_paths(layer.message.size()) {
+    for (const Path& path : layer.paths) ++num_paths[path.out];
+    for (std::size_t k = 0; k < layer.message.size(); ++k)
+      starts.push_back(starts.back() +
+                       static_cast<std::size_t>(count) * layer.message[k].size() * num_paths[k] * channels);
+  }
+};
 
 }  // namespace
 
@@ -98,8 +99,7 @@ void MaceWorker<T>::first_messages_reverse(const Pass& pass) {
 /// Calls run(irrep of the path's input, of its message, work) for all paths and receivers.
 template <class T, class Run>
 void for_paths(const Layer& layer, const LayerTables<T>& tables, const TileEdges<T>& edges, int channels,
-               const std::vector<std::size_t>& starts, const std::vector<int>& num_paths, T* sums, T* phi,
-               const Run& run) {
+               const PathSums& at, T* sums, T* phi, const Run& run) {
   int first_row = 0;
   for (std::size_t n = 0; n < layer.paths.size(); ++n) {
     const Path& path = layer.paths[n];
@@ -114,10 +114,10 @@ void for_paths(const Layer& layer, const LayerTables<T>& tables, const TileEdges
     work.num_rows = end_row - first_row;
     work.num_phi = in.size() * out.size();
     work.phi = phi;
-    work.sums_stride = num_paths[path.out] * channels;
+    work.sums_stride = at.num_paths[path.out] * channels;
     for (int p = 0; p < edges.size(); ++p) {
       work.edges = &edges[p];
-      work.sums = sums + starts[path.out] + static_cast<std::size_t>(p) * out.size() * work.sums_stride +
+      work.sums = sums + at.starts[path.out] + static_cast<std::size_t>(p) * out.size() * work.sums_stride +
                   path.place * channels;
       run(in.l, out.l, work);
     }
@@ -129,17 +129,16 @@ template <class T>
 void MaceWorker<T>::later_messages(const Pass& pass, T* messages) {
   Scratch& s = pass.scratch;
   const int count = pass.tile.count;
-  std::vector<int> num_paths;
-  const auto starts = sum_starts(pass.layer, count, channels_, num_paths);
-  T* const sums = s.sums.resize(starts.back());
+  const PathSums at(pass.layer, count, channels_);
+  T* const sums = s.sums.resize(at.starts.back());
   T* const phi = s.phi.resize(2 * static_cast<std::size_t>(kMaxPhi) * s.edges.longest());
   s.edges.choose_features(kept_[pass.t].sources.data(), nullptr,
                           num_components(pass.layer.input) * channels_);
-  for_paths(pass.layer, pass.tables, s.edges, channels_, starts, num_paths, sums, phi, kernels<T>().path);
+  for_paths(pass.layer, pass.tables, s.edges, channels_, at, sums, phi, kernels<T>().path);
   for (std::size_t k = 0; k < pass.layer.message.size(); ++k) {
     const Irrep& irrep = pass.layer.message[k];
-    multiply(count * irrep.size(), sums + starts[k], num_paths[k] * channels_, pass.tables.combine[k].forward,
-             messages + irrep.first * count * channels_, channels_, false);
+    multiply(count * irrep.size(), sums + at.starts[k], at.num_paths[k] * channels_,
+             pass.tables.combine[k].forward, messages + irrep.first * count * channels_, channels_, false);
   }
 }
 
@@ -147,19 +146,17 @@ template <class T>
 void MaceWorker<T>::later_messages_reverse(const Pass& pass) {
   Scratch& s = pass.scratch;
   const int count = pass.tile.count;
-  std::vector<int> num_paths;
-  const auto starts = sum_starts(pass.layer, count, channels_, num_paths);
-  T* const sums = s.sums.resize(starts.back());
+  const PathSums at(pass.layer, count, channels_);
+  T* const sums = s.sums.resize(at.starts.back());
   T* const phi = s.phi.resize(2 * static_cast<std::size_t>(kMaxPhi) * s.edges.longest());
   s.edges.choose_features(kept_[pass.t].sources.data(), s.adjoints.data(),
                           num_components(pass.layer.input) * channels_);
   for (std::size_t k = 0; k < pass.layer.message.size(); ++k) {
     const Irrep& irrep = pass.layer.message[k];
     multiply(count * irrep.size(), s.message_adjoints.data() + irrep.first * count * channels_, channels_,
-             pass.tables.combine[k].reverse, sums + starts[k], num_paths[k] * channels_, false);
+             pass.tables.combine[k].reverse, sums + at.starts[k], at.num_paths[k] * channels_, false);
   }
-  for_paths(pass.layer, pass.tables, s.edges, channels_, starts, num_paths, sums, phi,
-            kernels<T>().path_reverse);
+  for_paths(pass.layer, pass.tables, s.edges, channels_, at, sums, phi, kernels<T>().path_reverse);
 }
 
 /// What an edge gives to the density, from the table or, as an oracle, from the network.

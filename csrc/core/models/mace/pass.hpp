@@ -65,6 +65,11 @@ struct Layout {
         stride.push_back(irrep.size() * channels);
       }
   }
+
+  template <class T>
+  Components<T> of(T* features) const {
+    return {features, offset.data(), stride.data()};
+  }
 };
 
 /// A product for one irrep of rows first … last - 1 of a tile, from features x to features y of other irreps.

@@ -120,8 +120,8 @@ void MaceWorker<T>::forward_tile(const Pass& pass, Span<double> readouts) {
                            channels_,
                            run.first,
                            run.last,
-                           {messages, in.offset.data(), in.stride.data()},
-                           {products, out.offset.data(), out.stride.data()},
+                           in.of(messages),
+                           out.of(products),
                            {}});
   }
   update(pass, products);
@@ -291,15 +291,9 @@ void MaceWorker<T>::products_reverse(const Pass& pass) {
   const Layout in(pass.layer.message, count, channels_), out(pass.layer.output, count, channels_);
   for (const SpeciesRun& run : pass.runs) {
     const SpeciesTables<T>& species = engine_.species(pass.t, run.species);
-    kernels<T>().products_reverse({&pass.tables.polynomials,
-                                   species.weights.data(),
-                                   pass.tables.num_weights,
-                                   channels_,
-                                   run.first,
-                                   run.last,
-                                   {messages, in.offset.data(), in.stride.data()},
-                                   {products, out.offset.data(), out.stride.data()},
-                                   {target, in.offset.data(), in.stride.data()}});
+    kernels<T>().products_reverse({&pass.tables.polynomials, species.weights.data(), pass.tables.num_weights,
+                                   channels_, run.first, run.last, in.of(messages), out.of(products),
+                                   in.of(target)});
     for (std::size_t k = 0; k < pass.layer.message.size(); ++k)
       if (selects)
         map_rows(species.select[k].reverse, count, run.first, run.last, channels_, pass.layer.message[k],
