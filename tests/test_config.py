@@ -30,6 +30,18 @@ def test_defaults_and_paths_relative_to_the_file(load, tmp_path):
     assert config.training.schedule.kind == "cosine"
 
 
+def test_paths_of_overrides_are_relative_to_the_working_directory(load, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    config = load(
+        "data: {training: a.xyz, test: t.xyz}", "data.training=[b.xyz]", "data.validation={indices: v.txt}"
+    )
+    assert config.data.training == [str(elsewhere / "b.xyz")]
+    assert config.data.validation.indices == str(elsewhere / "v.txt")
+    assert config.data.test == str(tmp_path / "t.xyz")
+
+
 def test_overrides_win_and_are_yaml(load):
     config = load(
         MINIMAL + "training: {epochs: 5}\n",

@@ -305,7 +305,8 @@ def test_weighted_target_without_labels(configure, tmp_path, quick_train):
     )
 
 
-def test_separate_and_mixed_sources(configure, data_file, tmp_path, quick_train):
+def test_separate_and_mixed_sources(configure, data_file, tmp_path, quick_train, monkeypatch):
+    monkeypatch.chdir(data_file.parent)
     write_extxyz(data_file.parent / "other.xyz", boxes(3, seed=9))
     folder = tmp_path / "run"
     quick_train(configure("data.validation=other.xyz", "data.training_size=10", "training.epochs=1"), folder)
@@ -322,8 +323,9 @@ def test_separate_and_mixed_sources(configure, data_file, tmp_path, quick_train)
         )
 
 
-def test_weights_of_config_types(configure, data_file, tmp_path, quick_train):
+def test_weights_of_config_types(configure, data_file, tmp_path, quick_train, monkeypatch):
     """Validation losses before anything is learned; σ has no weights."""
+    monkeypatch.chdir(data_file.parent)
     frames = boxes(12)
     for number, frame in enumerate(frames):
         frame.info["config_type"] = "some" if number % 2 else "others"
@@ -345,7 +347,8 @@ def test_weights_of_config_types(configure, data_file, tmp_path, quick_train):
         loss("data.weights={surface: 2}", "seed=1")
 
 
-def test_unknown_species_in_the_validation_set(configure, data_file, tmp_path, quick_train):
+def test_unknown_species_in_the_validation_set(configure, data_file, tmp_path, quick_train, monkeypatch):
+    monkeypatch.chdir(data_file.parent)
     frame = boxes(1)[0]
     frame.symbols[2] = "Kr"
     write_extxyz(data_file.parent / "krypton.xyz", [frame])

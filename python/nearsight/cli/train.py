@@ -20,7 +20,12 @@ def command(
     config: Annotated[Path, typer.Argument(help="YAML file; examples/train.yaml explains every key")],
     override: Annotated[
         list[str],
-        typer.Option("--override", "-o", metavar="KEY=VALUE", help="replace a value of the configuration"),
+        typer.Option(
+            "--override",
+            "-o",
+            metavar="KEY=VALUE",
+            help="replace a value of the configuration; paths start here",
+        ),
     ] = [],  # noqa: B006 typer copies it
     output: Annotated[
         Path | None, typer.Option("--output", help="run directory; default runs/NAME_OF_CONFIG")

@@ -63,7 +63,7 @@ Part = Fraction | Annotated[int, Field(ge=0)] | IndexFile
 
 
 class DataConfig(_Section):
-    """Files and how they are divided. Relative paths start from the folder of the configuration file."""
+    """Files and how they are divided. Relative paths in a configuration file start from its folder."""
 
     training: str | list[str]
     validation: Part | str | list[str] = 0.1
@@ -266,6 +266,7 @@ class Config(_Section):
 
 
 # What may change between a run and its restart.
+_PATHS = ("training", "validation", "test", "training_size")  # keys of data that may be paths
 FREE_AT_RESTART = ("training.epochs", "training.max_minutes")
 
 
@@ -299,8 +300,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file.
 
     Args:
-        path: YAML file.
-        overrides: "section.key=value", values as in YAML; they win over the file.
+        path: YAML file; relative paths in it start from its folder.
+        overrides: "section.key=value", values as in YAML; they win over the file, and relative paths in them
+            start from the working directory.
 
     Raises:
         ConfigError: unreadable, an unknown key, or a value that cannot be right.
@@ -316,9 +318,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"Configuration {str(path)!r} must hold sections such as 'data:', found {values!r}."
         )
+    _make_absolute(values, path.resolve().parent)
     for override in overrides:
         _apply(values, override)
-    return _absolute_paths(parse_config(values), path.resolve().parent)
+        _make_absolute(values, Path.cwd())
+    return parse_config(values)
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:
@@ -409,19 +413,21 @@ def _bad_value(path: str, problems: Sequence[Mapping[str, Any]]) -> str:
     return f"{path} is {first['input']!r}, expected {' or '.join(expected)}."
 
 
-def _absolute_paths(config: Config, folder: Path) -> Config:
+def _make_absolute(values: dict[str, Any], folder: Path) -> None:
+    """Let the relative paths of the section data start from a folder."""
+
     def absolute(value: Any) -> Any:
         if isinstance(value, str):
             return str(folder / value)
         if isinstance(value, list):
             return [absolute(entry) for entry in value]
-        if isinstance(value, IndexFile):
-            return IndexFile(indices=absolute(value.indices))
+        if isinstance(value, dict):
+            return {key: absolute(entry) for key, entry in value.items()}
         return value
 
-    names = ("training", "validation", "test", "training_size")
-    changed = {name: absolute(getattr(config.data, name)) for name in names}
-    return config.model_copy(update={"data": config.data.model_copy(update=changed)})
+    data = values.get("data")
+    if isinstance(data, dict):
+        data |= {name: absolute(data[name]) for name in _PATHS if name in data}
 
 
 def dump_config(config: Config) -> str:
