@@ -97,6 +97,7 @@ py::dict describe(const Pme& pme) {
   dict["cutoff"] = found.cutoff;
   dict["order"] = found.order;
   dict["mesh"] = found.mesh;
+  dict["height"] = pme.height();
   dict["force_error"] = found.force_error;
   dict["force_scale"] = pme.force_scale();
   return dict;
@@ -127,6 +128,7 @@ void bind_mesh(py::module_& m) {
            py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
       .def_property_readonly(
           "parameters", &describe,
-          "splitting 1/Å, cutoff Å, order, mesh; estimated force_error and the force_scale "
-          "that rtol refers to, eV/Å");
+          "splitting 1/Å, cutoff Å, order, mesh (zeros for open systems); height Å of a slab with its vacuum, "
+          "else 0;\n"
+          "estimated force_error and the force_scale that rtol refers to, eV/Å");
 }

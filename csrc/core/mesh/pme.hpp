@@ -29,6 +29,8 @@ class Pme {
   const PmeParameters& parameters() const { return parameters_; }
   /// Root mean square force that errors are relative to, eV/Å.
   double force_scale() const { return force_scale_; }
+  /// Of a slab with its vacuum, Å; 0 for other systems.
+  double height() const { return height_; }
 
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
