@@ -1,9 +1,9 @@
-"""Frames as the sums over charges need them: boxes, pairs and parameters, made once by the compiled core."""
+"""Frames as the sums over their charges need them: boxes, pairs and parameters, made once by the core."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,38 +12,41 @@ from numpy.typing import ArrayLike
 from nearsight.couple.electrostatics import ChargeFrames
 from nearsight.errors import ConfigError
 
+if TYPE_CHECKING:
+    from nearsight.lib import _core
+
 
 def charge_frame(
-    positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, parameters: Mapping[str, Any]
+    positions: ArrayLike,
+    cell: ArrayLike,
+    pbc: ArrayLike,
+    pme: _core.Pme | None = None,
+    widths: ArrayLike | None = None,
 ) -> ChargeFrames:
-    """Return one frame, ready for `Electrostatics`.
+    """Return one frame for `Electrostatics`.
 
-    positions[n, 3] Å need not be wrapped; the rows of cell[3, 3] Å are lattice vectors, of which a slab's along its
-    normal has no meaning; pbc[3]. `parameters` are those of a `_core.Pme` that was set up for this frame or one
-    like it, with the same periodic directions.
+    positions[n, 3] Å need not be wrapped; the rows of cell[3, 3] Å are lattice vectors; pbc[3] has 0, 2 (slab)
+    or 3 periodic directions. `pme`, not needed for open frames, has the parameters: set up for this frame, or
+    for one like it. widths[n] Å, of Gaussian charges, are only asked how much vacuum a slab needs.
 
     Raises:
-        ConfigError: the parameters are those of charges that are all zero.
-        EvaluationError: positions or cell cannot be used.
+        ConfigError: the frame is periodic, and there is no `pme`, or it was set up without charges.
+        EvaluationError: positions or cell cannot be used, or `pme` does not fit them.
     """
-    from nearsight.lib import _core  # the compiled core; frames from elsewhere do without it
-
-    positions = np.asarray(positions, dtype=np.float64)
-    pbc = np.asarray(pbc, dtype=bool)
-    if not pbc.any():
-        box = np.eye(3)
-        pairs = np.stack(np.triu_indices(len(positions), 1))
-        shifts = np.zeros((pairs.shape[1], 3), dtype=np.int64)
-    elif parameters["order"] == 0:
-        raise ConfigError(
-            "the parameters of the lattice sum are those of charges that are all zero, found for a frame that "
-            "is periodic; set _core.Pme up with charges as large as those to come"
-        )
+    positions, pbc = np.asarray(positions, dtype=np.float64), np.asarray(pbc, dtype=bool)
+    if pbc.any():
+        parameters = {} if pme is None else pme.parameters
+        if not parameters.get("order"):
+            raise ConfigError(
+                "a periodic frame needs the parameters of a lattice sum, found none; "
+                "set _core.Pme up with charges that are not all zero, and give it"
+            )
+        box = pme.box(positions, np.asarray(cell, dtype=np.float64), pbc, widths)
+        pairs, shifts = _pairs(positions, box, parameters["cutoff"])
     else:
-        box = _box(np.array(cell, dtype=np.float64), pbc, parameters["height"])
-        pairs, shifts, _ = _core.neighbor_list(positions, box, [True] * 3, parameters["cutoff"])
-        once = _comes_first(*pairs, shifts)
-        pairs, shifts = pairs[:, once], shifts[once]
+        parameters = {"splitting": 0.0, "cutoff": 0.0, "order": 0, "mesh": [0, 0, 0]}
+        box, pairs = np.eye(3), np.stack(np.triu_indices(len(positions), 1))
+        shifts = np.zeros((pairs.shape[1], 3), dtype=np.int64)
     image_atoms, image_shifts, images = _images(pairs[1], shifts)
     return ChargeFrames(
         frame=torch.zeros(len(positions), dtype=torch.int64),
@@ -72,27 +75,23 @@ def join_charge_frames(frames: Sequence[ChargeFrames]) -> ChargeFrames:
         )
         for one, number, atom, image in zip(frames, numbers, atoms, images)
     ]
-    return ChargeFrames(*(torch.cat(parts, dim=-1 if parts[0] is numbered[0].pairs else 0) for parts in zip(*numbered)))
+    *rows, pairs = zip(*numbered)
+    return ChargeFrames(*map(torch.cat, rows), torch.cat(pairs, dim=1))
 
 
-def _box(cell: np.ndarray, pbc: np.ndarray, height: float) -> np.ndarray:
-    """The cell, of a slab with `height` Å along its normal."""
-    if not pbc.all():
-        along = int(np.argmin(pbc))
-        normal = np.cross(cell[(along + 1) % 3], cell[(along + 2) % 3])
-        cell[along] = height / np.linalg.norm(normal) * normal
-    return cell
+def _pairs(positions: np.ndarray, box: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return atoms [2, E] and shifts [E, 3] of the pairs closer than the cutoff, each once."""
+    from nearsight.lib import _core  # the compiled core; frames from elsewhere do without it
 
-
-def _comes_first(centers: np.ndarray, neighbors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Which of directed pairs to keep, so that each pair is there once."""
+    pairs, shifts, _ = _core.neighbor_list(positions, box, [True] * 3, cutoff)
     x, y, z = shifts.T
     forward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
-    return (centers < neighbors) | ((centers == neighbors) & forward)
+    once = (pairs[0] < pairs[1]) | ((pairs[0] == pairs[1]) & forward)
+    return pairs[:, once], shifts[once]
 
 
 def _images(atoms: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different pairs of an atom and a shift, and the number of each that was given."""
+    """Return the atoms and shifts that differ from each other, and the number among them of each given one."""
     table = np.column_stack([atoms, shifts])
     lowest = table.min(axis=0, initial=0)
     sizes = table.max(axis=0, initial=0) - lowest + 1
