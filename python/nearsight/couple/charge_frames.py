@@ -25,9 +25,9 @@ def charge_frame(
 ) -> ChargeFrames:
     """Return one frame for `Electrostatics`.
 
-    positions[n, 3] Å need not be wrapped; the rows of cell[3, 3] Å are lattice vectors; pbc[3] has 0, 2 (slab)
-    or 3 periodic directions. `pme`, not needed for open frames, has the parameters: set up for this frame, or
-    for one like it. widths[n] Å, of Gaussian charges, are only asked how much vacuum a slab needs.
+    positions[n, 3] Å need not be wrapped; the rows of cell[3, 3] Å are lattice vectors; pbc[3] says which of
+    them are periodic: 0, 2 (slab) or 3. `pme`, not needed for open frames, has the parameters; set up for
+    this frame or one like it. widths[n] Å, of Gaussian charges, say how much vacuum a slab needs.
 
     Raises:
         ConfigError: the frame is periodic, and there is no `pme`, or it was set up without charges.
@@ -91,7 +91,7 @@ def _pairs(positions: np.ndarray, box: np.ndarray, cutoff: float) -> tuple[np.nd
 
 
 def _images(atoms: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the atoms and shifts that differ from each other, and the number among them of each given one."""
+    """Return the different ones of atoms and shifts, and for each given one its number among them."""
     table = np.column_stack([atoms, shifts])
     lowest = table.min(axis=0, initial=0)
     sizes = table.max(axis=0, initial=0) - lowest + 1

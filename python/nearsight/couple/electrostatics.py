@@ -1,10 +1,9 @@
 """The energy of charges in torch, for training and the torchforce export: the twin of csrc/core/mesh.
 
 Conventions are those of docs/electrostatics.md. Scriptable, in double, twice differentiable by positions,
-charges, widths and strain.
+charges, widths and strain. Annotations are not postponed here: TorchScript would look up those of
+ChargeFrames where it is used.
 """
-
-from __future__ import annotations
 
 import math
 from typing import NamedTuple
@@ -53,9 +52,9 @@ class Electrostatics(nn.Module):
     ) -> Tensor:
         """Return the energy [F] in eV, the sum over channels of charges that do not see each other.
 
-        positions[n, 3] Å; charges[n, C] e; widths[n] Å: standard deviations of Gaussian charges, 0 or None for
-        points; strain[F, 3, 3]: positions and boxes are multiplied by 1 + strain from the right, and the virial
-        is minus the symmetric part of the derivative by it.
+        positions[n, 3] Å; charges[n, C] e; widths[n] Å: standard deviations of Gaussian charges, 0 or None
+        for points; strain[F, 3, 3]: positions and boxes are multiplied by 1 + strain from the right, and the
+        virial is minus the symmetric part of the derivative by it.
         """
         boxes = frames.boxes
         if strain is not None:
@@ -116,9 +115,8 @@ def correction_energies(
         spread = sum_frames(charges * (widths**2).unsqueeze(1), frames.frame, boxes.size(0))
         gaussian = 4 * math.pi * (total * spread).sum(1)
         background = background - torch.where(frames.order > 0, gaussian, 0.0)
-    own = (2 * alpha / math.sqrt(math.pi) + shift) * sum_frames(charges**2, frames.frame, boxes.size(0)).sum(
-        1
-    )
+    squares = sum_frames((charges**2).sum(1), frames.frame, boxes.size(0))
+    own = (2 * alpha / math.sqrt(math.pi) + shift) * squares
     return -0.5 * (own + background / volumes(boxes))
 
 

@@ -49,7 +49,7 @@ def spread(
     numbers = (meshes * points).view(channels, n, 1, 1, 1) + numbers
 
     wx, wy, wz = spline_weights(place - first, order).unbind(1)
-    planes = charges.t().unsqueeze(2) * wx
+    planes = charges.t().contiguous().unsqueeze(2) * wx
     shares = planes.view(channels, n, order, 1, 1) * (wy.unsqueeze(2) * wz.unsqueeze(1)).unsqueeze(1)
     mesh = torch.zeros(channels * num_frames * points, dtype=charges.dtype, device=charges.device)
     mesh = mesh.index_add(0, numbers.view(-1), shares.view(-1))
