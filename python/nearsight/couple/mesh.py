@@ -74,7 +74,7 @@ def spline_weights(fraction: Tensor, order: int) -> Tensor:
 def influence(boxes: Tensor, splitting: Tensor, order: int, lengths: list[int]) -> Tensor:
     """Return G B of the waves that rfftn gives, counted for k and -k, [F, K0 · K1 · (K2 // 2 + 1)] 1/Å."""
     half = lengths[2] // 2 + 1
-    factors = [spline_factors(order, length, boxes.device) for length in lengths]
+    factors = spline_factors(order, lengths, boxes.device)
     factor = factors[0].view(-1, 1, 1) * factors[1].view(-1, 1) * factors[2][:half]
     factor[:, :, 1:] *= 2.0
     factor[0, 0, 0] = 0.0
@@ -102,19 +102,22 @@ def signed_waves(length: int, device: torch.device) -> Tensor:
     return torch.where(2 * h < length, h, h - length)
 
 
-def spline_factors(order: int, length: int, device: torch.device) -> Tensor:
-    """Return B of one direction: Ŵ² / (ΣŴ²)² of own and equal-looking waves, [length].
+def spline_factors(order: int, lengths: list[int], device: torch.device) -> list[Tensor]:
+    """Return B of each direction: Ŵ² / (ΣŴ²)² of own and equal-looking waves, [K].
 
     ΣŴ² is the Fourier series of the spline of twice the order at the integers. The wave at the mesh's limit,
     which has no sign, is left out.
     """
-    angle = math.pi / length * signed_waves(length, device)
-    own = torch.sinc(angle / math.pi) ** (2 * order)
     overlap = spline_weights(torch.zeros(1, dtype=torch.float64, device=device), 2 * order)[0]
     overlap = overlap[:order].flip(0)
     overlap[1:] *= 2.0
     harmonics = torch.arange(order, dtype=torch.float64, device=device)
-    factors = own / (torch.cos(2 * angle.unsqueeze(1) * harmonics) @ overlap) ** 2
-    if length % 2 == 0:
-        factors[length // 2] = 0.0
+    factors: list[Tensor] = []
+    for length in lengths:
+        angle = math.pi / length * signed_waves(length, device)
+        own = torch.sinc(angle / math.pi) ** (2 * order)
+        factor = own / (torch.cos(2 * angle.unsqueeze(1) * harmonics) @ overlap) ** 2
+        if length % 2 == 0:
+            factor[length // 2] = 0.0
+        factors.append(factor)
     return factors
