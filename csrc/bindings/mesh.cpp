@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/thread_ranks.hpp"
 #include "core/mesh/ewald.hpp"
 #include "core/mesh/pme.hpp"
 
@@ -33,18 +35,22 @@ py::array_t<double> copy(const std::vector<double>& values, std::vector<py::ssiz
   return result;
 }
 
+std::vector<double> full_virial(const Coulomb& result) {
+  std::vector<double> virial;
+  for (const int component : {0, 3, 4, 3, 1, 5, 4, 5, 2}) virial.push_back(result.virial[component]);
+  return virial;
+}
+
 py::dict to_dict(const Coulomb& result, const Charges& charges) {
   const auto n = static_cast<py::ssize_t>(charges.size());
-  std::vector<double> forces = result.fields, virial(9);
+  std::vector<double> forces = result.fields;
   for (std::size_t k = 0; k < forces.size(); ++k) forces[k] *= charges.values[k / 3];
-  constexpr int component[9] = {0, 3, 4, 3, 1, 5, 4, 5, 2};
-  for (int k = 0; k < 9; ++k) virial[k] = result.virial[component[k]];
   py::dict dict;
   dict["energy"] = result.energy;
   dict["potentials"] = copy(result.potentials, {n});
   dict["fields"] = copy(result.fields, {n, 3});
   dict["forces"] = copy(forces, {n, 3});
-  dict["virial"] = copy(virial, {3, 3});
+  dict["virial"] = copy(full_virial(result), {3, 3});
   return dict;
 }
 
@@ -62,19 +68,23 @@ py::dict run_ewald(const Doubles& positions, const Doubles& values, const Double
   return to_dict(result, charges);
 }
 
+PmeOptions read_options(double rtol, double cutoff, int order, const std::string& precision) {
+  if (precision != "single" && precision != "double")
+    throw Error(ErrorKind::argument,
+                "precision of the mesh is '" + precision + "', expected single or double");
+  return {rtol, {cutoff, order}, precision == "single"};
+}
+
 std::unique_ptr<Pme> make_pme(const Doubles& positions, const Doubles& values, const Doubles& vectors,
                               const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths,
                               double rtol, double cutoff, int order, const std::string& precision,
                               int num_threads) {
-  if (precision != "single" && precision != "double")
-    throw Error(ErrorKind::argument,
-                "precision of the mesh is '" + precision + "', expected single or double");
+  const PmeOptions options = read_options(rtol, cutoff, order, precision);
   const Charges charges = read_charges(positions, values, widths);
   const Cell cell = read_cell(vectors, pbc);
   const py::gil_scoped_release release;
   ThreadPool threads(num_threads);
-  return std::make_unique<Pme>(charges, cell, PmeOptions{rtol, {cutoff, order}, precision == "single"},
-                               threads);
+  return std::make_unique<Pme>(charges, cell, options, threads);
 }
 
 py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, const Doubles& vectors,
@@ -90,7 +100,7 @@ py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, cons
   return to_dict(result, charges);
 }
 
-py::array_t<double> box(const Pme& pme, const Doubles& positions, const Doubles& vectors,
+py::array_t<double> box(Pme& pme, const Doubles& positions, const Doubles& vectors,
                         const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths) {
   const std::vector<double> nothing(positions.ndim() == 2 ? positions.shape(0) : 0);
   Charges charges{read_positions(positions), nothing, {}};
@@ -99,21 +109,115 @@ py::array_t<double> box(const Pme& pme, const Doubles& positions, const Doubles&
   return copy({found.begin(), found.end()}, {3, 3});
 }
 
-py::dict describe(const Pme& pme) {
-  const PmeParameters& found = pme.parameters();
+py::dict describe(const PmeParameters& found) {
   py::dict dict;
   dict["splitting"] = found.splitting;
   dict["cutoff"] = found.cutoff;
   dict["order"] = found.order;
   dict["mesh"] = found.mesh;
   dict["force_error"] = found.force_error;
-  dict["force_scale"] = pme.force_scale();
+  return dict;
+}
+
+/// Charges that a rank owns.
+struct Share {
+  std::vector<std::size_t> indices;
+  std::vector<double> positions, values, widths;
+
+  Share(const Charges& all, const int* owners, int rank) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (owners[i] != rank) continue;
+      indices.push_back(i);
+      positions.insert(positions.end(), all.positions.begin() + 3 * i, all.positions.begin() + 3 * i + 3);
+      values.push_back(all.values[i]);
+      if (!all.widths.empty()) widths.push_back(all.widths[i]);
+    }
+  }
+  Charges charges() const { return {positions, values, widths}; }
+};
+
+/// [steps, n], the owner of each charge in each evaluation.
+using Owners = py::array_t<int, py::array::c_style | py::array::forcecast>;
+
+void check_owners(const Owners& owners, std::size_t num_charges, int ranks) {
+  if (ranks < 1)
+    throw Error(ErrorKind::argument,
+                "ranks is " + std::to_string(ranks) + ", but at least one is needed: correct it");
+  if (owners.ndim() != 2 || static_cast<std::size_t>(owners.shape(1)) != num_charges || owners.shape(0) < 1)
+    wrong_shape("owners", "(steps, n)", owners);
+  for (py::ssize_t k = 0; k < owners.size(); ++k)
+    if (owners.data()[k] < 0 || owners.data()[k] >= ranks)
+      throw Error(ErrorKind::argument, "charge " + std::to_string(k % owners.shape(1)) + " belongs to rank " +
+                                           std::to_string(owners.data()[k]) + ", but ranks are 0 to " +
+                                           std::to_string(ranks - 1) + ": correct the owners");
+}
+
+py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
+                      const std::vector<std::pair<Doubles, std::array<bool, 3>>>& cells, const Owners& owners,
+                      const std::optional<Doubles>& widths, double rtol, double cutoff, int order,
+                      const std::string& precision, const std::array<int, 2>& pencils) {
+  const Charges all = read_charges(positions, values, widths);
+  const int size = static_cast<int>(cells.size());
+  check_owners(owners, all.size(), size);
+  PmeOptions options = read_options(rtol, cutoff, order, precision);
+  options.pencils = pencils;
+  const auto n = static_cast<py::ssize_t>(all.size());
+  std::vector<Cell> read;
+  for (const auto& [vectors, pbc] : cells) read.push_back(read_cell(vectors, pbc));
+  std::vector<double> energies(size), virials, potentials(n), fields(3 * n), communication(size),
+      transforms(size);
+  std::vector<Coulomb> results(size);
+  PmeParameters parameters;
+  const auto body = [&](const Communicator& communicator) {
+    const int rank = communicator.rank;
+    ThreadPool threads(1);
+    std::unique_ptr<Pme> pme;
+    for (py::ssize_t step = 0; step < owners.shape(0); ++step) {
+      const Share share(all, owners.data() + step * n, rank);
+      if (!pme) pme = std::make_unique<Pme>(share.charges(), read[rank], options, threads, communicator);
+      pme->evaluate(share.charges(), read[rank], threads, results[rank]);
+      for (std::size_t k = 0; k < share.indices.size(); ++k) {
+        potentials[share.indices[k]] = results[rank].potentials[k];
+        std::copy_n(results[rank].fields.begin() + 3 * k, 3, fields.begin() + 3 * share.indices[k]);
+      }
+    }
+    energies[rank] = results[rank].energy;
+    communication[rank] = pme->times().communication;
+    transforms[rank] = pme->times().transforms;
+    if (rank == 0) parameters = pme->parameters();
+  };
+  {
+    const py::gil_scoped_release release;
+    ThreadRanks(size).run(body);
+  }
+  for (const Coulomb& result : results) {
+    const std::vector<double> virial = full_virial(result);
+    virials.insert(virials.end(), virial.begin(), virial.end());
+  }
+  py::dict dict;
+  dict["energies"] = copy(energies, {size});
+  dict["virials"] = copy(virials, {size, 3, 3});
+  dict["potentials"] = copy(potentials, {n});
+  dict["fields"] = copy(fields, {n, 3});
+  dict["communication"] = copy(communication, {size});
+  dict["transforms"] = copy(transforms, {size});
+  dict["parameters"] = describe(parameters);
   return dict;
 }
 
 }  // namespace
 
 void bind_mesh(py::module_& m) {
+  m.def(
+      "pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
+      py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
+      py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
+      "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
+      "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
+      "evaluations, the first of which sets up. pencils: the grid of ranks that transform, (0, 0) is\n"
+      "automatic. Returns a dict of the last evaluation: energies [ranks] and virials [ranks, 3, 3], shares\n"
+      "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
+      "communication and transforms [ranks] s, of all evaluations.");
   m.def("ewald", &run_ewald, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
         py::arg("widths") = py::none(), py::arg("splitting") = 0.0, py::arg("threads") = 1,
         "Electrostatics of charges [n] e by Ewald's sum in double, an oracle; open systems by the direct "
@@ -138,7 +242,12 @@ void bind_mesh(py::module_& m) {
            "Lattice vectors [3, 3] Å of the sum that evaluate makes, periodic in 3 directions; a slab has\n"
            "vacuum along its normal.")
       .def_property_readonly(
-          "parameters", &describe,
+          "parameters",
+          [](const Pme& pme) {
+            py::dict dict = describe(pme.parameters());
+            dict["force_scale"] = pme.force_scale();
+            return dict;
+          },
           "splitting 1/Å, cutoff Å, order, mesh; estimated force_error and the force_scale "
           "that rtol refers to, eV/Å");
 }

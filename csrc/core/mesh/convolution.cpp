@@ -6,13 +6,18 @@
 namespace nearsight {
 
 template <class T>
-Convolution<T>::Convolution(const std::array<int, 3>& lengths)
+Convolution<T>::Convolution(const std::array<int, 3>& lengths, const Pencils& pencils, int rank)
     : lengths_(lengths),
       half_(lengths[2] / 2 + 1),
-      columns_(half_ * lengths[1]),
-      ffts_{Fft<T>(lengths[0]), Fft<T>(lengths[1]), Fft<T>(lengths[2])} {
-  real_.resize(columns_ * lengths[0]);
-  imaginary_.resize(columns_ * lengths[0]);
+      pencils_(pencils),
+      rows_(pencils.rows[rank]),
+      planes_(pencils.planes[rank]),
+      columns_(pencils.columns[rank]),
+      ffts_{Fft<T>(lengths[0]), Fft<T>(lengths[1]), Fft<T>(lengths[2])},
+      mover_({lengths[0], lengths[1], lengths[2] / 2 + 1}) {
+  const std::size_t most = std::max({rows_.volume(), planes_.volume(), columns_.volume()});
+  real_.resize(most);
+  imaginary_.resize(most);
 }
 
 template <class T>
@@ -40,7 +45,7 @@ void Convolution<T>::store(std::size_t to, std::size_t stride, int length, int c
 /// Two real lines a and b are one complex line a + ib; S_a and S_b are its even and odd parts.
 template <class T>
 void Convolution<T>::rows_forward(const T* mesh, std::size_t row, ThreadPool& threads) {
-  const std::size_t num_rows = static_cast<std::size_t>(lengths_[0]) * lengths_[1];
+  const std::size_t num_rows = rows_.volume() / half_;
   const int n = lengths_[2];
   threads.split((num_rows + 2 * kLanes - 1) / (2 * kLanes),
                 [&](int thread, std::size_t begin, std::size_t end) {
@@ -75,7 +80,7 @@ void Convolution<T>::rows_forward(const T* mesh, std::size_t row, ThreadPool& th
 
 template <class T>
 void Convolution<T>::rows_backward(T* mesh, std::size_t row, ThreadPool& threads) {
-  const std::size_t num_rows = static_cast<std::size_t>(lengths_[0]) * lengths_[1];
+  const std::size_t num_rows = rows_.volume() / half_;
   const int n = lengths_[2];
   threads.split(
       (num_rows + 2 * kLanes - 1) / (2 * kLanes), [&](int thread, std::size_t begin, std::size_t end) {
@@ -109,24 +114,59 @@ void Convolution<T>::rows_backward(T* mesh, std::size_t row, ThreadPool& threads
 
 template <class T>
 void Convolution<T>::planes(bool forward, ThreadPool& threads) {
-  threads.split(lengths_[0], [&](int thread, std::size_t begin, std::size_t end) {
+  const std::size_t width = planes_.size[2];
+  threads.split(planes_.size[0], [&](int thread, std::size_t begin, std::size_t end) {
     Buffer& buffer = *buffers_[thread];
     for (std::size_t plane = begin; plane < end; ++plane)
-      for (std::size_t first = 0; first < half_; first += kLanes) {
-        const int count = static_cast<int>(std::min<std::size_t>(kLanes, half_ - first));
-        load(plane * columns_ + first, half_, lengths_[1], count, buffer);
+      for (std::size_t first = 0; first < width; first += kLanes) {
+        const int count = static_cast<int>(std::min<std::size_t>(kLanes, width - first));
+        load(plane * lengths_[1] * width + first, width, lengths_[1], count, buffer);
         if (forward)
           ffts_[1].forward(buffer.real.data(), buffer.imaginary.data(), buffer.work.data());
         else
           ffts_[1].backward(buffer.real.data(), buffer.imaginary.data(), buffer.work.data());
-        store(plane * columns_ + first, half_, lengths_[1], count, buffer);
+        store(plane * lengths_[1] * width + first, width, lengths_[1], count, buffer);
       }
   });
 }
 
 template <class T>
+void Convolution<T>::columns(const T* influence, ThreadPool& threads, const Visitor& visit) {
+  const std::size_t all = num_columns();
+  threads.split((all + kLanes - 1) / kLanes, [&](int thread, std::size_t begin, std::size_t end) {
+    Buffer& buffer = *buffers_[thread];
+    T *re = buffer.real.data(), *im = buffer.imaginary.data();
+    for (std::size_t first = begin * kLanes; first < std::min(all, end * kLanes); first += kLanes) {
+      const int count = static_cast<int>(std::min<std::size_t>(kLanes, all - first));
+      load(first, all, lengths_[0], count, buffer);
+      ffts_[0].forward(re, im, buffer.work.data());
+      visit(thread, first, count, re, im);
+      for (int h = 0; h < lengths_[0]; ++h)
+        for (int l = 0; l < count; ++l) {
+          const T factor = influence[h * all + first + l];
+          re[h * kLanes + l] *= factor;
+          im[h * kLanes + l] *= factor;
+        }
+      ffts_[0].backward(re, im, buffer.work.data());
+      store(first, all, lengths_[0], count, buffer);
+    }
+  });
+}
+
+template <class T>
+void Convolution<T>::turn(const std::vector<Block>& from, const std::vector<Block>& to, int concerned,
+                          Ranks& ranks) {
+  if (concerned == 1) return;
+  const auto part = [&](const std::vector<Block>& blocks) {
+    return typename Mover<T>::Part{{real_.data(), imaginary_.data()},
+                                   static_cast<std::size_t>(blocks[ranks.rank()].size[2])};
+  };
+  mover_.move(from, part(from), to, part(to), false, ranks);
+}
+
+template <class T>
 void Convolution<T>::apply(T* mesh, std::size_t row, const T* influence, ThreadPool& threads,
-                           const Visitor& visit) {
+                           const Visitor& visit, Ranks& ranks) {
   const std::size_t longest = *std::max_element(lengths_.begin(), lengths_.end());
   buffers_.resize(threads.size());
   for (auto& buffer : buffers_) {
@@ -135,27 +175,15 @@ void Convolution<T>::apply(T* mesh, std::size_t row, const T* influence, ThreadP
     buffer->imaginary.resize(longest * kLanes);
     buffer->work.resize(2 * longest * kLanes);
   }
+  const auto [first, second] = pencils_.grid;
   rows_forward(mesh, row, threads);
+  turn(pencils_.rows, pencils_.planes, second, ranks);
   planes(true, threads);
-  threads.split((columns_ + kLanes - 1) / kLanes, [&](int thread, std::size_t begin, std::size_t end) {
-    Buffer& buffer = *buffers_[thread];
-    T *re = buffer.real.data(), *im = buffer.imaginary.data();
-    for (std::size_t first = begin * kLanes; first < std::min(columns_, end * kLanes); first += kLanes) {
-      const int count = static_cast<int>(std::min<std::size_t>(kLanes, columns_ - first));
-      load(first, columns_, lengths_[0], count, buffer);
-      ffts_[0].forward(re, im, buffer.work.data());
-      visit(thread, first, count, re, im);
-      for (int h = 0; h < lengths_[0]; ++h)
-        for (int l = 0; l < count; ++l) {
-          const T factor = influence[h * columns_ + first + l];
-          re[h * kLanes + l] *= factor;
-          im[h * kLanes + l] *= factor;
-        }
-      ffts_[0].backward(re, im, buffer.work.data());
-      store(first, columns_, lengths_[0], count, buffer);
-    }
-  });
+  turn(pencils_.planes, pencils_.columns, first, ranks);
+  columns(influence, threads, visit);
+  turn(pencils_.columns, pencils_.planes, first, ranks);
   planes(false, threads);
+  turn(pencils_.planes, pencils_.rows, second, ranks);
   rows_backward(mesh, row, threads);
 }
 

@@ -5,32 +5,33 @@
 
 #include "core/engine/threads.hpp"
 #include "core/mesh/fft.hpp"
+#include "core/mesh/pencils.hpp"
 #include "core/models/shared/aligned.hpp"
 
 namespace nearsight {
 
-/// Multiplies the Fourier transform of a real periodic mesh [n0][n1][n2] by a real function of k that is
-/// even.
+/// Multiplies the Fourier transform of a real periodic mesh [n0][n1][n2], of which each rank has a block of
+/// rows, by a real function of k that is even, of which it has a block of columns.
 template <class T>
 class Convolution {
  public:
   static constexpr int kLanes = Fft<T>::kLanes;
 
   /// Sees S(k) of the columns [first, first + count) before they are multiplied: element h0 of column
-  /// first + l is at [h0 * kLanes + l]. Columns are numbered h1 * (n2 / 2 + 1) + h2.
+  /// first + l is at [h0 * kLanes + l]. Columns of the rank's block are numbered with h2 running fastest.
   using Visitor =
       std::function<void(int thread, std::size_t first, int count, const T* real, const T* imaginary)>;
 
-  explicit Convolution(const std::array<int, 3>& lengths);
+  Convolution(const std::array<int, 3>& lengths, const Pencils& pencils, int rank);
 
-  const std::array<int, 3>& lengths() const { return lengths_; }
-  /// n1 · (n2 / 2 + 1): `influence` has n0 rows of as many.
-  std::size_t num_columns() const { return columns_; }
+  /// Of this rank: `influence` has n0 rows of as many.
+  std::size_t num_columns() const { return columns_.volume() / lengths_[0]; }
 
   /// In place: mesh[m] = Σ_k influence(k) S(k) exp(2πi k·m / n), S(k) = Σ_m mesh[m] exp(-2πi k·m / n); not
-  /// divided by the number of points. Lines of the last direction are `row` numbers apart. The same bits for
-  /// any number of threads.
-  void apply(T* mesh, std::size_t row, const T* influence, ThreadPool& threads, const Visitor& visit);
+  /// divided by the number of points. Lines of the last direction are `row` numbers apart. Collective. The
+  /// same bits for any number of threads.
+  void apply(T* mesh, std::size_t row, const T* influence, ThreadPool& threads, const Visitor& visit,
+             Ranks& ranks);
 
  private:
   struct Buffer {
@@ -40,13 +41,19 @@ class Convolution {
   void rows_forward(const T* mesh, std::size_t row, ThreadPool& threads);
   void rows_backward(T* mesh, std::size_t row, ThreadPool& threads);
   void planes(bool forward, ThreadPool& threads);
+  void columns(const T* influence, ThreadPool& threads, const Visitor& visit);
+  /// From one way of holding waves to the next, if so many ranks are concerned.
+  void turn(const std::vector<Block>& from, const std::vector<Block>& to, int concerned, Ranks& ranks);
   void load(std::size_t from, std::size_t stride, int length, int count, Buffer& buffer) const;
   void store(std::size_t to, std::size_t stride, int length, int count, Buffer& buffer);
 
   std::array<int, 3> lengths_;
-  std::size_t half_, columns_;  // n2 / 2 + 1
+  std::size_t half_;  // n2 / 2 + 1
+  Pencils pencils_;
+  Block rows_, planes_, columns_;  // of this rank
   std::array<Fft<T>, 3> ffts_;
-  AlignedBuffer<T> real_, imaginary_;             // [n0][n1][half]
+  AlignedBuffer<T> real_, imaginary_;  // rows, planes or columns of waves
+  Mover<T> mover_;
   std::vector<std::unique_ptr<Buffer>> buffers_;  // of threads
 };
 

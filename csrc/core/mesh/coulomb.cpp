@@ -20,6 +20,11 @@ double Charges::max_width() const {
   return widths.empty() ? 0.0 : *std::max_element(widths.begin(), widths.end());
 }
 
+Charges Charges::first(std::size_t count) const {
+  return {positions.subspan(0, 3 * count), values.subspan(0, count),
+          widths.empty() ? widths : widths.subspan(0, count)};
+}
+
 void Coulomb::clear(std::size_t n) {
   energy = 0;
   virial.fill(0);
@@ -64,34 +69,34 @@ void check_charges(const Charges& charges) {
   }
 }
 
-void check_distance(double r, std::size_t i, std::size_t j) {
+void check_distance(double r, std::size_t i, std::size_t j, std::size_t own) {
   if (r >= kMinDistance) return;
   std::ostringstream message;
-  message << "charges " << i << " and " << j << " are " << r << " Å apart, but they must be at least "
-          << kMinDistance << " Å apart: correct the positions or the cell";
+  message << "charges " << i << " and " << (j < own ? std::to_string(j) : "one of another rank") << " are "
+          << r << " Å apart, but they must be at least " << kMinDistance
+          << " Å apart: correct the positions or the cell";
   throw Error(ErrorKind::numeric, message.str());
 }
 
-void direct_sum(const Charges& charges, Coulomb& result) {
+void direct_sum(const Charges& charges, std::size_t own, Coulomb& result) {
   check_charges(charges);
   check_positions(charges.positions, complete(Cell{}, 1.0));
-  result.clear(charges.size());
-  for (std::size_t i = 0; i < charges.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j) {
+  result.clear(own);
+  for (std::size_t j = 0; j < charges.size(); ++j)
+    for (std::size_t i = 0; i < std::min(j, own); ++i) {
       const Vec3 r = point(charges.positions, j) - point(charges.positions, i);
       const double distance = norm(r), qi = charges.values[i], qj = charges.values[j];
-      check_distance(distance, i, j);
+      check_distance(distance, i, j, own);
       const double wi = charges.width(i), wj = charges.width(j);
       const PairTerm term = bare(wi * wi + wj * wj, distance);
       result.potentials[i] += qj * term.value;
+      for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
+      result.add_virial((j < own ? -1.0 : -0.5) * qi * qj * term.slope, r);  // the other half is with j
+      if (j >= own) continue;
       result.potentials[j] += qi * term.value;
-      for (int c = 0; c < 3; ++c) {
-        result.fields[3 * i + c] += qj * term.slope * r[c];
-        result.fields[3 * j + c] -= qi * term.slope * r[c];
-      }
-      result.add_virial(-qi * qj * term.slope, r);
+      for (int c = 0; c < 3; ++c) result.fields[3 * j + c] -= qi * term.slope * r[c];
     }
-  result.finish(charges);
+  result.finish(charges.first(own));
 }
 
 }  // namespace nearsight

@@ -20,6 +20,8 @@ struct Charges {
   std::size_t size() const { return values.size(); }
   double width(std::size_t i) const { return widths.empty() ? 0.0 : widths[i]; }
   double max_width() const;
+  /// The first `count` of them.
+  Charges first(std::size_t count) const;
 };
 
 /// Electrostatics of charges: E = ½ Σ q_i φ_i, without the interaction of a charge with itself. In a periodic
@@ -34,7 +36,7 @@ struct Coulomb {
   void clear(std::size_t n);
   /// Adds scale · v ⊗ v.
   void add_virial(double scale, const std::array<double, 3>& v);
-  /// From e/Å to V, and the energy from the potentials.
+  /// From e/Å to V, and the energy from the potentials; `charges` are those with results.
   void finish(const Charges& charges);
 };
 
@@ -42,8 +44,9 @@ struct Coulomb {
 /// not finite or negative.
 void check_charges(const Charges& charges);
 
-/// Open systems: the sum over all pairs. Throws Error (numeric) for atoms on top of each other, and what
-/// check_charges and check_positions throw.
-void direct_sum(const Charges& charges, Coulomb& result);
+/// Open systems: the sum over all pairs of the first `own` charges with all charges, of which those after
+/// them are other ranks'; results are of the own ones. Throws Error (numeric) for atoms on top of each other,
+/// and what check_charges and check_positions throw.
+void direct_sum(const Charges& charges, std::size_t own, Coulomb& result);
 
 }  // namespace nearsight

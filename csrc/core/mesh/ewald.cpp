@@ -76,16 +76,17 @@ void ewald(const Charges& charges, const Cell& cell, double splitting, ThreadPoo
             << " 1/Å, but it must be positive, or 0 for the automatic one: correct it";
     throw Error(ErrorKind::argument, message.str());
   }
-  if (!cell.pbc[0] && !cell.pbc[1] && !cell.pbc[2]) return direct_sum(charges, result);
-  const Box box = make_box(charges, cell, 1.0, kTolerance);
+  if (!cell.pbc[0] && !cell.pbc[1] && !cell.pbc[2]) return direct_sum(charges, charges.size(), result);
+  Ranks alone;
+  const Box box = make_box(charges, cell, 1.0, kTolerance, 0.0, alone);
   result.clear(charges.size());
   if (charges.size() == 0) return;
   const double density = static_cast<double>(charges.size()) / (box.volume * box.volume);
   const double alpha = splitting > 0 ? splitting : std::sqrt(kPi) * std::pow(density, 1.0 / 6.0);
   const double cutoff = kDecays * std::max(1.0 / alpha, 2.0 * charges.max_width());
-  add_short_range(charges, box, alpha, cutoff, threads, result);
+  add_short_range(charges, charges.size(), box, alpha, cutoff, threads, result);
   add_reciprocal(charges, box, alpha, result);
-  add_corrections(charges, box, alpha, cutoff, result);
+  add_corrections(charges, box, alpha, cutoff, alone, result);
   result.finish(charges);
 }
 

@@ -7,18 +7,50 @@
 #include "core/mesh/pair_kernel.hpp"
 
 namespace nearsight {
+namespace {
+
+/// The last of n mesh points that is not above a fractional coordinate in [0, 1).
+int point_below(double fraction, int n) {
+  return std::min(static_cast<int>(fraction * n), n - 1);  // the product may round up
+}
+
+}  // namespace
 
 template <class T>
-Mesh<T>::Mesh(const std::array<int, 3>& lengths, int order, double alpha)
-    : lengths_(lengths), order_(order), alpha_(alpha), row_(lengths[2] + order - 1), convolution_(lengths) {
-  mesh_.resize(row_ * lengths[0] * lengths[1]);
+Mesh<T>::Mesh(const std::array<int, 3>& lengths, int order, double alpha, const Pencils& pencils, int rank)
+    : lengths_(lengths),
+      order_(order),
+      alpha_(alpha),
+      pencils_(pencils),
+      columns_(pencils.columns[rank]),
+      convolution_(lengths, pencils, rank),
+      mover_(lengths) {
   influence_.resize(convolution_.num_columns() * lengths[0]);
 }
 
 template <class T>
+Block Mesh<T>::brick(const Region& region) const {
+  Block brick;
+  for (int d = 0; d < 3 && !region.empty; ++d) {
+    const int n = lengths_[d], low = point_below(region.low[d], n), high = point_below(region.high[d], n);
+    const int size = high - low + (region.high[d] < region.low[d] ? n : 0) + order_;
+    brick.first[d] = size < n ? low : 0;
+    brick.size[d] = std::min(size, n);
+  }
+  return brick;
+}
+
+template <class T>
+std::array<int, 2> Mesh<T>::periods(std::size_t column) const {
+  const std::size_t width = columns_.size[2];
+  return {columns_.first[1] + static_cast<int>(column / width),
+          columns_.first[2] + static_cast<int>(column % width)};
+}
+
+template <class T>
 Vec3 Mesh<T>::wave(const Box& box, std::size_t h0, std::size_t column) const {
-  const std::size_t half = lengths_[2] / 2 + 1;
-  const int h[3] = {static_cast<int>(h0), static_cast<int>(column / half), static_cast<int>(column % half)};
+  const auto [h1, h2] = periods(column);
+  const int h[3] = {static_cast<int>(h0), h1, h2};
   Vec3 periods;
   for (int d = 0; d < 3; ++d) periods[d] = 2 * h[d] < lengths_[d] ? h[d] : h[d] - lengths_[d];
   Vec3 k;
@@ -36,14 +68,15 @@ void Mesh<T>::update_influence(const Box& box, ThreadPool& threads) {
     const bool limit = 2 * h == static_cast<std::size_t>(lengths_[d]);
     return limit ? 0.0 : waves[d].own[h] / (waves[d].all[h] * waves[d].all[h]);
   };
-  const std::size_t columns = convolution_.num_columns(), half = lengths_[2] / 2 + 1;
+  const std::size_t columns = convolution_.num_columns();
   threads.split(lengths_[0], [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t h0 = begin; h0 < end; ++h0)
       for (std::size_t column = 0; column < columns; ++column) {
+        const auto [h1, h2] = periods(column);
         const Vec3 k = wave(box, h0, column);
-        const double k2 = dot(k, k), b = factor(0, h0) * factor(1, column / half) * factor(2, column % half);
+        const double k2 = dot(k, k), b = factor(0, h0) * factor(1, h1) * factor(2, h2);
         const double g = 4.0 * kPi / box.volume * std::exp(-0.25 * k2 / (alpha_ * alpha_)) / k2;
-        influence_[h0 * columns + column] = h0 + column ? static_cast<T>(g * b) : T(0);
+        influence_[h0 * columns + column] = k2 > 0 ? static_cast<T>(g * b) : T(0);
       }
   });
 }
@@ -55,18 +88,18 @@ void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads)
   splines_.resize(n * 3 * kSpline);
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
-      const Vec3 s = times(point(charges.positions, i), box.inverse);
+      const Vec3 s = fractions(charges, i, box);
       for (int d = 0; d < 3; ++d) {
-        const double u = (s[d] - std::floor(s[d])) * lengths_[d], whole = std::floor(u);
-        first_[i][d] = static_cast<int>(whole) % lengths_[d];  // u may round up to the length
+        const int n = lengths_[d], below = point_below(s[d], n), first = below - brick_.first[d];
+        first_[i][d] = first < 0 ? first + n : first;
         T* const spline = splines_.data() + (3 * i + d) * kSpline;
-        spline_weights(order_, u - whole, spline, spline + kMaxOrder);
+        spline_weights(order_, s[d] * n - below, spline, spline + kMaxOrder);
       }
     }
   });
-  starts_.assign(lengths_[0] + 1, 0);
+  starts_.assign(brick_.size[0] + 1, 0);
   for (const auto& first : first_) ++starts_[first[0] + 1];
-  for (int g = 0; g < lengths_[0]; ++g) starts_[g + 1] += starts_[g];
+  for (int g = 0; g < brick_.size[0]; ++g) starts_[g + 1] += starts_[g];
   sorted_.resize(n);
   std::vector<std::size_t> next(starts_.begin(), starts_.end() - 1);
   for (std::size_t i = 0; i < n; ++i) sorted_[next[first_[i][0]]++] = i;
@@ -75,7 +108,7 @@ void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads)
 /// Each thread fills planes of its own, from all charges that reach them.
 template <class T>
 void Mesh<T>::spread(const Charges& charges, ThreadPool& threads) {
-  const int n0 = lengths_[0], n1 = lengths_[1], n2 = lengths_[2];
+  const int n0 = brick_.size[0], n1 = brick_.size[1], n2 = brick_.size[2];
   threads.split(n0, [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t g = begin; g < end; ++g) {
       T* const plane = mesh_.data() + g * n1 * row_;
@@ -100,9 +133,27 @@ void Mesh<T>::spread(const Charges& charges, ThreadPool& threads) {
 }
 
 template <class T>
-void Mesh<T>::convolve(const Box& box, ThreadPool& threads, Coulomb& result) {
+void Mesh<T>::convolve_bricks(const typename Convolution<T>::Visitor& visit, ThreadPool& threads,
+                              Ranks& ranks) {
+  const bool alone = ranks.alone();  // then the brick is the mesh
+  const Block& block = pencils_.points[ranks.rank()];
+  const typename Mover<T>::Part brick{{mesh_.data()}, row_};
+  const typename Mover<T>::Part rows{{alone ? mesh_.data() : rows_.resize(block.volume())},
+                                     alone ? row_ : block.size[2]};
+  if (!alone) {
+    std::fill_n(rows_.data(), rows_.size(), T(0));
+    mover_.move(bricks_, brick, pencils_.points, rows, true, ranks);
+  }
+  const double start = seconds_now(), waited = ranks.seconds();
+  convolution_.apply(rows.components[0], rows.row, influence_.data(), threads, visit, ranks);
+  seconds_ += seconds_now() - start - (ranks.seconds() - waited);
+  if (!alone) mover_.move(pencils_.points, rows, bricks_, brick, false, ranks);
+}
+
+template <class T>
+void Mesh<T>::convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   std::vector<Coulomb> parts(threads.size());  // virials only
-  const std::size_t columns = convolution_.num_columns(), half = lengths_[2] / 2 + 1;
+  const std::size_t columns = convolution_.num_columns();
   const auto visit = [&](int thread, std::size_t first, int count, const T* real, const T* imaginary) {
     for (int h0 = 0; h0 < lengths_[0]; ++h0)
       for (int l = 0; l < count; ++l) {
@@ -110,24 +161,24 @@ void Mesh<T>::convolve(const Box& box, ThreadPool& threads, Coulomb& result) {
         if (influence == 0) continue;
         const double re = real[h0 * Convolution<T>::kLanes + l],
                      im = imaginary[h0 * Convolution<T>::kLanes + l];
-        const double both = (first + l) % half ? 2.0 : 1.0;  // k and -k
+        const double both = periods(first + l)[1] ? 2.0 : 1.0;  // k and -k
         const double energy = 0.5 * both * influence * (re * re + im * im);
         const Vec3 k = wave(box, h0, first + l);
         for (int c = 0; c < 3; ++c) parts[thread].virial[c] += energy;
         parts[thread].add_virial(-2.0 * energy * (1.0 / dot(k, k) + 0.25 / (alpha_ * alpha_)), k);
       }
   };
-  convolution_.apply(mesh_.data(), row_, influence_.data(), threads, visit);
+  convolve_bricks(visit, threads, ranks);
   for (const Coulomb& part : parts)
     for (int a = 0; a < 6; ++a) result.virial[a] += part.virial[a];
-  for (int line = 0; line < lengths_[0] * lengths_[1]; ++line)
-    for (std::size_t c = lengths_[2]; c < row_; ++c)
-      mesh_[line * row_ + c] = mesh_[line * row_ + c % lengths_[2]];
+  for (int line = 0; line < brick_.size[0] * brick_.size[1]; ++line)
+    for (std::size_t c = brick_.size[2]; c < row_; ++c)
+      mesh_[line * row_ + c] = mesh_[line * row_ + c % brick_.size[2]];
 }
 
 template <class T>
 void Mesh<T>::gather(const Box& box, ThreadPool& threads, Coulomb& result) {
-  const int n0 = lengths_[0], n1 = lengths_[1];
+  const int n0 = brick_.size[0], n1 = brick_.size[1];
   threads.split(first_.size(), [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       const T* const x = splines_.data() + 3 * i * kSpline;
@@ -156,11 +207,17 @@ void Mesh<T>::gather(const Box& box, ThreadPool& threads, Coulomb& result) {
 }
 
 template <class T>
-void Mesh<T>::add(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result) {
+void Mesh<T>::add(const Charges& charges, const Box& box, const std::vector<Region>& regions,
+                  ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   update_influence(box, threads);
+  bricks_.clear();
+  for (const Region& region : regions) bricks_.push_back(brick(region));
+  brick_ = ranks.alone() ? Block{{0, 0, 0}, lengths_} : bricks_[ranks.rank()];
+  row_ = brick_.size[2] + (brick_.size[2] == lengths_[2] ? order_ - 1 : 0);
+  mesh_.resize(row_ * brick_.size[0] * brick_.size[1]);
   place(charges, box, threads);
   spread(charges, threads);
-  convolve(box, threads, result);
+  convolve(box, threads, ranks, result);
   gather(box, threads, result);
 }
 

@@ -3,47 +3,64 @@
 #include <vector>
 
 #include "core/mesh/convolution.hpp"
-#include "core/mesh/periodic.hpp"
+#include "core/mesh/region.hpp"
 #include "core/mesh/spline.hpp"
 
 namespace nearsight {
 
 /// The reciprocal part of Ewald's sum on a mesh of numbers T: charges spread by B-splines, a convolution, and
-/// potentials and fields from the same splines. Fields are the exact derivative of the mesh energy
-/// ½ Σ_k G(k) B(k) |S(k)|². G(k) = 4π/V exp(-k²/4α²)/k² is Ewald's; B(k) = Ŵ²/(ΣŴ²)², of own and
-/// equal-looking waves, is the factor for which the potential between charges at all places on the mesh is
-/// closest to Ewald's in the mean square (Hockney and Eastwood; Ballenegger, Cerdà and Holm, J. Chem. Theory
-/// Comput. 8, 936 (2012)). Unlike the interpolating factor of Essmann et al. it has no poles for odd orders,
-/// and energies have no bias of first order. Waves at the mesh's limit, which have no sign, are left out.
-/// Lengths may be smaller than the order.
+/// potentials and fields from the same splines. A rank spreads its charges to the brick of the mesh that they
+/// reach; bricks are added up to the rows of the convolution, and filled from them afterwards. Fields are the
+/// exact derivative of the mesh energy ½ Σ_k G(k) B(k) |S(k)|². G(k) = 4π/V exp(-k²/4α²)/k² is Ewald's; B(k)
+/// = Ŵ²/(ΣŴ²)², of own and equal-looking waves, is the factor for which the potential between charges at all
+/// places on the mesh is closest to Ewald's in the mean square (Hockney and Eastwood; Ballenegger, Cerdà and
+/// Holm, J. Chem. Theory Comput. 8, 936 (2012)). Unlike the interpolating factor of Essmann et al. it has no
+/// poles for odd orders, and energies have no bias of first order. Waves at the mesh's limit, which have no
+/// sign, are left out. Lengths may be smaller than the order.
 template <class T>
 class Mesh {
  public:
   /// Throws Error (argument) for lengths that Fft does not take.
-  Mesh(const std::array<int, 3>& lengths, int order, double alpha);
+  Mesh(const std::array<int, 3>& lengths, int order, double alpha, const Pencils& pencils, int rank);
 
-  /// Adds the reciprocal sum, e/Å. The same bits for the same number of threads.
-  void add(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result);
+  /// Adds the reciprocal sum, e/Å: potentials and fields of this rank's charges, the virial of its waves.
+  /// Collective. The same bits for the same ranks and number of threads.
+  void add(const Charges& charges, const Box& box, const std::vector<Region>& regions, ThreadPool& threads,
+           Ranks& ranks, Coulomb& result);
+
+  /// Spent in transforms so far, without exchanges, s.
+  double seconds() const { return seconds_; }
 
  private:
   static constexpr int kSpline = 2 * kMaxOrder;  // weights and slopes of one direction
 
+  Block brick(const Region& region) const;
   void update_influence(const Box& box, ThreadPool& threads);
   void place(const Charges& charges, const Box& box, ThreadPool& threads);
   void spread(const Charges& charges, ThreadPool& threads);
-  void convolve(const Box& box, ThreadPool& threads, Coulomb& result);
+  void convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulomb& result);
+  /// The convolution of the brick, with those of all ranks.
+  void convolve_bricks(const typename Convolution<T>::Visitor& visit, ThreadPool& threads, Ranks& ranks);
   void gather(const Box& box, ThreadPool& threads, Coulomb& result);
-  /// The wave of column c in row h0, rad/Å.
+  /// h1 and h2 of a column of this rank.
+  std::array<int, 2> periods(std::size_t column) const;
+  /// The wave of a column in row h0, rad/Å.
   Vec3 wave(const Box& box, std::size_t h0, std::size_t column) const;
 
   std::array<int, 3> lengths_;
   int order_;
   double alpha_;
-  std::size_t row_;  // a line with its periodic continuation
+  Pencils pencils_;
+  Block columns_;  // of this rank
   Convolution<T> convolution_;
-  Mat3 vectors_{};  // the cell of `influence_`
-  AlignedBuffer<T> mesh_, influence_;
-  std::vector<std::array<int, 3>> first_;     // [n] lowest mesh point that a charge reaches
+  Mover<T> mover_;
+  double seconds_ = 0;
+  Mat3 vectors_{};             // the cell of `influence_`
+  std::vector<Block> bricks_;  // of all ranks
+  Block brick_;                // of this rank
+  std::size_t row_ = 0;        // a line of the brick, if it is whole with its periodic continuation
+  AlignedBuffer<T> mesh_, rows_, influence_;
+  std::vector<std::array<int, 3>> first_;     // [n] lowest point of the brick that a charge reaches
   std::vector<T> splines_;                    // [n][3][weights, slopes]
   std::vector<std::size_t> starts_, sorted_;  // charges by their first plane
 };

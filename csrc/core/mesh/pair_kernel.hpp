@@ -28,7 +28,7 @@ inline PairTerm bare(double width2, double r) {
   return term;
 }
 
-/// Throws Error (numeric) for pairs whose distance has no meaning.
-void check_distance(double r, std::size_t i, std::size_t j);
+/// Throws Error (numeric) for pairs whose distance has no meaning; charges from `own` on are other ranks'.
+void check_distance(double r, std::size_t i, std::size_t j, std::size_t own);
 
 }  // namespace nearsight

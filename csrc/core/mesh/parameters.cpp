@@ -114,43 +114,49 @@ double decays(const ChargeSize& size, const Box& box, double cutoff, double forc
   return std::max(1.0, std::log(short_range_error(size, box, 0.0, cutoff) / force_error));
 }
 
-double choose_cutoff(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
-                     double wish) {
+double choose_cutoff(const ChargeSize& size, const Box& box, double force_error, double wish) {
   const double density = static_cast<double>(size.num_charges) / box.occupied;
   double cutoff = wish > 0 ? wish : std::cbrt(3.0 * kPairs / (4.0 * kPi * density));
   // Beyond it pairs of Gaussians are points: erfc(r / 2σ) falls as the screening does.
-  const double least = 2.0 * charges.max_width() * std::sqrt(decays(size, box, cutoff, force_error));
+  const double least = 2.0 * size.width * std::sqrt(decays(size, box, cutoff, force_error));
   if (wish > 0 && wish < least) {
     std::ostringstream message;
-    message << "the cutoff is " << wish << " Å, but Gaussian charges of width " << charges.max_width()
-            << " Å need " << least << " Å at this accuracy: give a longer cutoff, or 0 for the automatic one";
+    message << "the cutoff is " << wish << " Å, but Gaussian charges of width " << size.width << " Å need "
+            << least << " Å at this accuracy: give a longer cutoff, or 0 for the automatic one";
     throw Error(ErrorKind::argument, message.str());
   }
   return std::max(cutoff, least);
 }
 
-/// The error of these charges' forces from pairs between the cutoff and `kBeyond` times it, eV/Å.
-double measured_short_range_error(const Charges& charges, const Box& box, double alpha, double cutoff,
-                                  ThreadPool& threads) {
+/// The error of all forces from pairs between the cutoff and `kBeyond` times it, eV/Å. `charges` are the
+/// first `own` ones with their surroundings.
+double measured_short_range_error(const Charges& charges, std::size_t own, const ChargeSize& size,
+                                  const Box& box, double alpha, double cutoff, ThreadPool& threads,
+                                  Ranks& ranks) {
   Coulomb near, far;
-  near.clear(charges.size());
-  far.clear(charges.size());
-  add_short_range(charges, box, alpha, cutoff, threads, near);
-  add_short_range(charges, box, alpha, kBeyond * cutoff, threads, far);
+  near.clear(own);
+  far.clear(own);
+  add_short_range(charges, own, box, alpha, cutoff, threads, near);
+  add_short_range(charges, own, box, alpha, kBeyond * cutoff, threads, far);
   double squares = 0;
   for (std::size_t k = 0; k < near.fields.size(); ++k)
     squares += std::pow(charges.values[k / 3] * (far.fields[k] - near.fields[k]), 2);
-  return kCoulomb * std::sqrt(squares / static_cast<double>(charges.size()));
+  ranks.sum({&squares, 1});
+  return kCoulomb * std::sqrt(squares / static_cast<double>(size.num_charges));
 }
 
 /// The splitting for a cutoff. Estimates take charges for independent of one another, which they are not over
 /// the first shells of neighbors: small systems are measured.
 double choose_splitting(const Charges& charges, const ChargeSize& size, const Box& box, double cutoff,
-                        double force_error, ThreadPool& threads) {
+                        double force_error, ThreadPool& threads, Ranks& ranks) {
   double exponent = decays(size, box, cutoff, force_error);
-  for (int step = 0; step < kMeasurements && size.num_charges <= kMostMeasured; ++step) {
-    const double found =
-        measured_short_range_error(charges, box, std::sqrt(exponent) / cutoff, cutoff, threads);
+  if (size.num_charges > kMostMeasured) return std::sqrt(exponent) / cutoff;
+  Surroundings surroundings;
+  const Charges seen =
+      surroundings.within(kBeyond * cutoff, charges, box, find_regions(charges, box, ranks), ranks);
+  for (int step = 0; step < kMeasurements; ++step) {
+    const double found = measured_short_range_error(seen, charges.size(), size, box,
+                                                    std::sqrt(exponent) / cutoff, cutoff, threads, ranks);
     if (found <= force_error) break;
     exponent += std::log(found / force_error) + 0.1;
   }
@@ -212,18 +218,27 @@ double mesh_error(const ChargeSize& size, const Box& box, double alpha, int orde
   return kCoulomb * 4.0 * kPi / box.volume * std::sqrt(squares / size.num_charges);
 }
 
-PmeParameters choose_parameters(const Charges& charges, const Box& box, double force_error,
-                                const PmeWishes& wishes, ThreadPool& threads) {
-  check_wishes(wishes);
-  ChargeSize size{charges.size(), 0.0, 0.0};
+ChargeSize measure(const Charges& charges, Ranks& ranks) {
+  std::array<double, 3> sums{static_cast<double>(charges.size()), 0.0, 0.0};
   for (const double q : charges.values) {
-    size.squares += q * q;
-    size.fourths += q * q * q * q;
+    sums[1] += q * q;
+    sums[2] += q * q * q * q;
   }
+  ranks.sum({sums.data(), sums.size()});
+  const double width = charges.max_width();
+  const std::vector<double> widths = ranks.gather({&width, 1});
+  return {static_cast<std::size_t>(sums[0]), sums[1], sums[2],
+          *std::max_element(widths.begin(), widths.end())};
+}
+
+PmeParameters choose_parameters(const Charges& charges, const ChargeSize& size, const Box& box,
+                                double force_error, const PmeWishes& wishes, ThreadPool& threads,
+                                Ranks& ranks) {
+  check_wishes(wishes);
   const double part = force_error / std::sqrt(2.0);
   PmeParameters best;
-  best.cutoff = choose_cutoff(charges, size, box, part, wishes.cutoff);
-  best.splitting = choose_splitting(charges, size, box, best.cutoff, part, threads);
+  best.cutoff = choose_cutoff(size, box, part, wishes.cutoff);
+  best.splitting = choose_splitting(charges, size, box, best.cutoff, part, threads, ranks);
   double least = std::numeric_limits<double>::infinity();
   for (int order = wishes.order ? wishes.order : kMaxOrder; order >= (wishes.order ? wishes.order : 4);
        --order) {

@@ -36,22 +36,43 @@ double longest_wave(Vec3 a, Vec3 b) {
   return area / std::min(norm(a), norm(b));
 }
 
-void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance, double height, Box& box) {
+/// The charges of all ranks along the normal of a slab, Å, and their largest width.
+struct Extent {
+  double lowest = 0, highest = 0, width = 0;
+};
+
+Extent find_extent(const Charges& charges, const Vec3& normal, Ranks& ranks) {
+  std::array<double, 4> own{0, 0, charges.max_width(), charges.size() ? 1.0 : 0.0};
+  for (std::size_t i = 0; i < charges.size(); ++i) {
+    const double z = dot(point(charges.positions, i), normal);
+    own[0] = i ? std::min(own[0], z) : z;
+    own[1] = i ? std::max(own[1], z) : z;
+  }
+  const std::vector<double> all = ranks.gather({own.data(), own.size()});
+  Extent extent;
+  bool first = true;
+  for (const double* found = all.data(); found < all.data() + all.size(); found += own.size()) {
+    if (found[3] == 0) continue;
+    extent.lowest = first ? found[0] : std::min(extent.lowest, found[0]);
+    extent.highest = first ? found[1] : std::max(extent.highest, found[1]);
+    extent.width = std::max(extent.width, found[2]);
+    first = false;
+  }
+  return extent;
+}
+
+void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance, double height, Ranks& ranks,
+                Box& box) {
   const int open = !lattice.pbc[0] ? 0 : !lattice.pbc[1] ? 1 : 2;
   box.slab = true;
   box.normal = row(lattice.vectors, open);
-  double lowest = 0, highest = 0;
-  for (std::size_t i = 0; i < charges.size(); ++i) {
-    const double z = dot(point(charges.positions, i), box.normal);
-    lowest = i ? std::min(lowest, z) : z;
-    highest = i ? std::max(highest, z) : z;
-  }
+  const auto [lowest, highest, width] = find_extent(charges, box.normal, ranks);
+  box.bottom = lowest;
   const double wave =
       longest_wave(row(lattice.vectors, (open + 1) % 3), row(lattice.vectors, (open + 2) % 3));
   const double decays = -std::log(tolerance);
   // Layers act on each other as exp(-2π gap / wave), and Gaussians must not overlap.
-  const double least =
-      highest - lowest + wave * decays / (2.0 * kPi) + 4.0 * charges.max_width() * std::sqrt(decays);
+  const double least = highest - lowest + wave * decays / (2.0 * kPi) + 4.0 * width * std::sqrt(decays);
   if (height > 0 && height < least) {
     std::ostringstream message;
     message << "the slab needs " << least << " Å with its vacuum, but it was set up for " << height
@@ -64,23 +85,38 @@ void add_vacuum(const Charges& charges, const Lattice& lattice, double tolerance
   for (int c = 0; c < 3; ++c) box.vectors[3 * open + c] = box.height * box.normal[c];
 }
 
-void add_slab(const Charges& charges, const Box& box, Coulomb& result) {
-  double charge = 0, first = 0, second = 0, spread = 0;  // moments along the normal; Σ q σ²
-  std::vector<double> z(charges.size());
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const double q = charges.values[i], w = charges.width(i);
-    z[i] = dot(point(charges.positions, i) - point(charges.positions, 0), box.normal);
-    charge += q;
-    first += q * z[i];
-    second += q * z[i] * z[i];
-    spread += q * w * w;
+/// Σ q z^k along the normal of a slab, over all ranks, and Σ q σ².
+struct Moments {
+  double charge = 0, first = 0, second = 0, spread = 0;
+};
+
+double height_of(const Charges& charges, std::size_t i, const Box& box) {
+  return dot(point(charges.positions, i), box.normal) - box.bottom;
+}
+
+Moments find_moments(const Charges& charges, const Box& box, Ranks& ranks) {
+  std::array<double, 4> sums{};
+  for (std::size_t i = 0; i < charges.size(); ++i) {
+    const double q = charges.values[i], w = charges.width(i), z = height_of(charges, i, box);
+    sums[0] += q;
+    sums[1] += q * z;
+    sums[2] += q * z * z;
+    sums[3] += q * w * w;
   }
+  ranks.sum({sums.data(), sums.size()});
+  return {sums[0], sums[1], sums[2], sums[3]};
+}
+
+void add_slab(const Charges& charges, const Box& box, const Moments& moments, bool with_virial,
+              Coulomb& result) {
+  const auto [charge, first, second, spread] = moments;
   const double scale = 4.0 * kPi / box.volume, level = charge * box.height * box.height / 12.0;
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const double w = charges.width(i), own = charge * (z[i] * z[i] + w * w);
-    result.potentials[i] += scale * (z[i] * first - 0.5 * (second + spread + own) - level);
-    for (int c = 0; c < 3; ++c) result.fields[3 * i + c] -= scale * (first - charge * z[i]) * box.normal[c];
+  for (std::size_t i = 0; i < charges.size(); ++i) {
+    const double w = charges.width(i), z = height_of(charges, i, box), own = charge * (z * z + w * w);
+    result.potentials[i] += scale * (z * first - 0.5 * (second + spread + own) - level);
+    for (int c = 0; c < 3; ++c) result.fields[3 * i + c] -= scale * (first - charge * z) * box.normal[c];
   }
+  if (!with_virial) return;
   const double energy = 0.5 * scale * (first * first - charge * (second + level));
   // A strain scales volumes by its trace, heights along the normal by its normal component, widths not.
   for (int c = 0; c < 3; ++c) result.virial[c] += energy - 0.5 * scale * charge * spread;
@@ -89,7 +125,8 @@ void add_slab(const Charges& charges, const Box& box, Coulomb& result) {
 
 }  // namespace
 
-Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance, double height) {
+Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance, double height,
+             Ranks& ranks) {
   const int directions = cell.pbc[0] + cell.pbc[1] + cell.pbc[2];
   if (directions == 0)
     throw Error(ErrorKind::argument,
@@ -104,20 +141,19 @@ Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tol
   Box box;
   box.vectors = lattice.vectors;
   box.occupied = std::abs(determinant(lattice.vectors));
-  if (directions == 2) add_vacuum(charges, lattice, tolerance, height, box);
+  if (directions == 2) add_vacuum(charges, lattice, tolerance, height, ranks, box);
   box.inverse = inverse(box.vectors);
   box.volume = std::abs(determinant(box.vectors));
   return box;
 }
 
-void add_short_range(const Charges& charges, const Box& box, double alpha, double cutoff, ThreadPool& threads,
-                     Coulomb& result) {
+void add_short_range(const Charges& charges, std::size_t own, const Box& box, double alpha, double cutoff,
+                     ThreadPool& threads, Coulomb& result) {
   NeighborList list;
-  build_cell_list(charges.positions, box.cell(), cutoff, threads, list);
-  const std::size_t n = charges.size();
-  std::vector<std::array<double, 6>> virials(n);
+  build_cell_list(charges.positions, own, box.cell(), cutoff, threads, list);
+  std::vector<std::array<double, 6>> virials(own);
   const double shift = screened(alpha, cutoff).value;
-  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+  threads.split(own, [&](int, std::size_t begin, std::size_t end) {
     AlignedBuffer<double> buffer;
     for (std::size_t i = begin; i < end; ++i) {
       const auto first = list.offsets[i];
@@ -128,11 +164,11 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
         const Vec3 r =
             pair_vector(charges.positions, i, list.neighbors[first + k], list.shifts[first + k], box.vectors);
         r2[k] = dot(r, r);
-        check_distance(std::sqrt(r2[k]), i, list.neighbors[first + k]);
+        check_distance(std::sqrt(r2[k]), i, list.neighbors[first + k], own);
       }
       std::fill(r2 + count, values, 1.0);
       mesh::kernels<double>().screened(padded_count, alpha, r2, values, slopes);
-      Coulomb own;  // of one charge: virial only
+      Coulomb part;  // of one charge: virial only
       const double qi = charges.values[i], wi = charges.width(i);
       for (int k = 0; k < count; ++k) {
         const std::size_t j = list.neighbors[first + k];
@@ -145,40 +181,37 @@ void add_short_range(const Charges& charges, const Box& box, double alpha, doubl
         }
         result.potentials[i] += qj * (term.value - shift);
         for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
-        own.add_virial(-0.5 * qi * qj * term.slope, r);  // the other half is with j
+        part.add_virial(-0.5 * qi * qj * term.slope, r);  // the other half is with j
       }
-      virials[i] = own.virial;
+      virials[i] = part.virial;
     }
   });
-  for (const auto& own : virials)
-    for (int a = 0; a < 6; ++a) result.virial[a] += own[a];
+  for (const auto& virial : virials)
+    for (int a = 0; a < 6; ++a) result.virial[a] += virial[a];
 }
 
-void add_corrections(const Charges& charges, const Box& box, double alpha, double cutoff, Coulomb& result) {
-  const std::size_t n = charges.size();
-  double charge = 0, spread = 0;  // Σ q and Σ q σ²
-  for (std::size_t i = 0; i < n; ++i) {
-    charge += charges.values[i];
-    spread += charges.values[i] * charges.width(i) * charges.width(i);
-  }
+void add_corrections(const Charges& charges, const Box& box, double alpha, double cutoff, Ranks& ranks,
+                     Coulomb& result) {
+  const Moments moments = find_moments(charges, box, ranks);
   // ∫ erfc(α r) / r - erfc(α r_c) / r_c d³r within the cutoff; π/α² for a long one.
   const double shift = screened(alpha, cutoff).value, reach = alpha * cutoff;
   const double volume =
       kPi / (alpha * alpha) * (std::erf(reach) - 2.0 / std::sqrt(kPi) * reach * std::exp(-reach * reach)) +
       2.0 / 3.0 * kPi * cutoff * cutoff * cutoff * shift;
-  double background = 0;  // its energy
-  for (std::size_t i = 0; i < n; ++i) {
+  double background = 0;  // the share in its energy
+  for (std::size_t i = 0; i < charges.size(); ++i) {
     const double q = charges.values[i], w = charges.width(i);
     // The reciprocal sum holds the charge's own screening charge; the shift is for all charges within the
     // cutoff.
     result.potentials[i] -= (2.0 * alpha / std::sqrt(kPi) + shift) * q;
     // Gaussians: ∫ erfc(r / √(2 w²)) / r d³r = 2π w², w² = σ_i² + σ_j².
-    const double level = -(volume * charge - 2.0 * kPi * (w * w * charge + spread)) / box.volume;
+    const double level =
+        -(volume * moments.charge - 2.0 * kPi * (w * w * moments.charge + moments.spread)) / box.volume;
     result.potentials[i] += level;
     background += 0.5 * q * level;
   }
   for (int c = 0; c < 3; ++c) result.virial[c] += background;
-  if (box.slab) add_slab(charges, box, result);
+  if (box.slab) add_slab(charges, box, moments, ranks.rank() == 0, result);
 }
 
 }  // namespace nearsight

@@ -1,7 +1,9 @@
 #include "core/mesh/pme.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
+#include <string>
 
 #include "core/engine/error.hpp"
 
@@ -27,73 +29,115 @@ bool is_open(const std::array<bool, 3>& pbc) {
 
 }  // namespace
 
-Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads)
-    : options_(options), pbc_(cell.pbc) {
+Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads,
+         const Communicator& communicator)
+    : options_(options), ranks_(communicator), pbc_(cell.pbc) {
   check_rtol(options.rtol, options.single);
+  check_cell(cell);
   if (is_open(pbc_)) return;
-  Box box = make_box(charges, cell, 1.0, slab_tolerance());
+  Box box = make_box(charges, cell, 1.0, slab_tolerance(), 0.0, ranks_);
   if (box.slab) {
     height_ = kVacuum * box.height;
-    box = make_box(charges, cell, 1.0, slab_tolerance(), height_);
+    box = make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_);
   }
-  double squares = 0;
-  for (const double q : charges.values) squares += q * q;
-  if (squares == 0) return;  // nothing to be accurate about
-  const double unit = kCoulomb * squares / static_cast<double>(charges.size());
-  force_scale_ = measure_forces(charges, cell, box, unit, threads);
-  set_up(charges, box, kSafety * options.rtol * force_scale_, threads);
+  const ChargeSize size = measure(charges, ranks_);
+  if (size.squares == 0) return;  // nothing to be accurate about
+  const double unit = kCoulomb * size.squares / static_cast<double>(size.num_charges);
+  force_scale_ = measure_forces(charges, size, cell, box, unit, threads);
+  set_up(charges, size, box, kSafety * options.rtol * force_scale_, threads);
+  times_ = {};
 }
 
-void Pme::set_up(const Charges& charges, const Box& box, double force_error, ThreadPool& threads) {
-  parameters_ = choose_parameters(charges, box, force_error, options_.wishes, threads);
+void Pme::set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
+                 ThreadPool& threads) {
+  parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, threads, ranks_);
+  const auto& [splitting, cutoff, order, lengths, error] = parameters_;
+  const Pencils pencils(lengths, ranks_.size(), options_.pencils);
   double_mesh_.reset();
   float_mesh_.reset();
   if (options_.single)
-    float_mesh_ = std::make_unique<Mesh<float>>(parameters_.mesh, parameters_.order, parameters_.splitting);
+    float_mesh_ = std::make_unique<Mesh<float>>(lengths, order, splitting, pencils, ranks_.rank());
   else
-    double_mesh_ = std::make_unique<Mesh<double>>(parameters_.mesh, parameters_.order, parameters_.splitting);
+    double_mesh_ = std::make_unique<Mesh<double>>(lengths, order, splitting, pencils, ranks_.rank());
 }
 
 /// The root mean square force, from sums just accurate enough to tell.
-double Pme::measure_forces(const Charges& charges, const Cell& cell, const Box& box, double unit,
-                           ThreadPool& threads) {
+double Pme::measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
+                           double unit, ThreadPool& threads) {
   Coulomb result;
   for (const double rough : {1e-2, 1e-3, 1e-4}) {
-    set_up(charges, box, rough * unit, threads);
+    set_up(charges, size, box, rough * unit, threads);
     evaluate(charges, cell, threads, result);
     double squares = 0;
     for (std::size_t k = 0; k < result.fields.size(); ++k)
       squares += std::pow(charges.values[k / 3] * result.fields[k], 2);
-    const double found = std::sqrt(squares / static_cast<double>(charges.size()));
+    ranks_.sum({&squares, 1});
+    const double found = std::sqrt(squares / static_cast<double>(size.num_charges));
     if (found > 10.0 * rough * unit) return found;
   }
   return unit;
 }
 
-Box Pme::box(const Charges& charges, const Cell& cell) const {
+/// All ranks see that a rank has another cell: one that fails alone leaves the others waiting.
+void Pme::check_cell(const Cell& cell) {
+  std::array<double, 12> own{};
+  for (int d = 0; d < 3; ++d) {
+    own[9 + d] = cell.pbc[d];
+    for (int c = 0; c < 3 && cell.pbc[d]; ++c) own[3 * d + c] = cell.vectors[3 * d + c];
+  }
+  const std::vector<double> all = ranks_.gather({own.data(), own.size()});
+  for (int r = 1; r < ranks_.size(); ++r)
+    if (!std::equal(all.begin(), all.begin() + own.size(), all.begin() + r * own.size()))
+      throw Error(ErrorKind::argument, "rank " + std::to_string(r) +
+                                           " has another cell or other periodic directions than rank 0: give "
+                                           "the whole cell of the system on all ranks");
   if (cell.pbc != pbc_)
     throw Error(ErrorKind::argument,
                 "the periodic directions are not those that the mesh was set up for: set it up again");
-  return make_box(charges, cell, 1.0, slab_tolerance(), height_);
+}
+
+/// Throws if there is something to sum up without a mesh.
+void Pme::check_silence(const Charges& charges) {
+  double loud = 0;
+  for (const double q : charges.values) loud += q != 0;
+  ranks_.sum({&loud, 1});
+  if (loud > 0)
+    throw Error(ErrorKind::argument,
+                "the mesh was set up without charges, but there are some now: set it up again");
+}
+
+Box Pme::box(const Charges& charges, const Cell& cell) {
+  check_cell(cell);
+  return make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_);
+}
+
+double Pme::seconds_in_transforms() const {
+  return double_mesh_ ? double_mesh_->seconds() : float_mesh_ ? float_mesh_->seconds() : 0.0;
 }
 
 void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
-  if (is_open(pbc_) && is_open(cell.pbc)) return direct_sum(charges, result);
-  const Box box = this->box(charges, cell);
-  result.clear(charges.size());
-  if (!double_mesh_ && !float_mesh_) {
-    for (const double q : charges.values)
-      if (q != 0)
-        throw Error(ErrorKind::argument,
-                    "the mesh was set up without charges, but there are some now: set it up again");
-    return;
-  }
-  add_short_range(charges, box, parameters_.splitting, parameters_.cutoff, threads, result);
-  if (options_.single)
-    float_mesh_->add(charges, box, threads, result);
+  const double exchanged = ranks_.seconds(), transformed = seconds_in_transforms();
+  check_cell(cell);
+  if (is_open(pbc_))
+    direct_sum(surroundings_.all(charges, ranks_), charges.size(), result);
   else
-    double_mesh_->add(charges, box, threads, result);
-  add_corrections(charges, box, parameters_.splitting, parameters_.cutoff, result);
+    add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), threads, result);
+  times_.communication += ranks_.seconds() - exchanged;
+  times_.transforms += seconds_in_transforms() - transformed;
+}
+
+void Pme::add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result) {
+  result.clear(charges.size());
+  if (!double_mesh_ && !float_mesh_) return check_silence(charges);
+  const double splitting = parameters_.splitting, cutoff = parameters_.cutoff;
+  const std::vector<Region> regions = find_regions(charges, box, ranks_);
+  const Charges seen = surroundings_.within(cutoff, charges, box, regions, ranks_);
+  add_short_range(seen, charges.size(), box, splitting, cutoff, threads, result);
+  if (options_.single)
+    float_mesh_->add(charges, box, regions, threads, ranks_, result);
+  else
+    double_mesh_->add(charges, box, regions, threads, ranks_, result);
+  add_corrections(charges, box, splitting, cutoff, ranks_, result);
   result.finish(charges);
 }
 

@@ -9,43 +9,66 @@ namespace nearsight {
 struct PmeOptions {
   double rtol = 1e-6;  // |ΔF|₂ / |F|₂ that is asked for
   PmeWishes wishes;
-  bool single = false;  // a mesh of floats
+  bool single = false;               // a mesh of floats
+  std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
+};
+
+/// Where the time of evaluations went, s.
+struct PmeTimes {
+  double communication = 0;  // exchanges, with waiting for other ranks
+  double transforms = 0;
 };
 
 /// Smooth particle-mesh Ewald with parameters from the first configuration. Periodic in three or two
 /// directions; open systems by the direct sum. For one thread at a time.
+///
+/// With several ranks each has charges of its own, any number of them anywhere, and the whole cell. It gets
+/// their potentials and fields, half the sum of charges times potentials, and a share in the virial: shares
+/// of all ranks add up. The constructor, `evaluate` and `box` are collective. Parameters come from sums over
+/// all ranks, so that they are the same everywhere and, but for round-off, for any number of ranks.
 class Pme {
  public:
   /// Chooses the parameters. Where forces vanish by symmetry, errors are relative to those between two
   /// charges of the system's root mean square at 1 Å. Throws Error (argument) for an rtol outside 1e-13..0.1,
-  /// 2e-6..0.1 for a mesh of floats, and what make_box and choose_parameters throw.
-  Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads);
+  /// 2e-6..0.1 for a mesh of floats, and what Ranks, Pencils, make_box and choose_parameters throw.
+  Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads,
+      const Communicator& communicator = {});
 
-  /// Any positions, charges and cell near the first. Throws Error (argument) for other periodic directions,
-  /// and what make_box and add_short_range throw.
+  /// Any positions, charges and cell near the first. Throws Error (argument) for other periodic directions
+  /// and for cells that differ between ranks, and what make_box and add_short_range throw.
   void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result);
 
   /// The box that evaluate takes for a cell, periodic in three directions. Throws Error (argument) for open
   /// systems, and what evaluate throws for positions and cell.
-  Box box(const Charges& charges, const Cell& cell) const;
+  Box box(const Charges& charges, const Cell& cell);
 
   /// Zeros for open systems.
   const PmeParameters& parameters() const { return parameters_; }
   /// Root mean square force that errors are relative to, eV/Å.
   double force_scale() const { return force_scale_; }
+  /// Of all evaluations on this rank.
+  const PmeTimes& times() const { return times_; }
 
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
-  void set_up(const Charges& charges, const Box& box, double force_error, ThreadPool& threads);
-  double measure_forces(const Charges& charges, const Cell& cell, const Box& box, double unit,
-                        ThreadPool& threads);
+  void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
+              ThreadPool& threads);
+  double measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
+                        double unit, ThreadPool& threads);
+  void check_cell(const Cell& cell);
+  void check_silence(const Charges& charges);
+  void add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result);
+  double seconds_in_transforms() const;
 
   PmeOptions options_;
+  Ranks ranks_;
   std::array<bool, 3> pbc_;
   PmeParameters parameters_;
   double force_scale_ = 0, height_ = 0;
   std::unique_ptr<Mesh<double>> double_mesh_;
   std::unique_ptr<Mesh<float>> float_mesh_;
+  Surroundings surroundings_;
+  PmeTimes times_;
 };
 
 }  // namespace nearsight

@@ -32,6 +32,10 @@ struct NeighborList {
 void build_cell_list(Span<const double> positions, const Cell& cell, double cutoff, ThreadPool& threads,
                      NeighborList& list);
 
+/// The same of the first `num_centers` atoms only, whose neighbors are among all atoms.
+void build_cell_list(Span<const double> positions, std::size_t num_centers, const Cell& cell, double cutoff,
+                     ThreadPool& threads, NeighborList& list);
+
 /// The same by trying every image of every pair: the oracle in the tests.
 void build_brute_force(Span<const double> positions, const Cell& cell, double cutoff, NeighborList& list);
 

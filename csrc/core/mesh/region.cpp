@@ -1,0 +1,143 @@
+#include "core/mesh/region.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+namespace nearsight {
+namespace {
+
+constexpr int kSlots = 256;       // in which gaps between charges are looked for
+constexpr double kMargin = 1e-9;  // of fractional coordinates, for round-off
+
+struct Slot {
+  double low = 1.0, high = -1.0;
+  bool empty() const { return high < low; }
+};
+
+/// Of coordinates in [0, 1), from the end of the widest gap to its beginning.
+Slot shortest_arc(const std::array<Slot, kSlots>& slots) {
+  int longest = 0, run = 0, end = 0;
+  for (int k = 0; k < 2 * kSlots; ++k) {
+    run = slots[k % kSlots].empty() ? run + 1 : 0;
+    if (run > longest && run < kSlots) {
+      longest = run;
+      end = (k + 1) % kSlots;
+    }
+  }
+  if (longest == 0) return {0.0, 1.0};
+  return {slots[end].low, slots[(end + 2 * kSlots - longest - 1) % kSlots].high};
+}
+
+Region own_region(const Charges& charges, const Box& box) {
+  std::array<std::array<Slot, kSlots>, 3> slots;
+  for (std::size_t i = 0; i < charges.size(); ++i) {
+    const Vec3 s = fractions(charges, i, box);
+    for (int d = 0; d < 3; ++d) {
+      Slot& slot = slots[d][static_cast<int>(s[d] * kSlots)];
+      slot.low = std::min(slot.low, s[d]);
+      slot.high = std::max(slot.high, s[d]);
+    }
+  }
+  Region region;
+  region.empty = charges.size() == 0;
+  for (int d = 0; d < 3 && !region.empty; ++d) {
+    const Slot arc = shortest_arc(slots[d]);
+    region.low[d] = arc.low;
+    region.high[d] = arc.high;
+  }
+  return region;
+}
+
+/// True if two regions, which are not empty, or their images are within `reach` along all directions.
+bool are_near(const Region& a, const Region& b, const Vec3& reach) {
+  for (int d = 0; d < 3; ++d) {
+    const double ahead = b.low[d] - a.low[d], t = ahead < 0 ? ahead + 1.0 : ahead;
+    if (t > a.length(d) + reach[d] && 1.0 - t > b.length(d) + reach[d]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Vec3 fractions(const Charges& charges, std::size_t i, const Box& box) {
+  Vec3 s = times(point(charges.positions, i), box.inverse);
+  for (double& component : s) {
+    component -= std::floor(component);
+    if (component >= 1.0) component = 0.0;  // of a tiny negative number
+  }
+  return s;
+}
+
+std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& ranks) {
+  constexpr int kNumbers = 7;
+  const Region own = own_region(charges, box);
+  const std::array<double, kNumbers> numbers{own.low[0],  own.low[1],  own.low[2],           own.high[0],
+                                             own.high[1], own.high[2], own.empty ? 1.0 : 0.0};
+  const std::vector<double> all = ranks.gather({numbers.data(), kNumbers});
+  std::vector<Region> regions(ranks.size());
+  for (std::size_t r = 0; r < regions.size(); ++r) {
+    const double* const found = all.data() + kNumbers * r;
+    regions[r] = {{found[0], found[1], found[2]}, {found[3], found[4], found[5]}, found[6] != 0.0};
+  }
+  return regions;
+}
+
+template <class Wanted>
+Charges Surroundings::exchange(const Charges& own, Ranks& ranks, const Wanted& wanted) {
+  constexpr int kNumbers = 5;
+  std::vector<double> parts;
+  std::vector<std::size_t> counts(ranks.size(), 0);
+  for (int r = 0; r < ranks.size(); ++r)
+    for (const std::size_t i : wanted(r)) {
+      parts.insert(parts.end(), own.positions.begin() + 3 * i, own.positions.begin() + 3 * i + 3);
+      parts.push_back(own.values[i]);
+      parts.push_back(own.width(i));
+      counts[r] += kNumbers;
+    }
+  const std::vector<double> others = ranks.send(parts, counts);
+  positions_.assign(own.positions.begin(), own.positions.end());
+  values_.assign(own.values.begin(), own.values.end());
+  widths_.resize(own.size());
+  for (std::size_t i = 0; i < own.size(); ++i) widths_[i] = own.width(i);
+  for (const double* charge = others.data(); charge < others.data() + others.size(); charge += kNumbers) {
+    positions_.insert(positions_.end(), charge, charge + 3);
+    values_.push_back(charge[3]);
+    widths_.push_back(charge[4]);
+  }
+  return {positions_, values_, widths_};
+}
+
+Charges Surroundings::within(double cutoff, const Charges& own, const Box& box,
+                             const std::vector<Region>& regions, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  Vec3 reach;  // cutoff over the distance between faces
+  for (int d = 0; d < 3; ++d) {
+    const Vec3 column{box.inverse[d], box.inverse[3 + d], box.inverse[6 + d]};
+    reach[d] = cutoff * norm(column) + kMargin;
+  }
+  std::vector<Region> places(own.size());
+  for (std::size_t i = 0; i < places.size(); ++i) places[i].low = places[i].high = fractions(own, i, box);
+  const Region& here = regions[ranks.rank()];
+  return exchange(own, ranks, [&](int r) {
+    std::vector<std::size_t> wanted;
+    if (r == ranks.rank() || here.empty || regions[r].empty || !are_near(regions[r], here, reach))
+      return wanted;
+    for (std::size_t i = 0; i < places.size(); ++i)
+      if (are_near(regions[r], places[i], reach)) wanted.push_back(i);
+    return wanted;
+  });
+}
+
+Charges Surroundings::all(const Charges& own, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  check_charges(own);
+  return exchange(own, ranks, [&](int r) {
+    std::vector<std::size_t> wanted(r == ranks.rank() ? 0 : own.size());
+    std::iota(wanted.begin(), wanted.end(), 0);
+    return wanted;
+  });
+}
+
+}  // namespace nearsight
