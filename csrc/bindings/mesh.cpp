@@ -119,6 +119,20 @@ py::dict describe(const PmeParameters& found) {
   return dict;
 }
 
+/// [steps, n], the rank that owns each charge in each evaluation.
+using Owners = py::array_t<int, py::array::c_style | py::array::forcecast>;
+
+void check_owners(const Owners& owners, std::size_t num_charges, int ranks) {
+  if (owners.ndim() != 2 || static_cast<std::size_t>(owners.shape(1)) != num_charges || owners.shape(0) < 1)
+    wrong_shape("owners", "(steps, n)", owners);
+  for (py::ssize_t k = 0; k < owners.size(); ++k)
+    if (owners.data()[k] < 0 || owners.data()[k] >= ranks)
+      throw Error(ErrorKind::argument, "charge " + std::to_string(k % owners.shape(1)) + " belongs to rank " +
+                                           std::to_string(owners.data()[k]) + ", but there are " +
+                                           std::to_string(ranks) +
+                                           " ranks, counted from 0: correct the owners");
+}
+
 /// Charges that a rank owns.
 struct Share {
   std::vector<std::size_t> indices;
@@ -136,72 +150,74 @@ struct Share {
   Charges charges() const { return {positions, values, widths}; }
 };
 
-/// [steps, n], the owner of each charge in each evaluation.
-using Owners = py::array_t<int, py::array::c_style | py::array::forcecast>;
+/// Evaluations on ranks that are threads, and the results of the last one.
+struct RankRun {
+  Charges charges;  // of all ranks
+  std::vector<Cell> cells;
+  const int* owners;
+  std::size_t steps;
+  PmeOptions options;
+  std::vector<double> energies, virials, communication, transforms, potentials, fields;
+  PmeParameters parameters;
 
-void check_owners(const Owners& owners, std::size_t num_charges, int ranks) {
-  if (ranks < 1)
-    throw Error(ErrorKind::argument,
-                "ranks is " + std::to_string(ranks) + ", but at least one is needed: correct it");
-  if (owners.ndim() != 2 || static_cast<std::size_t>(owners.shape(1)) != num_charges || owners.shape(0) < 1)
-    wrong_shape("owners", "(steps, n)", owners);
-  for (py::ssize_t k = 0; k < owners.size(); ++k)
-    if (owners.data()[k] < 0 || owners.data()[k] >= ranks)
-      throw Error(ErrorKind::argument, "charge " + std::to_string(k % owners.shape(1)) + " belongs to rank " +
-                                           std::to_string(owners.data()[k]) + ", but ranks are 0 to " +
-                                           std::to_string(ranks - 1) + ": correct the owners");
-}
+  void start() {
+    for (auto* values : {&energies, &communication, &transforms}) values->resize(cells.size());
+    virials.resize(9 * cells.size());
+    potentials.resize(charges.size());
+    fields.resize(3 * charges.size());
+    ThreadRanks(static_cast<int>(cells.size())).run([this](const Communicator& ranks) { run_rank(ranks); });
+  }
+
+  void run_rank(const Communicator& communicator) {
+    const int rank = communicator.rank;
+    const Cell& cell = cells[rank];
+    ThreadPool threads(1);
+    const Share first(charges, owners, rank);
+    Pme pme(first.charges(), cell, options, threads, communicator);
+    for (std::size_t step = 0; step < steps; ++step) {
+      const Share own(charges, owners + step * charges.size(), rank);
+      Coulomb result;
+      pme.evaluate(own.charges(), cell, threads, result);
+      energies[rank] = result.energy;
+      const std::vector<double> virial = full_virial(result);
+      std::copy(virial.begin(), virial.end(), virials.begin() + 9 * rank);
+      for (std::size_t k = 0; k < own.indices.size(); ++k) {
+        potentials[own.indices[k]] = result.potentials[k];
+        std::copy_n(result.fields.begin() + 3 * k, 3, fields.begin() + 3 * own.indices[k]);
+      }
+    }
+    communication[rank] = pme.times().communication;
+    transforms[rank] = pme.times().transforms;
+    if (rank == 0) parameters = pme.parameters();
+  }
+};
 
 py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
                       const std::vector<std::pair<Doubles, std::array<bool, 3>>>& cells, const Owners& owners,
                       const std::optional<Doubles>& widths, double rtol, double cutoff, int order,
                       const std::string& precision, const std::array<int, 2>& pencils) {
-  const Charges all = read_charges(positions, values, widths);
-  const int size = static_cast<int>(cells.size());
-  check_owners(owners, all.size(), size);
-  PmeOptions options = read_options(rtol, cutoff, order, precision);
-  options.pencils = pencils;
-  const auto n = static_cast<py::ssize_t>(all.size());
-  std::vector<Cell> read;
-  for (const auto& [vectors, pbc] : cells) read.push_back(read_cell(vectors, pbc));
-  std::vector<double> energies(size), virials, potentials(n), fields(3 * n), communication(size),
-      transforms(size);
-  std::vector<Coulomb> results(size);
-  PmeParameters parameters;
-  const auto body = [&](const Communicator& communicator) {
-    const int rank = communicator.rank;
-    ThreadPool threads(1);
-    std::unique_ptr<Pme> pme;
-    for (py::ssize_t step = 0; step < owners.shape(0); ++step) {
-      const Share share(all, owners.data() + step * n, rank);
-      if (!pme) pme = std::make_unique<Pme>(share.charges(), read[rank], options, threads, communicator);
-      pme->evaluate(share.charges(), read[rank], threads, results[rank]);
-      for (std::size_t k = 0; k < share.indices.size(); ++k) {
-        potentials[share.indices[k]] = results[rank].potentials[k];
-        std::copy_n(results[rank].fields.begin() + 3 * k, 3, fields.begin() + 3 * share.indices[k]);
-      }
-    }
-    energies[rank] = results[rank].energy;
-    communication[rank] = pme->times().communication;
-    transforms[rank] = pme->times().transforms;
-    if (rank == 0) parameters = pme->parameters();
-  };
+  RankRun run;
+  run.charges = read_charges(positions, values, widths);
+  check_charges(run.charges);
+  for (const auto& [vectors, pbc] : cells) run.cells.push_back(read_cell(vectors, pbc));
+  check_owners(owners, run.charges.size(), static_cast<int>(cells.size()));
+  run.owners = owners.data();
+  run.steps = owners.shape(0);
+  run.options = read_options(rtol, cutoff, order, precision);
+  run.options.pencils = pencils;
   {
     const py::gil_scoped_release release;
-    ThreadRanks(size).run(body);
+    run.start();
   }
-  for (const Coulomb& result : results) {
-    const std::vector<double> virial = full_virial(result);
-    virials.insert(virials.end(), virial.begin(), virial.end());
-  }
+  const auto n = static_cast<py::ssize_t>(run.charges.size()), size = static_cast<py::ssize_t>(cells.size());
   py::dict dict;
-  dict["energies"] = copy(energies, {size});
-  dict["virials"] = copy(virials, {size, 3, 3});
-  dict["potentials"] = copy(potentials, {n});
-  dict["fields"] = copy(fields, {n, 3});
-  dict["communication"] = copy(communication, {size});
-  dict["transforms"] = copy(transforms, {size});
-  dict["parameters"] = describe(parameters);
+  dict["energies"] = copy(run.energies, {size});
+  dict["virials"] = copy(run.virials, {size, 3, 3});
+  dict["potentials"] = copy(run.potentials, {n});
+  dict["fields"] = copy(run.fields, {n, 3});
+  dict["communication"] = copy(run.communication, {size});
+  dict["transforms"] = copy(run.transforms, {size});
+  dict["parameters"] = describe(run.parameters);
   return dict;
 }
 

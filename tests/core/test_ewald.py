@@ -217,7 +217,7 @@ def test_no_charges():
         ({"charges": np.full(24, np.nan)}, "charge 0 is nan e, but charges must be finite"),
         ({"widths": np.full(24, -1.0)}, "the width of charge 0 is -1 Å, but widths must be finite"),
         ({"positions": np.zeros((24, 3))}, "are 0 Å apart, but they must be at least 0.001 Å apart"),
-        ({"positions": np.zeros((24, 3)), "pbc": OPEN}, "charges 1 and 0 are 0 Å apart"),
+        ({"positions": np.zeros((24, 3)), "pbc": OPEN}, "charges 0 and 1 are 0 Å apart"),
         ({"positions": np.full((24, 3), np.inf)}, "positions must be finite"),
         ({"positions": np.full((24, 3), np.inf), "pbc": OPEN}, "positions must be finite"),
         ({"cell": np.zeros((3, 3))}, "thick along periodic direction 0"),

@@ -1,24 +1,8 @@
 #include "core/engine/ranks.hpp"
 
 #include <algorithm>
-#include <string>
-
-#include "core/engine/error.hpp"
 
 namespace nearsight {
-
-Ranks::Ranks(Communicator communicator) : communicator_(std::move(communicator)) {
-  const int size = communicator_.size;
-  if (size < 1 || communicator_.rank < 0 || communicator_.rank >= size)
-    throw Error(ErrorKind::argument, "rank " + std::to_string(communicator_.rank) + " of " +
-                                         std::to_string(size) +
-                                         " ranks was given, but ranks are counted from 0: correct the host's "
-                                         "communicator");
-  if (size > 1 && !(communicator_.all_sum && communicator_.all_to_all))
-    throw Error(ErrorKind::argument,
-                "the host has " + std::to_string(size) +
-                    " ranks, but did not lend both all_sum and all_to_all: lend them, or start one rank");
-}
 
 void Ranks::sum(Span<double> values) {
   if (alone()) return;

@@ -15,8 +15,7 @@ inline double seconds_now() {
 /// A communicator with a clock; one process where nothing is given. All members are collective.
 class Ranks {
  public:
-  /// Throws Error (argument) for a rank outside of its size, and for several ranks without functions.
-  explicit Ranks(Communicator communicator = {});
+  explicit Ranks(Communicator communicator = {}) : communicator_(std::move(communicator)) {}
 
   int rank() const { return communicator_.rank; }
   int size() const { return communicator_.size; }

@@ -30,7 +30,7 @@ class Pme {
  public:
   /// Chooses the parameters. Where forces vanish by symmetry, errors are relative to those between two
   /// charges of the system's root mean square at 1 Å. Throws Error (argument) for an rtol outside 1e-13..0.1,
-  /// 2e-6..0.1 for a mesh of floats, and what Ranks, Pencils, make_box and choose_parameters throw.
+  /// 2e-6..0.1 for a mesh of floats, and what Pencils, make_box and choose_parameters throw.
   Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads,
       const Communicator& communicator = {});
 
