@@ -9,7 +9,7 @@
 namespace nearsight {
 namespace {
 
-// Rough times, there and back, s: transforms measured on a processor of 2023, the rest of common networks.
+// Rough times, there and back, s: the first as measured on one core, the others of common networks.
 constexpr double kTransform = 40e-9;  // of a wave along one direction
 constexpr double kTransfer = 20e-9;   // of a wave: packed, sent, and unpacked
 constexpr double kMessage = 4e-6;
