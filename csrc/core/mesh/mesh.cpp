@@ -90,10 +90,10 @@ void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads)
     for (std::size_t i = begin; i < end; ++i) {
       const Vec3 s = fractions(charges, i, box);
       for (int d = 0; d < 3; ++d) {
-        const int n = lengths_[d], below = point_below(s[d], n), first = below - brick_.first[d];
-        first_[i][d] = first < 0 ? first + n : first;
+        const int length = lengths_[d], below = point_below(s[d], length), first = below - brick_.first[d];
+        first_[i][d] = first < 0 ? first + length : first;
         T* const spline = splines_.data() + (3 * i + d) * kSpline;
-        spline_weights(order_, s[d] * n - below, spline, spline + kMaxOrder);
+        spline_weights(order_, s[d] * length - below, spline, spline + kMaxOrder);
       }
     }
   });
