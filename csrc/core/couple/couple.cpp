@@ -6,14 +6,15 @@
 
 namespace nearsight {
 
-std::unique_ptr<Couple> make_couple(const std::string& json) {
+std::unique_ptr<Couple> make_couple(const std::string& json, bool double_precision) {
   const auto spec = nlohmann::json::parse(json);
   const std::string kind = spec.at("kind");
   if (kind == "sum") return make_sum(spec.value("members", 1));
   if (kind == "eigenstate") return make_eigenstate(spec.at("states"), spec.at("state"));
+  if (kind == "coulomb") return make_coulomb(json, double_precision);
   throw Error(ErrorKind::unsupported,
               "the model's couple '" + kind +
-                  "' is not known to this version (it knows sum and eigenstate): update nearsight");
+                  "' is not known to this version (it knows sum, eigenstate and coulomb): update nearsight");
 }
 
 }  // namespace nearsight
