@@ -27,8 +27,8 @@ class Calculator(AseCalculator):
     Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to
     `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
 
-    A model with electrostatics gives `charges` in e and `potentials` = dE/d(charge) in V, (n,) or (n, C) for C
-    charges per atom, and no `stresses`, since the mesh knows only the sum.
+    A model with electrostatics gives `charges` in e and `potentials` = dE/d(charge) in V, (n,) or (n, C) for
+    C charges per atom, and no `stresses`, since the mesh knows only the sum.
 
     A committee gives `energy_std` and `member_energies` (M,) with every energy. More is computed when
     `calc.get_property(name, atoms)` asks for it: of a committee `forces_std` (n,) and `member_forces`
@@ -84,8 +84,8 @@ class Calculator(AseCalculator):
         super().calculate(atoms, properties, system_changes)
         if self.potential.num_charges > 0 and "stresses" in (properties or ()):
             raise PropertyNotImplementedError(
-                "stresses of atoms are not defined for the electrostatics of this model, of which the mesh knows "
-                "only the sum: ask for stress"
+                "stresses of atoms are not defined for the electrostatics of this model, of which the mesh "
+                "knows only the sum: ask for stress"
             )
         periodic = self.atoms.cell.rank == 3 and self.atoms.pbc.all()
         if not periodic and any(name in _STRESSES for name in properties or ()):
@@ -126,12 +126,8 @@ def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
         if found.virials is not None:
             results["stresses"] = -found.virials[:, _VOIGT] / volume
     if found.charges is not None:
-        results |= {
-            name: np.squeeze(getattr(found, name), axis=1)
-            if found.charges.shape[1] == 1
-            else getattr(found, name)
-            for name in _CHARGES
-        }
+        shape = found.charges.shape if found.charges.shape[1] > 1 else -1
+        results |= {name: getattr(found, name).reshape(shape) for name in _CHARGES}
     names = _ENERGIES if found.member_energies is not None else ()
     names += _FORCES if found.member_forces is not None else ()
     results |= {name: getattr(found, name) for name in names}

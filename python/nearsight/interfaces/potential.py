@@ -49,8 +49,8 @@ class Results:
     energies: np.ndarray  # (n,) energy per atom
     forces: np.ndarray  # (n, 3) -dE/dr
     virial: np.ndarray  # (3, 3) -dE/dstrain, symmetric; stress = -virial / volume in ASE's sign
-    # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz; not of models with electrostatics, of which the
-    # mesh knows only the sum
+    # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz; not of models with electrostatics, of which
+    # the mesh knows only the sum
     virials: np.ndarray | None = None
     # Of models with electrostatics, C charges per atom.
     electrostatic_energy: float | None = None  # part of the energy
@@ -171,8 +171,8 @@ class Potential:
             atoms: n chemical symbols or atomic numbers.
             cell: (3, 3), Å, rows are lattice vectors; may be left out where nothing is periodic.
             pbc: periodic or not, for all three directions or each.
-            charge: total charge, e, of a model with electrostatics; None: neutral, or what fixed charges add up
-                to where nothing is periodic.
+            charge: total charge, e, of a model with electrostatics; None: neutral, or what fixed charges add
+                up to where nothing is periodic.
             members: also forces and virials of each member of a committee.
             extrapolations: also which features lie outside of their ranges in the training set.
 
