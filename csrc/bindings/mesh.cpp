@@ -90,6 +90,15 @@ py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, cons
   return to_dict(result, charges);
 }
 
+py::array_t<double> box(const Pme& pme, const Doubles& positions, const Doubles& vectors,
+                        const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths) {
+  const std::vector<double> nothing(positions.ndim() == 2 ? positions.shape(0) : 0);
+  Charges charges{read_positions(positions), nothing, {}};
+  if (widths) charges.widths = read_values("widths", *widths);
+  const Mat3 found = pme.box(charges, read_cell(vectors, pbc)).vectors;
+  return copy({found.begin(), found.end()}, {3, 3});
+}
+
 py::dict describe(const Pme& pme) {
   const PmeParameters& found = pme.parameters();
   py::dict dict;
@@ -125,6 +134,9 @@ void bind_mesh(py::module_& m) {
            py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1)
       .def("evaluate", &run_pme, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
+      .def("box", &box, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("widths") = py::none(),
+           "Lattice vectors [3, 3] Å of the sum that evaluate makes, periodic in 3 directions; a slab has\n"
+           "vacuum along its normal.")
       .def_property_readonly(
           "parameters", &describe,
           "splitting 1/Å, cutoff Å, order, mesh; estimated force_error and the force_scale "

@@ -14,6 +14,17 @@ BCC = 0.5 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
 HEXAGONAL = np.array([[1, 0, 0], [-0.5, np.sqrt(0.75), 0], [0, 0, np.sqrt(8 / 3)]])
 
 
+# Arguments of random_system.
+SYSTEMS = {
+    "neutral": {},
+    "charged": {"net": 6.0},
+    "gaussian": {"widths": True, "net": -2.0},
+    "slab": {"pbc": SLAB},
+    "charged slab": {"pbc": SLAB, "net": 3.0},
+    "orthorhombic": {"orthorhombic": True},
+}
+
+
 class System(NamedTuple):
     """Arguments of the lattice sums, and the energy where it is known."""
 

@@ -14,6 +14,7 @@ from .charged_systems import (
     OPEN,
     PERIODIC,
     SLAB,
+    SYSTEMS,
     System,
     crystal,
     differences,
@@ -21,15 +22,6 @@ from .charged_systems import (
     same_crystal,
     supercell,
 )
-
-SYSTEMS = {
-    "neutral": {},
-    "charged": {"net": 6.0},
-    "gaussian": {"widths": True, "net": -2.0},
-    "slab": {"pbc": SLAB},
-    "charged slab": {"pbc": SLAB, "net": 3.0},
-    "orthorhombic": {"orthorhombic": True},
-}
 
 
 def ewald(system: System):

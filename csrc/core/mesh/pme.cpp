@@ -70,12 +70,16 @@ double Pme::measure_forces(const Charges& charges, const Cell& cell, const Box& 
   return unit;
 }
 
-void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
+Box Pme::box(const Charges& charges, const Cell& cell) const {
   if (cell.pbc != pbc_)
     throw Error(ErrorKind::argument,
                 "the periodic directions are not those that the mesh was set up for: set it up again");
-  if (is_open(pbc_)) return direct_sum(charges, result);
-  const Box box = make_box(charges, cell, 1.0, slab_tolerance(), height_);
+  return make_box(charges, cell, 1.0, slab_tolerance(), height_);
+}
+
+void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
+  if (is_open(pbc_) && is_open(cell.pbc)) return direct_sum(charges, result);
+  const Box box = this->box(charges, cell);
   result.clear(charges.size());
   if (!double_mesh_ && !float_mesh_) {
     for (const double q : charges.values)

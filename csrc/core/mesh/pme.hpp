@@ -25,6 +25,10 @@ class Pme {
   /// and what make_box and add_short_range throw.
   void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result);
 
+  /// The box that evaluate takes for a cell, periodic in three directions. Throws Error (argument) for open
+  /// systems, and what evaluate throws for positions and cell.
+  Box box(const Charges& charges, const Cell& cell) const;
+
   /// Zeros for open systems.
   const PmeParameters& parameters() const { return parameters_; }
   /// Root mean square force that errors are relative to, eV/Å.

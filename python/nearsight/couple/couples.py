@@ -10,15 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight.couple.sums import sum_frames
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
-
-
-def sum_frames(values: Tensor, frame: Tensor, num_frames: int) -> Tensor:
-    """Sum values[n, ...] over the atoms of each frame, in double."""
-    values = values.to(torch.float64)
-    sums = torch.zeros([num_frames] + list(values.shape[1:]), dtype=torch.float64, device=values.device)  # noqa: RUF005
-    return sums.index_add(0, frame, values)
 
 
 class SumCouple(nn.Module):

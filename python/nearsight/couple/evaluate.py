@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearsight.couple.couples import build_couple, sum_frames
+from nearsight.couple.couples import build_couple
+from nearsight.couple.sums import sum_frames
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY
 from nearsight.neighbors import Graph
