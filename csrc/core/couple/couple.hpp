@@ -29,8 +29,8 @@ struct Joined {
   // Of couples with direct forces; added to.
   Span<double> forces;       // [3 * rows] at constant readouts, eV/Å
   Span<double> virial;       // [6] at constant readouts, eV
-  Span<double> charges;      // [rows, channels] e, or empty: not wanted
-  Span<double> potentials;   // [rows, channels] dE/d(charge), V, or empty
+  Span<double> charges;      // [rows, channels] e
+  Span<double> potentials;   // [rows, channels] dE/d(charge), V
   double electrostatic = 0;  // out: what the charges contribute to the energies, eV
 };
 
@@ -65,12 +65,12 @@ std::unique_ptr<Couple> make_sum(int members);
 /// Feynman dE/dh = u uᵀ with the eigenvector u, so u·h_i·u are the per-atom shares.
 std::unique_ptr<Couple> make_eigenstate(int num_states, int state);
 
-/// E = Σ_i e_i + the electrostatic energy of charges, see couple/coulomb.hpp. `spec` is the JSON text of the
-/// couple's record.
-std::unique_ptr<Couple> make_coulomb(const std::string& spec, bool double_precision);
+/// E = Σ_i e_i + the electrostatic energy of charges, docs/electrostatics.md. `spec` is the JSON text of the
+/// couple's record, docs/file_format.md.
+std::unique_ptr<Couple> make_coulomb(const std::string& spec, std::size_t num_species, bool double_precision);
 
 /// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not
 /// know.
-std::unique_ptr<Couple> make_couple(const std::string& json, bool double_precision);
+std::unique_ptr<Couple> make_couple(const std::string& json, std::size_t num_species, bool double_precision);
 
 }  // namespace nearsight

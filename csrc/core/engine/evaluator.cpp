@@ -64,7 +64,7 @@ struct Evaluator::Lane {
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
-      couple_(make_couple(model_->file().couple, options.double_precision)),
+      couple_(make_couple(model_->file().couple, model_->file().species.size(), options.double_precision)),
       host_(std::move(host)),
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),

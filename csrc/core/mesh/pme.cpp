@@ -1,19 +1,22 @@
 #include "core/mesh/pme.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
 #include "core/engine/error.hpp"
+#include "core/neighbors/cell.hpp"
 
 namespace nearsight {
 namespace {
 
 constexpr double kSafety = 0.5;   // estimates are statistical
 constexpr double kVacuum = 1.25;  // room for a slab to grow
-constexpr double kFinestDouble = 1e-13, kFinestSingle = 2e-6;
+constexpr double kFinestDouble = 1e-13;
+constexpr double kOutgrown = 0.1;  // change of a lattice vector that calls for other parameters
 
 void check_rtol(double rtol, bool single) {
-  const double finest = single ? kFinestSingle : kFinestDouble;
+  const double finest = single ? kFinestSingleMesh : kFinestDouble;
   if (rtol >= finest && rtol <= 0.1) return;
   std::ostringstream message;
   message << "rtol is " << rtol << ", but " << finest << " to 0.1 are expected for a mesh in "
@@ -28,9 +31,9 @@ bool is_open(const std::array<bool, 3>& pbc) {
 }  // namespace
 
 Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads)
-    : options_(options), pbc_(cell.pbc) {
+    : options_(options), num_charges_(charges.size()), cell_(cell) {
   check_rtol(options.rtol, options.single);
-  if (is_open(pbc_)) return;
+  if (is_open(cell.pbc)) return;
   Box box = make_box(charges, cell, 1.0, slab_tolerance());
   if (box.slab) {
     height_ = kVacuum * box.height;
@@ -71,14 +74,25 @@ double Pme::measure_forces(const Charges& charges, const Cell& cell, const Box& 
 }
 
 Box Pme::box(const Charges& charges, const Cell& cell) const {
-  if (cell.pbc != pbc_)
+  if (cell.pbc != cell_.pbc)
     throw Error(ErrorKind::argument,
                 "the periodic directions are not those that the mesh was set up for: set it up again");
   return make_box(charges, cell, 1.0, slab_tolerance(), height_);
 }
 
+bool Pme::fits(const Charges& charges, const Cell& cell) const {
+  if (charges.size() != num_charges_ || cell.pbc != cell_.pbc) return false;
+  for (int a = 0; a < 3; ++a) {
+    const Vec3 before = row(cell_.vectors, a);
+    if (cell.pbc[a] && norm(row(cell.vectors, a) - before) > kOutgrown * norm(before)) return false;
+  }
+  const bool silent = !is_open(cell.pbc) && !double_mesh_ && !float_mesh_;
+  return !silent ||
+         std::all_of(charges.values.begin(), charges.values.end(), [](double q) { return q == 0; });
+}
+
 void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
-  if (is_open(pbc_) && is_open(cell.pbc)) return direct_sum(charges, result);
+  if (is_open(cell_.pbc) && is_open(cell.pbc)) return direct_sum(charges, result);
   const Box box = this->box(charges, cell);
   result.clear(charges.size());
   if (!double_mesh_ && !float_mesh_) {

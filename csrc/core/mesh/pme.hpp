@@ -6,6 +6,9 @@
 
 namespace nearsight {
 
+/// The smallest rtol of a mesh of floats.
+constexpr double kFinestSingleMesh = 2e-6;
+
 struct PmeOptions {
   double rtol = 1e-6;  // |ΔF|₂ / |F|₂ that is asked for
   PmeWishes wishes;
@@ -29,6 +32,11 @@ class Pme {
   /// systems, and what evaluate throws for positions and cell.
   Box box(const Charges& charges, const Cell& cell) const;
 
+  /// Whether the parameters are good for these charges: as many charges, the same periodic directions, and
+  /// lattice vectors that have changed by at most a tenth since the set-up, which had charges if these are
+  /// not all zero.
+  bool fits(const Charges& charges, const Cell& cell) const;
+
   /// Zeros for open systems.
   const PmeParameters& parameters() const { return parameters_; }
   /// Root mean square force that errors are relative to, eV/Å.
@@ -41,7 +49,8 @@ class Pme {
                         ThreadPool& threads);
 
   PmeOptions options_;
-  std::array<bool, 3> pbc_;
+  std::size_t num_charges_;
+  Cell cell_;  // of the set-up
   PmeParameters parameters_;
   double force_scale_ = 0, height_ = 0;
   std::unique_ptr<Mesh<double>> double_mesh_;
