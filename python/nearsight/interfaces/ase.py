@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from nearsight.data.frame import total_charge
 from nearsight.interfaces.potential import Potential, Results
 
 _VOIGT = [0, 1, 2, 5, 4, 3]  # ASE's xx, yy, zz, yz, xz, xy out of xx, yy, zz, xy, xz, yz
@@ -37,7 +38,8 @@ class Calculator(AseCalculator):
     Args:
         path, backend, precision, threads: as in `nearsight.Potential`.
         skin: Verlet skin, Å, for moving atoms; costs little otherwise.
-        charge: total charge, e, of a model with electrostatics; None: `atoms.info["charge"]`, if it is there.
+        charge: total charge, e, of a model with electrostatics; None: `total_charge` or `charge` of
+            `atoms.info`, if it is there.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -111,7 +113,7 @@ class Calculator(AseCalculator):
     def _total_charge(self) -> float | None:
         if self.potential.num_charges == 0:
             return self._charge  # the core says that there is nothing to give it to
-        return self.atoms.info.get("charge") if self._charge is None else self._charge
+        return total_charge(self.atoms.info, "atoms.info") if self._charge is None else self._charge
 
 
 def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
