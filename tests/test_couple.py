@@ -123,7 +123,7 @@ def test_sums_are_in_double_also_of_single_precision():
     [
         (
             {"kind": "dispersion"},
-            "couple kind 'dispersion' is unknown to this nearsight; it knows sum, eigenst",
+            "couple kind 'dispersion' is unknown to this nearsight; it knows sum",
         ),
         ({}, "couple kind None is unknown to this nearsight"),
         ({"kind": "eigenstate", "states": 2}, r"couple 'eigenstate' was given the parameters \['states'\]"),

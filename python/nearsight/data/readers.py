@@ -45,8 +45,8 @@ def read_frames(
             input.data of n2p2 or RuNNer; else the format follows from the suffix, after .xz, .gz or .bz2 is
             taken off.
         label_keys: label (or "stress", "total_charge") → key in the file, where it differs from
-            `keys.FILE_KEYS`; of DeePMD-kit's systems the stem of a file, where it differs from energy, force and
-            virial.
+            `keys.FILE_KEYS`; of DeePMD-kit's systems the stem of a file, where it differs from energy, force
+            and virial.
         max_force: eV/Å; a larger force on an atom is refused.
         runner_units: "length" and "energy" of input.data files, names of `units.LENGTH_UNITS` and
             `units.ENERGY_UNITS`; bohr and hartree where they are left out.

@@ -55,8 +55,8 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
         ) -> None:
             """Add the force to the System; periodic if the Topology has a box or the System is periodic.
 
-            `precision`, `backend`, `threads` and `charge` are those of `nearsight.openmm.create_force` and can
-            be given to `createSystem` and `createMixedSystem`. Other keywords belong to openmm-ml's
+            `precision`, `backend`, `threads` and `charge` are those of `nearsight.openmm.create_force` and
+            can be given to `createSystem` and `createMixedSystem`. Other keywords belong to openmm-ml's
             embeddings.
             """
             from nearsight.interfaces.openmm import create_force
