@@ -161,14 +161,14 @@ def test_gradients_are_differences_of_the_loss(kind):
     _, gradients = loss_gradient(model, model, kind)
     generator = torch.Generator().manual_seed(3)
     directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in model.parameters()]
-    expected = sum(float((g * d).sum()) for g, d in zip(gradients, directions))
+    expected = sum((g * d).sum().item() for g, d in zip(gradients, directions))
     step, losses = 1e-5, {}
     for k in (-2, -1, 1, 2):
         moved = random_model(kind)
         with torch.no_grad():
             for parameter, direction in zip(moved.parameters(), directions):
                 parameter.add_(k * step * direction)
-        losses[k] = float(loss_gradient(moved, moved, kind)[0])
+        losses[k] = loss_gradient(moved, moved, kind)[0].item()
     slope = (losses[-2] - 8 * losses[-1] + 8 * losses[1] - losses[2]) / (12 * step)
     assert slope == pytest.approx(expected, rel=1e-7)
 

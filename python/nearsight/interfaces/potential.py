@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -126,6 +127,11 @@ class Potential:
     def num_charges(self) -> int:
         """Charges of each atom; 0 for a model without electrostatics."""
         return self._evaluator.num_charges
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """nearsight.json of the model file, see docs/file_format.md."""
+        return json.loads(self._evaluator.metadata)
 
     @property
     def num_members(self) -> int:

@@ -168,9 +168,10 @@ class BPNN(nn.Module):
         found: dict[str, Tensor] = {}
         start = 0
         for name, width in zip(self.names, self.widths):
-            part = outputs[:, start : start + width]
-            found[name] = part.squeeze(1) if name == "energy" else part
+            found[name] = outputs[:, start : start + width]
             start += width
+        if "energy" in found:
+            found["energy"] = found["energy"].squeeze(1)
         return found
 
     @torch.jit.unused

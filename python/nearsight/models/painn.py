@@ -55,8 +55,6 @@ class PaiNN(EnergyModel):
     """
 
     architecture = "painn"
-    names: list[str]  # TorchScript does not see the type of an empty list
-    widths: list[int]
 
     def __init__(self, config: PaiNNConfig, species: list[str], readouts: Mapping[str, int] | None = None):
         super().__init__(species, config.cutoff, config.num_interactions)
@@ -72,10 +70,11 @@ class PaiNN(EnergyModel):
         self.embedding = nn.Parameter(torch.randn(len(species), channels, dtype=torch.float64))
         self.messages = nn.ModuleList(Message(channels, count) for _ in range(config.num_interactions))
         self.updates = nn.ModuleList(Update(channels) for _ in range(config.num_interactions))
-        self.names, self.widths = list(readouts or {}), list((readouts or {}).values())
-        self.readouts += [{"name": n, "columns": width} for n, width in zip(self.names, self.widths)]
-        self.readout = _network(channels, max(channels // 2, 1), 1 + sum(self.widths))
-        self.register_buffer("more_scales", readout_scales(self.readouts[1:]))
+        self.readouts += [{"name": name, "columns": width} for name, width in (readouts or {}).items()]
+        self.names = [readout["name"] for readout in self.readouts]
+        self.widths = [readout["columns"] for readout in self.readouts]
+        self.readout = _network(channels, max(channels // 2, 1), sum(self.widths))
+        self.register_buffer("scales", readout_scales(self.readouts))
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
@@ -89,13 +88,13 @@ class PaiNN(EnergyModel):
         for message, update in zip(self.messages, self.updates):
             s, v = message(s, v, edge_index, directions, basis, envelope)
             s, v = update(s, v)
-        outputs = self.readout(s[:num_owned])
-        found = {"energy": self.scale * outputs[:, 0] + self.shift[species[:num_owned]]}
-        more = self.more_scales * outputs[:, 1:]
+        outputs = self.scales * self.readout(s[:num_owned])
+        found: dict[str, Tensor] = {}
         start = 0
         for name, width in zip(self.names, self.widths):
-            found[name] = more[:, start : start + width]
+            found[name] = outputs[:, start : start + width]
             start += width
+        found["energy"] = self.scale * found["energy"].squeeze(1) + self.shift[species[:num_owned]]
         return found
 
 
