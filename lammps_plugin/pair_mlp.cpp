@@ -353,19 +353,13 @@ void PairMLP::Output::close() {
 void* PairMLP::extract(const char* name, int& dim) {
   dim = 0;
   if (std::strcmp(name, "energy_flag") == 0) return &want_energy_;
-  if (std::strcmp(name, "charge_flag") == 0) return &charges_.wanted;
-  if (std::strcmp(name, "potential_flag") == 0) return &charges_.potentials_wanted;
+  if (std::strncmp(name, "charge", 6) == 0 || std::strncmp(name, "potential", 9) == 0) return &charges_.asked;
   return std::strcmp(name, "deviation_flag") == 0 ? &deviation_.wanted : nullptr;
 }
 
 void* PairMLP::extract_peratom(const char* name, int& columns) {
   columns = 0;
-  const bool charge = std::strcmp(name, "charge") == 0;
-  if ((charge || std::strcmp(name, "potential") == 0) && has_charges()) {
-    const int channels = ns_model_num_charges(model_.get());
-    columns = channels > 1 ? channels : 0;
-    return charge ? charges_.values.data() : charges_.potentials.data();
-  }
+  if (double* const column = charges_column(name)) return column;
   if (std::strcmp(name, "energy") == 0 && has_atom_energies_) return atom_energies_.data();
   return std::strcmp(name, "deviation") == 0 && deviation_.has_atoms ? deviation_.of_atoms.data() : nullptr;
 }
@@ -376,6 +370,6 @@ double PairMLP::memory_usage() {
   };
   return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() +
          centroid_virials_.memory_usage() + bytes(species_) + bytes(positions_) + bytes(centers_) +
-         bytes(reached_) + bytes(charges_.values) + bytes(charges_.potentials) + bytes(atom_energies_) +
-         bytes(deviation_.forces) + bytes(deviation_.of_atoms);
+         bytes(reached_) + bytes(charges_.values) + bytes(charges_.potentials) + bytes(charges_.column) +
+         bytes(atom_energies_) + bytes(deviation_.forces) + bytes(deviation_.of_atoms);
 }

@@ -87,8 +87,9 @@ class PairMLP : public Pair {
   struct ChargesOfAtoms {
     double total = 0;  // e
     bool has_total = false;
-    int wanted = 0, potentials_wanted = 0;   // set by fix pair
+    int asked = 0;  // set by fix pair, and not looked at: they are there at every step
     std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
+    std::vector<double> column;              // of one of them, for fix pair
     double cell[9];                          // Å
   };
 
@@ -142,6 +143,7 @@ class PairMLP : public Pair {
   void add_box(ns_domain& core_domain);
   void open_charges(ns_results& results);
   void close_charges();
+  double* charges_column(const char* name);
   int read_total_charge(int narg, char** arg);
   bigint read_count(const char* what, int narg, char** arg, int k, bigint least);
   int read_deviation(int narg, char** arg, Deviation& deviation);

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "pair_mlp.h"
 
@@ -27,13 +29,14 @@ int PairMLP::read_total_charge(int narg, char** arg) {
 }
 
 bool PairMLP::has_charges() const {
-  return ns_model_num_charges(model_.get()) > 0;
+  return model_ && ns_model_num_charges(model_.get()) > 0;
 }
 
 void PairMLP::init_charges() {
   if (!has_charges()) {
-    if (charges_.has_total || charges_.wanted || charges_.potentials_wanted)
-      error->all(FLERR, "pair_style mlp: charges need a model with electrostatics, and {} has none",
+    if (charges_.has_total)
+      error->all(FLERR,
+                 "pair_style mlp: 'charge' is for models with electrostatics, and {} has none; leave it out",
                  model_path_);
     return;
   }
@@ -71,4 +74,21 @@ void PairMLP::open_charges(ns_results& results) {
 // Potentials are energies of e in LAMMPS' unit of energy.
 void PairMLP::close_charges() {
   for (double& potential : charges_.potentials) potential /= energy_unit_;
+}
+
+// What fix pair knows as charge, charge2, …, potential, potential2, …: one channel each, since its columns
+// are not filled in LAMMPS. Null for other names, and before the first step.
+double* PairMLP::charges_column(const char* name) {
+  const bool charge = std::strncmp(name, "charge", 6) == 0;
+  if (!charge && std::strncmp(name, "potential", 9) != 0) return nullptr;
+  const std::string number = name + (charge ? 6 : 9);
+  const std::vector<double>& all = charge ? charges_.values : charges_.potentials;
+  const std::size_t channels = has_charges() ? ns_model_num_charges(model_.get()) : 0;
+  for (std::size_t c = 0; c < channels; ++c) {
+    if (number != (c ? std::to_string(c + 1) : "") || all.empty()) continue;
+    charges_.column.resize(all.size() / channels);
+    for (std::size_t i = 0; i < charges_.column.size(); ++i) charges_.column[i] = all[i * channels + c];
+    return charges_.column.data();
+  }
+  return nullptr;
 }

@@ -167,7 +167,8 @@ typedef struct ns_system {
   const int* species;      /* [num_atoms] */
   const double* cell;      /* [9] Å, or NULL without periodic directions */
   int pbc[3];
-  const double* total_charge; /* e, of a model with charges; NULL: neutral, or what fixed charges add up to */
+  /* e, of a model with charges; NULL: 0, of fixed charges without periodic directions what they add up to */
+  const double* total_charge;
 } ns_system;
 
 NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
