@@ -58,8 +58,7 @@ def script(
         "compute parts all pair mlp",
         "compute energy all pe/atom pair",
         "compute sum all reduce sum c_energy",
-        "thermo_style custom step pe ecoul evdwl vol c_sum "
-        + " ".join(f"c_pressure[{k}]" for k in range(1, 7)),
+        f"thermo_style custom step pe ecoul evdwl vol c_sum {pressure}",
         "thermo_modify format float %.17g norm no",
         *more,
         "run 0",

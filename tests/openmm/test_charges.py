@@ -82,14 +82,12 @@ def test_copies_and_xml_keep_the_charge(charged):
 def test_a_charge_without_electrostatics(model):
     system = make_system(["H", "O"])
     system.addForce(create_force(model, ["H", "O"], periodic=False, charge=1.0))
-    with pytest.raises(openmm.OpenMMException, match="a total charge was given, but '.*' has no electrosta"):
+    with pytest.raises(openmm.OpenMMException, match=r"total charge was given, but '.*' has no electros"):
         energy_forces(make_context(system, [[0.0, 0, 0], [2.0, 0, 0]]))
 
 
 def test_a_charge_that_is_no_number(model):
-    with pytest.raises(
-        openmm.OpenMMException, match="nearsight: the total charge must be a number of e, not"
-    ):
+    with pytest.raises(openmm.OpenMMException, match="nearsight: the total charge must be a number of e"):
         create_force(model, ["H", "O"], periodic=False, charge=float("nan"))
 
 
