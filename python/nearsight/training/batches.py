@@ -95,11 +95,15 @@ def join(batches: Sequence[Batch]) -> Batch:
     return Batch(
         graph=collate([batch.graph for batch in batches]),
         num_atoms=torch.cat([batch.num_atoms for batch in batches]),
-        targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in TARGETS},
-        present={name: torch.cat([batch.present[name] for batch in batches]) for name in TARGETS},
+        targets=_join_targets([batch.targets for batch in batches]),
+        present=_join_targets([batch.present for batch in batches]),
         stored=tuple(stored for batch in batches for stored in batch.stored),
         charged=join_charged([batch.charged for batch in batches]) if batches[0].charged else None,
     )
+
+
+def _join_targets(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def hands(num_frames: int, batch_size: int, seed: int) -> list[np.ndarray]:
