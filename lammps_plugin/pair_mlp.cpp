@@ -90,6 +90,7 @@ void PairMLP::init_style() {
   announce_widths(force->pair);
   create_evaluator();
   init_uncertainty();
+  init_charges();
   if (!announced_ && comm->me == 0) announce();
   announced_ = true;
 }
@@ -206,6 +207,13 @@ void PairMLP::compute(int eflag, int vflag) {
     atom_energies_.assign(std::max(1, nlocal), 0.0);
     results.energies = atom_energies_.data();
   }
+  if (vflag_atom && !ns_model_has_atom_virials(model_.get())) {
+    error->all(
+        FLERR,
+        "pair_style mlp: compute stress/atom is not defined for the electrostatics of {}, of which the mesh "
+        "knows only the sum; use compute pressure",
+        model_path_);
+  }
   if (vflag_atom) results.virials = virials_.open(first_element(vatom, nall), 6 * nall, energy_unit_);
   if (cvflag_atom) {
     check_centroid();
@@ -216,11 +224,14 @@ void PairMLP::compute(int eflag, int vflag) {
   if (deviation_.has_atoms) open_members(results, nall);
   if (extrapolation_.is_on()) open_extrapolations(results);
 
+  if (has_charges()) open_charges(results);
+
   const ns_domain domain = make_domain();
   check_results(ns_evaluate_domain(evaluator_.get(), &domain, &results), results);
 
   if (deviation_.has_atoms) close_members(nall);
   if (extrapolation_.is_on()) close_extrapolations();
+  if (has_charges()) close_charges();
   forces_.close();
   if (has_atom_energies_) {
     for (double& energy : atom_energies_) energy /= energy_unit_;
@@ -230,7 +241,10 @@ void PairMLP::compute(int eflag, int vflag) {
   }
   if (vflag_atom) virials_.close();
   if (cvflag_atom) centroid_virials_.close();
-  if (eflag_global) eng_vdwl += results.energy / energy_unit_;
+  if (eflag_global) {
+    eng_vdwl += (results.energy - results.electrostatic) / energy_unit_;
+    eng_coul += results.electrostatic / energy_unit_;
+  }
   if (vflag_global) {
     for (int k = 0; k < 6; ++k) virial[k] += results.virial[k] / energy_unit_;
   }
@@ -262,6 +276,7 @@ ns_domain PairMLP::make_domain() {
   domain.num_neighbors = list->numneigh;
   domain.neighbors = list->firstneigh;
   domain.neighbor_mask = NEIGHMASK;
+  if (has_charges()) add_box(domain);
   return domain;
 }
 
@@ -338,11 +353,13 @@ void PairMLP::Output::close() {
 void* PairMLP::extract(const char* name, int& dim) {
   dim = 0;
   if (std::strcmp(name, "energy_flag") == 0) return &want_energy_;
+  if (std::strncmp(name, "charge", 6) == 0 || std::strncmp(name, "potential", 9) == 0) return &charges_.asked;
   return std::strcmp(name, "deviation_flag") == 0 ? &deviation_.wanted : nullptr;
 }
 
 void* PairMLP::extract_peratom(const char* name, int& columns) {
   columns = 0;
+  if (double* const column = charges_column(name)) return column;
   if (std::strcmp(name, "energy") == 0 && has_atom_energies_) return atom_energies_.data();
   return std::strcmp(name, "deviation") == 0 && deviation_.has_atoms ? deviation_.of_atoms.data() : nullptr;
 }
@@ -353,5 +370,6 @@ double PairMLP::memory_usage() {
   };
   return Pair::memory_usage() + forces_.memory_usage() + virials_.memory_usage() +
          centroid_virials_.memory_usage() + bytes(species_) + bytes(positions_) + bytes(centers_) +
-         bytes(reached_) + bytes(atom_energies_) + bytes(deviation_.forces) + bytes(deviation_.of_atoms);
+         bytes(reached_) + bytes(charges_.values) + bytes(charges_.potentials) + bytes(charges_.column) +
+         bytes(atom_energies_) + bytes(deviation_.forces) + bytes(deviation_.of_atoms);
 }

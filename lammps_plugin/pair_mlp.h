@@ -83,6 +83,16 @@ class PairMLP : public Pair {
     bigint of_run = 0;  // of all ranks since the start of the run
   };
 
+  // Of models with electrostatics.
+  struct ChargesOfAtoms {
+    double total = 0;  // e
+    bool has_total = false;
+    int asked = 0;  // set by fix pair, and not looked at: they are there at every step
+    std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
+    std::vector<double> column;              // of one of them, for fix pair
+    double cell[9];                          // Å
+  };
+
   // How a model with several interaction layers learns of atoms beyond one cutoff of another rank's: features
   // travel between the layers, or every rank has ghosts in as many cutoffs and evaluates theirs, too.
   enum Messages { EXCHANGE, HALO };
@@ -128,6 +138,13 @@ class PairMLP : public Pair {
   void open_extrapolations(ns_results& results);
   void close_extrapolations();
   std::string summarize_extrapolations();
+  bool has_charges() const;
+  void init_charges();
+  void add_box(ns_domain& core_domain);
+  void open_charges(ns_results& results);
+  void close_charges();
+  double* charges_column(const char* name);
+  int read_total_charge(int narg, char** arg);
   bigint read_count(const char* what, int narg, char** arg, int k, bigint least);
   int read_deviation(int narg, char** arg, Deviation& deviation);
   int read_extrapolation(int narg, char** arg, Extrapolation& extrapolation);
@@ -164,6 +181,7 @@ class PairMLP : public Pair {
 
   Deviation deviation_;
   Extrapolation extrapolation_;
+  ChargesOfAtoms charges_;
   std::vector<double> extra_;  // values of compute pair; whole on rank 0, or shares of each
   Rows rows_;                  // what is on its way now
 };

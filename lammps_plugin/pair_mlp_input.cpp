@@ -39,7 +39,7 @@ std::string syntax() {
   std::string text = "pair_style mlp";
   for (const Keyword& keyword : keywords)
     text += std::string(" [") + keyword.name + " " + join(keyword.words, "|") + "]";
-  return text + " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N]";
+  return text + " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] [charge Q]";
 }
 
 void write_strings(FILE* file, const std::vector<std::string>& strings) {
@@ -60,9 +60,14 @@ void PairMLP::settings(int narg, char** arg) {
   std::array<int, 4> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO, EXCHANGE};
   Deviation deviation;
   Extrapolation extrapolation;
+  charges_ = {};
   for (int k = 0; k < narg;) {
     if (std::strcmp(arg[k], "deviation") == 0) {
       k += read_deviation(narg - k, arg + k, deviation);
+      continue;
+    }
+    if (std::strcmp(arg[k], "charge") == 0) {
+      k += read_total_charge(narg - k, arg + k);
       continue;
     }
     if (std::strcmp(arg[k], "extrapolation") == 0) {
@@ -278,6 +283,7 @@ void PairMLP::write_restart_settings(FILE* file) {
   const Extrapolation& e = extrapolation_;
   if (e.warn_every > 0) add({"extrapolation", "warn", std::to_string(e.warn_every)});
   if (e.stop_above >= 0) add({"extrapolation", "stop", std::to_string(e.stop_above)});
+  if (charges_.has_total) add({"charge", fmt::format("{:.17g}", charges_.total)});
   write_strings(file, words);
 }
 

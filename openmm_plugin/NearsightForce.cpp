@@ -67,6 +67,12 @@ void NearsightForce::setSkin(double skin) {
   skin_ = skin;
 }
 
+void NearsightForce::setCharge(double charge) {
+  if (!std::isfinite(charge))
+    throw OpenMMException("nearsight: the total charge must be a number of e, not " + std::to_string(charge));
+  charge_ = charge;
+}
+
 OpenMM::ForceImpl* NearsightForce::createImpl() const {
   return new NearsightForceImpl(*this);
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,11 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   double getSkin() const { return skin_; }
   void setSkin(double skin);
 
+  /// Total charge in e of the particles that the model sees, for models with electrostatics. Default: not
+  /// given, which means 0, or for fixed charges in an open system their sum.
+  const std::optional<double>& getCharge() const { return charge_; }
+  void setCharge(double charge);
+
  protected:
   OpenMM::ForceImpl* createImpl() const override;
 
@@ -55,6 +61,7 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   bool periodic_ = false;
   int threads_ = 1;
   double skin_ = 0.1;
+  std::optional<double> charge_;
 };
 
 }  // namespace NearsightPlugin

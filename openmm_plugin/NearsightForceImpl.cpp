@@ -108,6 +108,7 @@ double NearsightForceImpl::computeForce(OpenMM::ContextImpl& context, const std:
     system.cell = cell;
     std::fill(system.pbc, system.pbc + 3, 1);
   }
+  if (owner_.getCharge()) system.total_charge = &*owner_.getCharge();
   ns_results results{};
   results.struct_size = sizeof results;
   results.forces = forces_.data();

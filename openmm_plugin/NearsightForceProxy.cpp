@@ -26,6 +26,7 @@ void NearsightForceProxy::serialize(const void* object, SerializationNode& node)
   node.setStringProperty("precision", force.getPrecision());
   node.setIntProperty("threads", force.getNumThreads());
   node.setDoubleProperty("skin", force.getSkin());
+  if (force.getCharge()) node.setDoubleProperty("charge", *force.getCharge());
   SerializationNode& list = node.createChildNode("Particles");
   const auto& particles = force.getParticles();
   for (std::size_t k = 0; k < force.getSpecies().size(); ++k) {
@@ -55,6 +56,7 @@ void* NearsightForceProxy::deserialize(const SerializationNode& node) const {
   force->setPrecision(node.getStringProperty("precision"));
   force->setNumThreads(node.getIntProperty("threads"));
   force->setSkin(node.getDoubleProperty("skin"));
+  if (node.hasProperty("charge")) force->setCharge(node.getDoubleProperty("charge"));
   return force.release();
 }
 

@@ -114,7 +114,10 @@ def test_metadata(singles, committee):
 
 
 def test_files_that_do_not_fit_together(singles, committee, tmp_path):
-    config = {"states": ({"states": 2}, "of several states"), "cutoff": ({"cutoff": 4.0}, "different cutoff")}
+    config = {
+        "states": ({"states": 2}, "with couple 'eigenstate'"),
+        "cutoff": ({"cutoff": 4.0}, "different cutoff"),
+    }
     config["networks"] = ({"hidden": [9, 7]}, "different networks")
     config["descriptor"] = ({"descriptor": ACSFConfig(size="medium")}, "different descriptors")
     for name, (change, message) in config.items():

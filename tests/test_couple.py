@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearsight.couple import build_couple, evaluate
+from nearsight.couple import System, build_couple, evaluate
 from nearsight.couple.couples import eigenvalue
 from nearsight.errors import ConfigError
 from nearsight.neighbors import collate, make_graph
@@ -96,31 +96,35 @@ def test_degenerate_states_have_finite_derivatives(matrix):
 def test_a_sum_and_one_state_are_the_same():
     values = torch.tensor([1.0, 2.5, -0.5], dtype=torch.float64)
     frame = torch.tensor([0, 0, 1])
-    total = build_couple({"kind": "sum"})({"energy": values}, frame, 2)
+    total = build_couple({"kind": "sum"})({"energy": values}, System(frame, 2, None))
     one = build_couple({"kind": "eigenstate", "states": 1, "state": 0})
-    column = build_couple({"kind": "sum"})({"energy": values.unsqueeze(1)}, frame, 2)
+    column = build_couple({"kind": "sum"})({"energy": values.unsqueeze(1)}, System(frame, 2, None))
     assert total.tolist() == column.tolist() == [3.5, -0.5]
-    assert one({"hamiltonian": values.unsqueeze(1)}, frame, 2).tolist() == [3.5, -0.5]
+    assert one({"hamiltonian": values.unsqueeze(1)}, System(frame, 2, None)).tolist() == [3.5, -0.5]
 
 
 def test_the_upper_triangle_is_given_by_rows():
     couple = build_couple({"kind": "eigenstate", "states": 3, "state": 2})
     rows = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], dtype=torch.float64)
     matrix = [[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]]
-    energy = couple({"hamiltonian": rows}, torch.tensor([0]), 1)
+    energy = couple({"hamiltonian": rows}, System(torch.tensor([0]), 1, None))
     assert energy.item() == pytest.approx(np.linalg.eigvalsh(matrix)[2], rel=1e-14)
 
 
 def test_sums_are_in_double_also_of_single_precision():
     values = torch.full((1000,), 0.1, dtype=torch.float32)
-    total = build_couple({"kind": "sum"})({"energy": values}, torch.zeros(1000, dtype=torch.int64), 1)
+    one = System(torch.zeros(1000, dtype=torch.int64), 1, None)
+    total = build_couple({"kind": "sum"})({"energy": values}, one)
     assert total.item() == pytest.approx(1000 * float(np.float32(0.1)), rel=1e-14)
 
 
 @pytest.mark.parametrize(
     ("couple", "message"),
     [
-        ({"kind": "coulomb"}, "couple kind 'coulomb' is unknown to this nearsight; it knows sum, eigenstate"),
+        (
+            {"kind": "dispersion"},
+            "couple kind 'dispersion' is unknown to this nearsight; it knows sum",
+        ),
         ({}, "couple kind None is unknown to this nearsight"),
         ({"kind": "eigenstate", "states": 2}, r"couple 'eigenstate' was given the parameters \['states'\]"),
         (EIGENSTATE | {"state": 2}, "couple 'eigenstate' has states 0 to 1, found state 2"),

@@ -232,7 +232,7 @@ def test_an_incomplete_module_is_named(tmp_path):
     with pytest.raises(ModelFileError, match="the module lacks the attributes couple"):
         save(tmp_path / "model.pt", model)
     model.couple = {"kind": "eigenstate", "states": 2, "state": 0}
-    with pytest.raises(ModelFileError, match="the couple 'eigenstate' needs a readout 'hamiltonian'"):
+    with pytest.raises(ModelFileError, match=r"'eigenstate' needs the readouts \['hamiltonian'\]"):
         save(tmp_path / "model.pt", model)
 
 

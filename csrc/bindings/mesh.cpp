@@ -100,6 +100,11 @@ py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, cons
   return to_dict(result, charges);
 }
 
+bool fits(Pme& pme, const Doubles& positions, const Doubles& values, const Doubles& vectors,
+          const std::array<bool, 3>& pbc) {
+  return pme.fits(read_charges(positions, values, std::nullopt), read_cell(vectors, pbc));
+}
+
 py::array_t<double> box(Pme& pme, const Doubles& positions, const Doubles& vectors,
                         const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths) {
   const std::vector<double> nothing(positions.ndim() == 2 ? positions.shape(0) : 0);
@@ -254,6 +259,9 @@ void bind_mesh(py::module_& m) {
            py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1)
       .def("evaluate", &run_pme, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
+      .def("fits", &fits, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
+           "Whether the parameters are good for these charges, too: as many, in a cell that differs by at\n"
+           "most a tenth.")
       .def("box", &box, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("widths") = py::none(),
            "Lattice vectors [3, 3] Å of the sum that evaluate makes, periodic in 3 directions; a slab has\n"
            "vacuum along its normal.")

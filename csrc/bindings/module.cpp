@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "core/engine/error.hpp"
 #include "core/engine/evaluator.hpp"
 
@@ -59,18 +61,26 @@ class PyEvaluator {
                    EvaluatorOptions{is_double(precision), threads, skin}) {}
 
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
-                    const std::array<bool, 3>& pbc, bool centroid, bool members, bool extrapolations) {
+                    const std::array<bool, 3>& pbc, std::optional<double> charge, bool centroid, bool members,
+                    bool extrapolations) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
       throw Error(ErrorKind::argument, "positions must be [n, 3], species [n] and cell [3, 3]");
     Cell c;
     std::copy_n(cell.data(), 9, c.vectors.begin());
     c.pbc = pbc;
-    auto forces = zeros({n, 3}), energies = zeros({n}), virials = zeros({n, 6});
+    const bool by_atom = model().has_atom_virials();
+    auto forces = zeros({n, 3}), energies = zeros({n}), virials = zeros({by_atom ? n : 0, 6});
     Results r;
     r.forces = Span<double>(forces.mutable_data(), 3 * n);
     r.energies = Span<double>(energies.mutable_data(), n);
-    r.virials = Span<double>(virials.mutable_data(), 6 * n);
+    if (by_atom) r.virials = Span<double>(virials.mutable_data(), 6 * n);
+    const py::ssize_t channels = model().num_charges();
+    auto charges = zeros({channels ? n : 0, channels}), potentials = zeros({channels ? n : 0, channels});
+    if (channels) {
+      r.charges = Span<double>(charges.mutable_data(), n * channels);
+      r.potentials = Span<double>(potentials.mutable_data(), n * channels);
+    }
     auto centroid_virials = zeros({centroid ? n : 0, 9});
     if (centroid) r.centroid_virials = Span<double>(centroid_virials.mutable_data(), 9 * n);
     const py::ssize_t num_members = model().num_members();
@@ -94,7 +104,7 @@ class PyEvaluator {
       const Span<const double> x(positions.data(), 3 * n);
       const Span<const int> s(species.data(), n);
       py::gil_scoped_release release;
-      evaluator_.evaluate(x, s, c, r);
+      evaluator_.evaluate(x, s, c, charge, r);
     }
     auto virial = zeros({3, 3});
     const int row[6] = {0, 1, 2, 0, 0, 1}, column[6] = {0, 1, 2, 1, 2, 2};
@@ -105,7 +115,12 @@ class PyEvaluator {
     result["energies"] = energies;
     result["forces"] = forces;
     result["virial"] = virial;
-    result["virials"] = virials;
+    if (by_atom) result["virials"] = virials;
+    if (channels) {
+      result["electrostatic_energy"] = r.electrostatic;
+      result["charges"] = charges;
+      result["potentials"] = potentials;
+    }
     if (centroid) result["centroid_virials"] = centroid_virials;
     if (num_members > 1) result["member_energies"] = member_energies;
     if (members) {
@@ -148,16 +163,20 @@ PYBIND11_MODULE(_core, m) {
            py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
            py::arg("threads") = 1, py::arg("skin") = 0.0)
       .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
-           py::arg("pbc"), py::arg("centroid") = false, py::arg("members") = false,
-           py::arg("extrapolations") = false,
-           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], virials [n, 6] in xx yy zz xy "
-           "xz yz, of a committee member_energies [M], and if asked for: centroid_virials [n, 9] in xx yy zz "
+           py::arg("pbc"), py::arg("charge") = py::none(), py::arg("centroid") = false,
+           py::arg("members") = false, py::arg("extrapolations") = false,
+           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
+           "virials "
+           "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "
+           "potentials [n, C] V, of a committee member_energies [M], and if asked for: centroid_virials [n, "
+           "9] in xx yy zz "
            "xy xz yz yx zx zy; member_forces [M, n, 3], member_virials [M, 6]; extrapolations, a list of "
            "(species, label, count, lowest, highest, minimum, maximum)")
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
       .def_property_readonly("num_interactions",
                              [](const PyEvaluator& e) { return e.model().file().num_interactions; })
+      .def_property_readonly("num_charges", [](const PyEvaluator& e) { return e.model().num_charges(); })
       .def_property_readonly("num_members", [](const PyEvaluator& e) { return e.model().num_members(); })
       .def_property_readonly("backend", [](const PyEvaluator& e) { return e.model().backend(); })
       .def_property_readonly("metadata", [](const PyEvaluator& e) { return e.model().file().metadata; })

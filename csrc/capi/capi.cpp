@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "core/engine/error.hpp"
@@ -68,14 +69,32 @@ Results wrap(const ns_results& r, const Model& model, std::size_t num_owned, std
                               Span<double>(r.lowest_features, features),
                               Span<double>(r.highest_features, features)};
   if (r.forces) results.forces = Span<double>(r.forces, 3 * num_atoms);
+  const std::size_t channels = model.num_charges();
+  if (r.charges) results.charges = Span<double>(r.charges, num_owned * channels);
+  if (r.potentials) results.potentials = Span<double>(r.potentials, num_owned * channels);
   if (r.energies) results.energies = Span<double>(r.energies, num_owned);
   if (r.virials) results.virials = Span<double>(r.virials, 6 * num_atoms);
   if (r.centroid_virials) results.centroid_virials = Span<double>(r.centroid_virials, 9 * num_atoms);
   return results;
 }
 
+Cell read_cell(const double* vectors, const int* pbc, const char* name) {
+  Cell cell;
+  for (int a = 0; a < 3; ++a) cell.pbc[a] = pbc[a] != 0;
+  if (vectors)
+    std::copy(vectors, vectors + 9, cell.vectors.begin());
+  else if (cell.pbc[0] || cell.pbc[1] || cell.pbc[2])
+    throw Error(ErrorKind::argument, std::string(name) + ": periodic directions need a cell, found NULL");
+  return cell;
+}
+
+std::optional<double> read_charge(const double* charge) {
+  return charge ? std::optional<double>(*charge) : std::nullopt;
+}
+
 void give_back(const Results& from, ns_results& to) {
   to.energy = from.energy;
+  to.electrostatic = from.electrostatic;
   std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
 }
 
@@ -153,6 +172,12 @@ int ns_model_exchange_width(const ns_model* m) {
 int ns_model_has_centroid_virials(const ns_model* m) {
   return m->model->has_centroid_virials();
 }
+int ns_model_has_atom_virials(const ns_model* m) {
+  return m->model->has_atom_virials();
+}
+int ns_model_num_charges(const ns_model* m) {
+  return m->model->num_charges();
+}
 int ns_model_num_members(const ns_model* m) {
   return m->model->num_members();
 }
@@ -203,14 +228,11 @@ ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, n
     require(system->num_atoms == 0 || (system->num_atoms > 0 && system->positions && system->species),
             "ns_system: positions and species must not be NULL");
     const std::size_t n = system->num_atoms;
-    Cell cell;
-    for (int a = 0; a < 3; ++a) cell.pbc[a] = system->pbc[a] != 0;
-    require(system->cell || !(cell.pbc[0] || cell.pbc[1] || cell.pbc[2]),
-            "ns_system: periodic directions need a cell, found NULL");
-    if (system->cell) std::copy(system->cell, system->cell + 9, cell.vectors.begin());
+    const Cell cell = read_cell(system->cell, system->pbc, "ns_system");
     Results r = wrap(*results, evaluator->evaluator.model(), n, n);
     evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
-                                  Span<const int>(system->species, n), cell, r);
+                                  Span<const int>(system->species, n), cell,
+                                  read_charge(system->total_charge), r);
     give_back(r, *results);
   });
 }
@@ -223,7 +245,8 @@ ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, n
     require(domain->num_owned >= 0 && domain->num_atoms >= domain->num_owned && domain->num_centers >= 0,
             "ns_domain: counts must not be negative, and num_atoms includes num_owned");
     const std::size_t n = domain->num_atoms, owned = domain->num_owned;
-    const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n)};
+    const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n),
+                   read_cell(domain->cell, domain->pbc, "ns_domain"), read_charge(domain->total_charge)};
     const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,
                         domain->neighbors, domain->neighbor_mask};
     Results r = wrap(*results, evaluator->evaluator.model(), owned, n);

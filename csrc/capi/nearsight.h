@@ -69,6 +69,11 @@ NS_EXPORT int ns_model_exchange_width(const ns_model* model);
 /* Whether ns_results.centroid_virials can be had: one interaction layer, and an energy that is a sum over
  * atoms. */
 NS_EXPORT int ns_model_has_centroid_virials(const ns_model* model);
+/* Whether ns_results.virials can be had: not of models with charges, of whose electrostatics only the sum is
+ * known. */
+NS_EXPORT int ns_model_has_atom_virials(const ns_model* model);
+/* Charges of each atom; 0 for a model without electrostatics. */
+NS_EXPORT int ns_model_num_charges(const ns_model* model);
 /* Members of a committee: models in one file whose mean is the energy. 1 for a model that is none. */
 NS_EXPORT int ns_model_num_members(const ns_model* model);
 /* Features (numbers that describe the neighborhood of an atom of one species) whose ranges in the training
@@ -126,7 +131,9 @@ typedef struct ns_results {
   double virial[6]; /* out: this rank's share */
   double* forces;   /* [3 * atoms] added to, or NULL */
   double* energies; /* [owned atoms] energy per atom, added to, or NULL */
-  double* virials;  /* [6 * atoms] virial per atom, half of each edge to each end, added to, or NULL */
+  /* [6 * atoms] virial per atom, half of each edge to each end, added to, or NULL. NS_ERROR_UNSUPPORTED where
+   * ns_model_has_atom_virials is 0. */
+  double* virials;
   /* [9 * atoms] virial per atom in centroid form, added to, or NULL: W_j = - sum_i r_ij (x) dE_i/dr_ij, all
    * of an edge to its neighbor j, in the order xx, yy, zz, xy, xz, yz, yx, zx, zy; the first index is that of
    * r_ij. It adds up to the virial, and sum_i (e_i v_i + W_i v_i), with e_i potential and kinetic energy of
@@ -145,6 +152,11 @@ typedef struct ns_results {
   long long* extrapolations;
   double* lowest_features;
   double* highest_features;
+  /* Of models with C = ns_model_num_charges charges per atom, added to, or NULL: charges, e, and
+   * dE/d(charge), V. NS_ERROR_UNSUPPORTED where C is 0. */
+  double* charges;      /* [owned atoms][C] */
+  double* potentials;   /* [owned atoms][C] */
+  double electrostatic; /* out: this rank's share of the energy that is electrostatic, eV */
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */
@@ -155,6 +167,8 @@ typedef struct ns_system {
   const int* species;      /* [num_atoms] */
   const double* cell;      /* [9] Å, or NULL without periodic directions */
   int pbc[3];
+  /* e, of a model with charges; NULL: 0, of fixed charges without periodic directions what they add up to */
+  const double* total_charge;
 } ns_system;
 
 NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
@@ -175,6 +189,10 @@ typedef struct ns_domain {
   const int* num_neighbors;    /* [num_atoms] */
   const int* const* neighbors; /* [num_atoms][num_neighbors[i]] */
   int neighbor_mask;           /* -1: no mask */
+  /* Of the whole system, for models with charges: as in ns_system; in one process only. */
+  const double* cell;
+  int pbc[3];
+  const double* total_charge;
 } ns_domain;
 
 NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);

@@ -50,12 +50,9 @@ int main(int argc, char** argv) {
   if (argc > 3 && strcmp(argv[3], "double") == 0) options.precision = NS_PRECISION_DOUBLE;
   ns_evaluator* evaluator = NULL;
   must(ns_evaluator_create(model, &options, NULL, &evaluator));
-  const ns_system system = {sizeof system,
-                            n,
-                            x,
-                            species,
-                            cell ? h : NULL,
-                            {cell && pbc[0] == 'T', cell && pbc[1] == 'T', cell && pbc[2] == 'T'}};
+  ns_system system = {.struct_size = sizeof system, .num_atoms = n, .positions = x, .species = species};
+  if (cell) system.cell = h;
+  for (int a = 0; a < 3; ++a) system.pbc[a] = cell && pbc[a] == 'T';
   ns_results results = {.struct_size = sizeof results, .forces = forces};
   must(ns_evaluate_system(evaluator, &system, &results));
 

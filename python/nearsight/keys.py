@@ -9,6 +9,7 @@ FORCES = "forces"  # (n, 3) | -dE/dr, eV/Å
 VIRIAL = "virial"  # (3, 3) | -dE/dstrain, symmetric, eV; stress = -virial / volume (ASE's sign)
 CHARGES = "charges"  # (n,) | partial charges, e
 DIPOLE = "dipole"  # (3,) | e·Å
+TOTAL_CHARGE = "total_charge"  # scalar | e; no label but part of the system: in the frame's info
 LABELS = (ENERGY, FORCES, VIRIAL, CHARGES, DIPOLE)
 
 # Keys in data files, configurable; stress (eV/Å³, ASE's sign, (3, 3) or Voigt xx yy zz yz xz xy) stands for
@@ -20,11 +21,15 @@ FILE_KEYS = {
     "stress": "REF_stress",
     CHARGES: "REF_charges",
     DIPOLE: "REF_dipole",
+    TOTAL_CHARGE: "total_charge",
 }
+TOTAL_CHARGE_KEYS = (TOTAL_CHARGE, "charge")  # in Frame.info and in ASE's atoms.info; the first one wins
 
 # Readouts of a model (docs/model_contract.md).
 READOUT_ENERGY = "energy"  # (n, members of the committee) | eV, without reference energies
 READOUT_HAMILTONIAN = "hamiltonian"  # (n, S(S+1)/2) | eV, upper triangle by rows
+READOUT_CHARGE = "charge"  # (n, channels) | e, before the projection to the total charge
+READOUT_CHARGE_WEIGHT = "charge_weight"  # (n, 1) | any number v; w = ln(1 + exp v) shares the missing charge
 
 # Graph: r_ij = r_j - r_i + S @ cell, center i = edge_index[0], neighbor j = edge_index[1], sorted by center.
 SPECIES = "species"  # (M,) int64 | index into the model's species list

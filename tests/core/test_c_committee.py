@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import POINTER, Structure, byref, c_double, c_int, c_longlong, c_size_t, c_void_p, sizeof
-from pathlib import Path
+from ctypes import byref, sizeof
 
 import numpy as np
 import pytest
 from committees_for_tests import graph_of, random_model, save
 
-import nearsight
 from nearsight.lib import _core
 
+from .c_api import (
+    EXTRAPOLATIONS,
+    MEMBERS,
+    Feature,
+    load_model,
+    make_evaluator,
+    open_library,
+    results_for,
+    system_of,
+)
 from .core_models import random_box
 
 BOX, TRAINING = random_box(5), random_box(2)
-ARRAYS = ("forces", "energies", "virials", "centroid_virials")
-MEMBERS = ("member_energies", "member_forces", "member_virials")
-EXTRAPOLATIONS = ("extrapolations", "lowest_features", "highest_features")
-
-
-class Options(Structure):
-    _fields_ = [
-        ("struct_size", c_size_t),
-        ("precision", c_int),
-        ("device", c_int),
-        ("num_threads", c_int),
-        ("skin", c_double),
-    ]
-
-
-class Results(Structure):
-    _fields_ = [
-        ("struct_size", c_size_t),
-        ("energy", c_double),
-        ("virial", c_double * 6),
-        *((name, POINTER(c_double)) for name in (*ARRAYS, *MEMBERS)),
-        ("extrapolations", POINTER(c_longlong)),
-        *((name, POINTER(c_double)) for name in EXTRAPOLATIONS[1:]),
-    ]
-
-
-class System(Structure):
-    _fields_ = [
-        ("struct_size", c_size_t),
-        ("num_atoms", c_int),
-        ("positions", POINTER(c_double)),
-        ("species", POINTER(c_int)),
-        ("cell", POINTER(c_double)),
-        ("pbc", c_int * 3),
-    ]
-
-
-class Feature(Structure):
-    _fields_ = [
-        ("struct_size", c_size_t),
-        ("species", c_int),
-        ("label", ctypes.c_char_p),
-        ("minimum", c_double),
-        ("maximum", c_double),
-    ]
-
-
-def pointer(array: np.ndarray):
-    return array.ctypes.data_as(POINTER(np.ctypeslib.as_ctypes_type(array.dtype)))
 
 
 @pytest.fixture(scope="module")
@@ -75,34 +33,25 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def library():
-    lib = ctypes.CDLL(str(Path(nearsight.__file__).parent / "lib" / "libnearsight.so"))
-    lib.ns_last_error.restype = ctypes.c_char_p
-    return lib
+    return open_library()
 
 
 @pytest.fixture
 def model(library, path):
-    handle = c_void_p()
-    assert library.ns_model_load(str(path).encode(), 0, byref(handle)) == 0
+    handle = load_model(library, path)
     yield handle
     library.ns_model_free(handle)
 
 
 @pytest.fixture
 def evaluator(library, model):
-    handle = c_void_p()
-    options = Options(sizeof(Options), 1, 0, 1, 0.0)
-    assert library.ns_evaluator_create(model, byref(options), None, byref(handle)) == 0
+    handle = make_evaluator(library, model)
     yield handle
     library.ns_evaluator_free(handle)
 
 
 def evaluate(library, evaluator, **arrays) -> int:
-    x, s, cell = BOX
-    system = System(sizeof(System), len(s), pointer(x), pointer(s), pointer(cell), (c_int * 3)(1, 1, 1))
-    results = Results(struct_size=sizeof(Results))
-    for name, array in arrays.items():
-        setattr(results, name, pointer(array))
+    system, results = system_of(*BOX), results_for(**arrays)
     return library.ns_evaluate_system(evaluator, byref(system), byref(results))
 
 
@@ -146,18 +95,15 @@ def test_what_is_refused(library, model, evaluator, bpnn):
         assert b"there is no such feature" in library.ns_last_error()
     assert library.ns_model_feature(model, 0, byref(Feature(1))) == 1
     assert b"ns_feature is missing or its struct_size" in library.ns_last_error()
-    single = c_void_p()
-    assert library.ns_model_load(str(bpnn).encode(), 0, byref(single)) == 0
+    single = load_model(library, bpnn)
     assert library.ns_model_num_members(single) == 1 and library.ns_model_num_features(single) == 0
     library.ns_model_free(single)
 
 
 def test_centroid_form_of_several_interactions_is_refused(library, messages):
-    handle, evaluator = c_void_p(), c_void_p()
-    assert library.ns_model_load(str(messages).encode(), 0, byref(handle)) == 0
+    handle = load_model(library, messages)
     assert library.ns_model_has_centroid_virials(handle) == 0
-    options = Options(sizeof(Options), 1, 0, 1, 0.0)
-    assert library.ns_evaluator_create(handle, byref(options), None, byref(evaluator)) == 0
+    evaluator = make_evaluator(library, handle)
     assert evaluate(library, evaluator, centroid_virials=np.zeros((len(BOX[1]), 9))) == 3
     assert (
         b"virials in centroid form (heat flux) need a model with one interaction" in library.ns_last_error()

@@ -95,7 +95,8 @@ def test_compressed_again(bpnn, tmp_path):
         (lambda m: m.pop("species"), "has damaged metadata .*species"),
         (lambda m: m.update(cutoff=-1.0), "metadata that cannot be right"),
         (lambda m: m.update(units={"length": "bohr", "energy": "eV"}), "expected angstrom and eV"),
-        (lambda m: m.update(couple={"kind": "coulomb"}), "couple 'coulomb' is not known"),
+        (lambda m: m.update(couple={"kind": "dispersion"}), "couple 'dispersion' is not known"),
+        (lambda m: m.update(couple={"kind": "coulomb"}), "couple has a damaged record .*key 'charges'"),
         (
             lambda m: m.update(couple={"kind": "eigenstate", "states": 2, "state": 2}),
             "state 2 of 2 does not exist",

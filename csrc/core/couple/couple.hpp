@@ -1,16 +1,41 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/engine/span.hpp"
+#include "core/engine/threads.hpp"
+#include "core/neighbors/neighbor_list.hpp"
 
 namespace nearsight {
 
 /// Sum over ranks in place; in one process it does nothing.
 using AllSum = std::function<void(Span<double>)>;
 
-/// Readouts -> energy and its cotangents dE/d(readout).
+/// What a couple sees of the system; the atoms are those with readouts.
+struct Coupled {
+  Span<const double> readouts;         // [rows, columns]
+  Span<const double> positions;        // [3 * rows] Å; only of couples with direct forces
+  Span<const int> species;             // [rows]; likewise
+  Cell cell;                           // likewise
+  std::optional<double> total_charge;  // e; absent: the host did not say
+};
+
+/// What a couple gives for the same rows.
+struct Joined {
+  Span<double> cotangents;  // [rows, columns] dE/d(readout)
+  Span<double> energies;    // [rows] eV, per-atom shares that add up to the energy
+  // Of couples with direct forces; added to.
+  Span<double> forces;       // [3 * rows] at constant readouts, eV/Å
+  Span<double> virial;       // [6] at constant readouts, eV
+  Span<double> charges;      // [rows, channels] e
+  Span<double> potentials;   // [rows, channels] dE/d(charge), V
+  double electrostatic = 0;  // out: what the charges contribute to the energies, eV
+};
+
+/// Readouts -> energy and its cotangents dE/d(readout). It may remember what it has set up: each evaluator
+/// has its own.
 class Couple {
  public:
   virtual ~Couple() = default;
@@ -21,12 +46,16 @@ class Couple {
   /// Members of a committee: the energy is the mean of so many readouts.
   virtual int members() const { return 1; }
 
-  /// True if the cotangents of an atom depend on that atom alone: then forward and reverse run tile by tile.
+  /// True if the cotangents of an atom depend on that atom alone: then forward and reverse run tile by tile,
+  /// in any thread.
   virtual bool is_local() const = 0;
 
-  /// readouts and cotangents [rows, columns]; energies [rows] are per-atom shares that add up to the energy.
-  virtual void evaluate(Span<const double> readouts, const AllSum& all_sum, Span<double> cotangents,
-                        Span<double> energies) const = 0;
+  /// Charges of each atom; 0: the energy depends on positions through readouts only.
+  virtual int channels() const { return 0; }
+
+  /// Throws what the kind of couple says.
+  virtual void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool& threads,
+                        Joined& joined) = 0;
 };
 
 /// E = sum of the atoms' energies; of a committee, with a column per member, their mean.
@@ -36,8 +65,12 @@ std::unique_ptr<Couple> make_sum(int members);
 /// Feynman dE/dh = u uᵀ with the eigenvector u, so u·h_i·u are the per-atom shares.
 std::unique_ptr<Couple> make_eigenstate(int num_states, int state);
 
+/// E = Σ_i e_i + the electrostatic energy of charges, docs/electrostatics.md. `spec` is the JSON text of the
+/// couple's record, docs/file_format.md.
+std::unique_ptr<Couple> make_coulomb(const std::string& spec, std::size_t num_species, bool double_precision);
+
 /// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not
 /// know.
-std::unique_ptr<Couple> make_couple(const std::string& json);
+std::unique_ptr<Couple> make_couple(const std::string& json, std::size_t num_species, bool double_precision);
 
 }  // namespace nearsight

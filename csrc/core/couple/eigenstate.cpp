@@ -13,12 +13,11 @@ class Eigenstate final : public Couple {
   int columns() const override { return num_states_ * (num_states_ + 1) / 2; }
   bool is_local() const override { return false; }
 
-  void evaluate(Span<const double> readouts, const AllSum& all_sum, Span<double> cotangents,
-                Span<double> energies) const override {
-    const std::size_t width = columns(), rows = energies.size();
+  void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool&, Joined& joined) override {
+    const std::size_t width = columns(), rows = joined.energies.size();
     std::vector<double> total(width, 0.0);
     for (std::size_t row = 0; row < rows; ++row)
-      for (std::size_t c = 0; c < width; ++c) total[c] += readouts[row * width + c];
+      for (std::size_t c = 0; c < width; ++c) total[c] += system.readouts[row * width + c];
     all_sum(total);
 
     Eigen::MatrixXd hamiltonian(num_states_, num_states_);
@@ -35,10 +34,10 @@ class Eigenstate final : public Couple {
     for (int a = 0; a < num_states_; ++a)
       for (int b = a; b < num_states_; ++b) weight.push_back((a == b ? 1.0 : 2.0) * u(a) * u(b));
     for (std::size_t row = 0; row < rows; ++row) {
-      energies[row] = 0.0;
+      joined.energies[row] = 0.0;
       for (std::size_t c = 0; c < width; ++c) {
-        cotangents[row * width + c] = weight[c];
-        energies[row] += weight[c] * readouts[row * width + c];
+        joined.cotangents[row * width + c] = weight[c];
+        joined.energies[row] += weight[c] * system.readouts[row * width + c];
       }
     }
   }

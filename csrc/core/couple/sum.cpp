@@ -12,15 +12,14 @@ class Sum final : public Couple {
   int columns() const override { return members_; }
   int members() const override { return members_; }
   bool is_local() const override { return true; }
-  void evaluate(Span<const double> readouts, const AllSum&, Span<double> cotangents,
-                Span<double> energies) const override {
+  void evaluate(const Coupled& system, const AllSum&, ThreadPool&, Joined& joined) override {
     const double share = 1.0 / members_;
-    for (std::size_t row = 0; row < energies.size(); ++row) {
+    for (std::size_t row = 0; row < joined.energies.size(); ++row) {
       double sum = 0.0;
-      for (int m = 0; m < members_; ++m) sum += readouts[row * members_ + m];
-      energies[row] = sum * share;
+      for (int m = 0; m < members_; ++m) sum += system.readouts[row * members_ + m];
+      joined.energies[row] = sum * share;
     }
-    std::fill(cotangents.begin(), cotangents.end(), share);
+    std::fill(joined.cotangents.begin(), joined.cotangents.end(), share);
   }
 
  private:

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/engine/graph.hpp"
@@ -10,8 +11,10 @@ namespace nearsight {
 /// The part of a system that one process sees: owned atoms first, then ghosts. See ns_domain in the C API.
 struct Domain {
   std::size_t num_owned = 0;
-  Span<const double> positions;  // [3 * atoms] Å
-  Span<const int> species;       // [atoms], -1: outside the model
+  Span<const double> positions;          // [3 * atoms] Å
+  Span<const int> species;               // [atoms], -1: outside the model
+  Cell cell{};                           // of the whole system; only couples with charges look at it
+  std::optional<double> total_charge{};  // e, of the whole system
 };
 
 /// A host's full neighbor list, indexed by atom; entries are masked first.

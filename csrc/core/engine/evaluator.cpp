@@ -64,6 +64,7 @@ struct Evaluator::Lane {
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
+      couple_(make_couple(model_->file().couple, model_->file().species.size(), options.double_precision)),
       host_(std::move(host)),
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
@@ -97,11 +98,12 @@ void Evaluator::check(const Domain& domain) const {
                 "input is damaged; check the time step and the starting geometry");
 }
 
-void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results) {
+void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell,
+                         std::optional<double> total_charge, Results& results) {
   // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
   for (int a = 0; a < 3; ++a)
     if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
-  const Domain domain{species.size(), positions, species};
+  const Domain domain{species.size(), positions, species, cell, total_charge};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
@@ -134,6 +136,14 @@ void Evaluator::check(const Results& wanted) const {
         ErrorKind::unsupported,
         "virials in centroid form (heat flux) need a model with one interaction layer whose energy is "
         "a sum over atoms, and this model is none: use virials with half of each edge to each end");
+  if (wanted.virials && !model_->has_atom_virials())
+    throw Error(
+        ErrorKind::unsupported,
+        "virials of atoms are not defined for the electrostatics of this model, of which the mesh knows "
+        "only the sum: ask for the total virial");
+  if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
+    throw Error(ErrorKind::unsupported,
+                "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
   if ((wanted.member_energies || wanted.member_forces || wanted.member_virials) && model_->num_members() < 2)
     throw Error(ErrorKind::unsupported, "'" + model_->file().path +
                                             "' is no committee, so there are no results of its members: "
@@ -148,8 +158,10 @@ void Evaluator::check(const Results& wanted) const {
 void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
                     Results& results) {
   check(results);
-  const Couple& couple = model_->couple();
-  const std::size_t columns = couple.columns(), rows = owned.size();
+  if (domain.total_charge && couple_->channels() == 0)
+    throw Error(ErrorKind::argument, "a total charge was given, but '" + model_->file().path +
+                                         "' has no electrostatics: leave the charge out");
+  const std::size_t columns = couple_->columns(), rows = owned.size();
   const std::size_t tile =
       model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
   const std::size_t num_tiles = std::max<std::size_t>(1, (rows + tile - 1) / tile);
@@ -166,11 +178,6 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     const Graph graph = lane.edges.graph(domain);
     lane.worker->forward(graph, Span<double>(readouts_.data() + first * columns, count * columns));
     return graph;
-  };
-  const auto evaluate_couple = [&](std::size_t first, std::size_t count) {
-    couple.evaluate(Span<const double>(readouts_.data() + first * columns, count * columns), host_.all_sum,
-                    Span<double>(cotangents_.data() + first * columns, count * columns),
-                    Span<double>(energies_.data() + first, count));
   };
   const auto reverse = [&](Lane& lane, const Graph& graph, std::size_t first, std::size_t count) {
     Results& r = lane.results;
@@ -194,15 +201,15 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     });
   };
 
-  if (couple.is_local()) {
+  if (couple_->is_local()) {
     for_tiles([&](Lane& lane, std::size_t first, std::size_t count) {
       const Graph graph = forward(lane, first, count);
-      evaluate_couple(first, count);
+      join(domain, owned, first, count, results);
       reverse(lane, graph, first, count);
     });
   } else {
     for_tiles([&](Lane& lane, std::size_t first, std::size_t count) { forward(lane, first, count); });
-    evaluate_couple(0, rows);
+    join(domain, owned, 0, rows, results);
     for_tiles([&](Lane& lane, std::size_t first, std::size_t count) {
       // With a single tile the worker still remembers it.
       const Graph graph = num_tiles == 1 ? lane.edges.graph(domain) : forward(lane, first, count);
@@ -211,6 +218,52 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   }
   close_lanes(results);
   add_energies(domain, owned, results);
+}
+
+/// The couple of a range of rows.
+void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t first, std::size_t count,
+                     Results& results) {
+  if (couple_->channels() > 0) return join_charges(domain, owned, results);
+  const std::size_t columns = couple_->columns();
+  const Coupled system{
+      Span<const double>(readouts_.data() + first * columns, count * columns), {}, {}, {}, {}};
+  Joined joined;
+  joined.cotangents = Span<double>(cotangents_.data() + first * columns, count * columns);
+  joined.energies = Span<double>(energies_.data() + first, count);
+  couple_->evaluate(system, host_.all_sum, threads_, joined);
+}
+
+/// The couple of all rows, which adds forces and a virial of its own.
+void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Results& results) {
+  const std::size_t rows = owned.size(), channels = couple_->channels();
+  positions_.resize(3 * rows);
+  species_.resize(rows);
+  for (std::size_t row = 0; row < rows; ++row) {
+    std::copy_n(domain.positions.data() + 3 * owned[row], 3, positions_.data() + 3 * row);
+    species_[row] = domain.species[owned[row]];
+  }
+  direct_.assign(3 * rows, 0.0);
+  charges_.resize(rows * channels);
+  potentials_.resize(rows * channels);
+  Joined joined;
+  joined.cotangents = cotangents_;
+  joined.energies = energies_;
+  joined.forces = direct_;
+  joined.virial = Span<double>(results.virial, 6);
+  joined.charges = charges_;
+  joined.potentials = potentials_;
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.total_charge}, host_.all_sum,
+                    threads_, joined);
+  results.electrostatic += joined.electrostatic;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::size_t i = owned[row];
+    if (results.forces)
+      for (int a = 0; a < 3; ++a) results.forces[3 * i + a] += direct_[3 * row + a];
+    for (std::size_t c = 0; c < channels; ++c) {
+      if (results.charges) results.charges[i * channels + c] += charges_[row * channels + c];
+      if (results.potentials) results.potentials[i * channels + c] += potentials_[row * channels + c];
+    }
+  }
 }
 
 void Evaluator::open_lanes(const Results& results) {

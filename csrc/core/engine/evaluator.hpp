@@ -12,6 +12,7 @@ namespace nearsight {
 /// Results of one evaluation; the arrays are the host's and are added to. Signs and orders as in nearsight.h.
 struct Results {
   double energy = 0.0;            // eV, with reference energies
+  double electrostatic = 0.0;     // eV, part of the energy
   double virial[6] = {};          // eV
   Span<double> forces;            // [3 * atoms]
   Span<double> energies;          // [owned]
@@ -21,6 +22,9 @@ struct Results {
   Span<double> member_energies;  // [members] with reference energies
   Span<double> member_forces;    // [members][3 * atoms]
   Span<double> member_virials;   // [members][6]
+  // Of models with charges, in the order of their channels.
+  Span<double> charges;     // [owned][channels] e
+  Span<double> potentials;  // [owned][channels] V
   Extrapolations extrapolations;
 };
 
@@ -42,7 +46,8 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host = {});
 
   /// One process: the neighbor list is made here.
-  void evaluate(Span<const double> positions, Span<const int> species, Cell cell, Results& results);
+  void evaluate(Span<const double> positions, Span<const int> species, Cell cell,
+                std::optional<double> total_charge, Results& results);
 
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);
@@ -58,12 +63,16 @@ class Evaluator {
   void check(const Results& wanted) const;
   void run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
            Results& results);
+  void join(const Domain& domain, Span<const int> owned, std::size_t first, std::size_t count,
+            Results& results);
+  void join_charges(const Domain& domain, Span<const int> owned, Results& results);
   void open_lanes(const Results& results);
   void reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const;
   void close_lanes(Results& results) const;
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 
   std::shared_ptr<const Model> model_;
+  std::unique_ptr<Couple> couple_;
   Host host_;
   bool exchanges_ = false;  // features travel between the layers, so ghosts are no centers
   ThreadPool threads_;
@@ -71,6 +80,8 @@ class Evaluator {
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<int> owned_, ghosts_;
   std::vector<double> readouts_, cotangents_, energies_;
+  std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
+  std::vector<int> species_;
 
  public:
   ~Evaluator();

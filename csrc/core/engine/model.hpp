@@ -18,10 +18,13 @@ class Model {
 
   const ModelFile& file() const { return file_; }
   const Potential& potential() const { return *potential_; }
-  const Couple& couple() const { return *couple_; }
   const char* backend() const { return backend_ == Backend::native ? "native" : "torchscript"; }
   /// Whether dE_i/dt is a sum over the edges of atom i alone: no messages, no couple that mixes the atoms.
   bool has_centroid_virials() const { return file_.num_interactions == 1 && couple_->is_local(); }
+  /// Whether the virial is a sum over edges, half of which belongs to each end: not with a mesh of charges.
+  bool has_atom_virials() const { return couple_->channels() == 0; }
+  /// Charges of each atom, 0 of a model without.
+  int num_charges() const { return couple_->channels(); }
   /// Members of a committee; 1 for a model that is none.
   int num_members() const { return couple_->members(); }
   /// Index of a chemical symbol in the species list, or -1.
@@ -31,7 +34,7 @@ class Model {
   Model() = default;
   ModelFile file_;
   std::unique_ptr<Potential> potential_;
-  std::unique_ptr<Couple> couple_;
+  std::unique_ptr<const Couple> couple_;  // tells what it is; evaluators have their own
   Backend backend_ = Backend::native;
 };
 

@@ -6,16 +6,18 @@
 #include <string>
 
 #include "core/engine/error.hpp"
+#include "core/neighbors/cell.hpp"
 
 namespace nearsight {
 namespace {
 
 constexpr double kSafety = 0.5;   // estimates are statistical
 constexpr double kVacuum = 1.25;  // room for a slab to grow
-constexpr double kFinestDouble = 1e-13, kFinestSingle = 2e-6;
+constexpr double kFinestDouble = 1e-13;
+constexpr double kOutgrown = 0.1;  // change of a lattice vector that calls for other parameters
 
 void check_rtol(double rtol, bool single) {
-  const double finest = single ? kFinestSingle : kFinestDouble;
+  const double finest = single ? kFinestSingleMesh : kFinestDouble;
   if (rtol >= finest && rtol <= 0.1) return;
   std::ostringstream message;
   message << "rtol is " << rtol << ", but " << finest << " to 0.1 are expected for a mesh in "
@@ -31,16 +33,17 @@ bool is_open(const std::array<bool, 3>& pbc) {
 
 Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, ThreadPool& threads,
          const Communicator& communicator)
-    : options_(options), ranks_(communicator), pbc_(cell.pbc) {
+    : options_(options), ranks_(communicator), cell_(cell) {
   check_rtol(options.rtol, options.single);
   check_cell(cell);
-  if (is_open(pbc_)) return;
+  const ChargeSize size = measure(charges, ranks_);
+  num_charges_ = size.num_charges;
+  if (is_open(cell.pbc)) return;
   Box box = make_box(charges, cell, 1.0, slab_tolerance(), 0.0, ranks_);
   if (box.slab) {
     height_ = kVacuum * box.height;
     box = make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_);
   }
-  const ChargeSize size = measure(charges, ranks_);
   if (size.squares == 0) return;  // nothing to be accurate about
   const double unit = kCoulomb * size.squares / static_cast<double>(size.num_charges);
   force_scale_ = measure_forces(charges, size, cell, box, unit, threads);
@@ -91,17 +94,14 @@ void Pme::check_cell(const Cell& cell) {
       throw Error(ErrorKind::argument, "rank " + std::to_string(r) +
                                            " has another cell or other periodic directions than rank 0: give "
                                            "the whole cell of the system on all ranks");
-  if (cell.pbc != pbc_)
+  if (cell.pbc != cell_.pbc)
     throw Error(ErrorKind::argument,
                 "the periodic directions are not those that the mesh was set up for: set it up again");
 }
 
 /// Throws if there is something to sum up without a mesh.
 void Pme::check_silence(const Charges& charges) {
-  double loud = 0;
-  for (const double q : charges.values) loud += q != 0;
-  ranks_.sum({&loud, 1});
-  if (loud > 0)
+  if (measure(charges, ranks_).squares > 0)
     throw Error(ErrorKind::argument,
                 "the mesh was set up without charges, but there are some now: set it up again");
 }
@@ -115,10 +115,21 @@ double Pme::seconds_in_transforms() const {
   return double_mesh_ ? double_mesh_->seconds() : float_mesh_ ? float_mesh_->seconds() : 0.0;
 }
 
+bool Pme::fits(const Charges& charges, const Cell& cell) {
+  const ChargeSize size = measure(charges, ranks_);
+  if (size.num_charges != num_charges_ || cell.pbc != cell_.pbc) return false;
+  for (int a = 0; a < 3; ++a) {
+    const Vec3 before = row(cell_.vectors, a);
+    if (cell.pbc[a] && norm(row(cell.vectors, a) - before) > kOutgrown * norm(before)) return false;
+  }
+  const bool silent = !is_open(cell.pbc) && !double_mesh_ && !float_mesh_;
+  return !silent || size.squares == 0;
+}
+
 void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
   const double exchanged = ranks_.seconds(), transformed = seconds_in_transforms();
   check_cell(cell);
-  if (is_open(pbc_))
+  if (is_open(cell_.pbc))
     direct_sum(surroundings_.all(charges, ranks_), charges.size(), result);
   else
     add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), threads, result);

@@ -6,6 +6,9 @@
 
 namespace nearsight {
 
+/// The smallest rtol of a mesh of floats.
+constexpr double kFinestSingleMesh = 2e-6;
+
 struct PmeOptions {
   double rtol = 1e-6;  // |ΔF|₂ / |F|₂ that is asked for
   PmeWishes wishes;
@@ -24,8 +27,8 @@ struct PmeTimes {
 ///
 /// With several ranks each has charges of its own, any number of them anywhere, and the whole cell. It gets
 /// their potentials and fields, half the sum of charges times potentials, and a share in the virial: shares
-/// of all ranks add up. The constructor, `evaluate` and `box` are collective. Parameters come from sums over
-/// all ranks, so that they are the same everywhere and, but for round-off, for any number of ranks.
+/// of all ranks add up. All members with charges as an argument are collective. Parameters come from sums
+/// over all ranks, so that they are the same everywhere and, but for round-off, for any number of ranks.
 class Pme {
  public:
   /// Chooses the parameters. Where forces vanish by symmetry, errors are relative to those between two
@@ -41,6 +44,11 @@ class Pme {
   /// The box that evaluate takes for a cell, periodic in three directions. Throws Error (argument) for open
   /// systems, and what evaluate throws for positions and cell.
   Box box(const Charges& charges, const Cell& cell);
+
+  /// Whether the parameters are good for these charges: as many on all ranks, the same periodic directions,
+  /// and lattice vectors that have changed by at most a tenth since the set-up, which had charges if these
+  /// are not all zero.
+  bool fits(const Charges& charges, const Cell& cell);
 
   /// Zeros for open systems.
   const PmeParameters& parameters() const { return parameters_; }
@@ -62,7 +70,8 @@ class Pme {
 
   PmeOptions options_;
   Ranks ranks_;
-  std::array<bool, 3> pbc_;
+  std::size_t num_charges_ = 0;  // of all ranks
+  Cell cell_;                    // of the set-up
   PmeParameters parameters_;
   double force_scale_ = 0, height_ = 0;
   std::unique_ptr<Mesh<double>> double_mesh_;

@@ -111,13 +111,19 @@ def _runner_units(pairs: list[str]) -> dict[str, str]:
 
 def _predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     from nearsight import keys
+    from nearsight.couple.coulomb import PHYSICAL
+    from nearsight.data.frame import total_charge
     from nearsight.errors import EvaluationError
 
+    charge = total_charge(frame.info, frame.source) if potential.num_charges else None
     try:
-        results = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc)
+        results = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc, charge)
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error
-    return {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
+    found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
+    if potential.metadata["couple"].get("charges") in PHYSICAL:
+        found[keys.CHARGES] = results.charges[:, 0]
+    return found
 
 
 def _plot(folder: Path, model: Path, frames: list[Frame], predictions: list[dict[str, Any]]) -> None:

@@ -52,13 +52,23 @@ def _export_model(source: Path, output: Path) -> None:
 
 def _export_torchforce(source: Path, output: Path, structure: Path | None) -> None:
     from nearsight.data import read_frames
+    from nearsight.data.frame import total_charge
     from nearsight.errors import ConfigError
-    from nearsight.export import export_torchforce
+    from nearsight.export import export_torchforce, load
 
     if structure is None:
         raise ConfigError("--target torchforce needs --structure, a file with the system's atoms.")
     frame = read_frames(structure)[0]
     if frame.pbc.any() != frame.pbc.all():
         raise ConfigError(f"{frame.source}: OpenMM wants all three directions periodic, or none.")
-    model = source / "model.pt" if source.is_dir() else source
-    export_torchforce(output, model, frame.symbols, periodic=bool(frame.pbc.all()))
+    model = load(source / "model.pt" if source.is_dir() else source)
+    has_charges = model.metadata["couple"]["kind"] == "coulomb"
+    export_torchforce(
+        output,
+        model,
+        frame.symbols,
+        periodic=bool(frame.pbc.all()),
+        charge=total_charge(frame.info, frame.source) if has_charges else None,
+        positions=frame.positions,
+        cell=frame.cell,
+    )

@@ -1,22 +1,30 @@
 """Couple: from the readouts of all atoms to the total energy, and from there to forces and virial."""
 
 from nearsight.couple.charge_frames import charge_frame, join_charge_frames
+from nearsight.couple.charging import FrameCharger, join_charged
+from nearsight.couple.coulomb import CoulombCouple
 from nearsight.couple.couples import KINDS, build_couple
 from nearsight.couple.electrostatics import ChargeFrames, Electrostatics
 from nearsight.couple.evaluate import MemberResults, Results, edge_sums, evaluate, evaluate_members
 from nearsight.couple.projection import project_charges
+from nearsight.couple.system import Charged, System
 
 __all__ = [
     "KINDS",
     "ChargeFrames",
+    "Charged",
+    "CoulombCouple",
     "Electrostatics",
+    "FrameCharger",
     "MemberResults",
     "Results",
+    "System",
     "build_couple",
     "charge_frame",
     "edge_sums",
     "evaluate",
     "evaluate_members",
     "join_charge_frames",
+    "join_charged",
     "project_charges",
 ]

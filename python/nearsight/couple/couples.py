@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight.couple.coulomb import CoulombCouple
 from nearsight.couple.sums import sum_frames
+from nearsight.couple.system import System
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
 
@@ -21,7 +23,7 @@ class SumCouple(nn.Module):
     A committee's energy is the mean of its members.
     """
 
-    readout = READOUT_ENERGY
+    needs = (READOUT_ENERGY,)
 
     def __init__(self, members: int = 1):
         super().__init__()
@@ -29,16 +31,16 @@ class SumCouple(nn.Module):
             raise ConfigError(f"couple 'sum' needs at least one member, found {members}")
         self.members = members
 
-    def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
+    def forward(self, readouts: dict[str, Tensor], system: System) -> Tensor:
         """Return the energy [num_frames] in eV, in double."""
         energies = readouts["energy"].reshape(-1, self.members).to(torch.float64)
-        return sum_frames(energies.mean(1), frame, num_frames)
+        return sum_frames(energies.mean(1), system.frame, system.num_frames)
 
 
 class EigenstateCouple(nn.Module):
     """The energy is eigenvalue number `state`, in ascending order, of the summed readout `hamiltonian`."""
 
-    readout = READOUT_HAMILTONIAN
+    needs = (READOUT_HAMILTONIAN,)
 
     def __init__(self, states: int, state: int):
         super().__init__()
@@ -51,9 +53,9 @@ class EigenstateCouple(nn.Module):
         self.register_buffer("places", places)
         self.state = state
 
-    def forward(self, readouts: dict[str, Tensor], frame: Tensor, num_frames: int) -> Tensor:
+    def forward(self, readouts: dict[str, Tensor], system: System) -> Tensor:
         """Return the energy [num_frames] in eV, in double."""
-        sums = sum_frames(readouts["hamiltonian"], frame, num_frames)
+        sums = sum_frames(readouts["hamiltonian"], system.frame, system.num_frames)
         return eigenvalue(sums[:, self.places], self.state)
 
 
@@ -81,11 +83,11 @@ def _row(matrices: Tensor, vectors: Tensor, state: int) -> Tensor:
     return ((matrices @ vectors[:, :, state : state + 1]) * vectors).sum(1)
 
 
-KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple}
+KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple, "coulomb": CoulombCouple}
 
 
 def build_couple(couple: dict[str, Any]) -> nn.Module:
-    """Return the module for a `couple` record of docs/file_format.md; its `readout` names what it needs.
+    """Return the module for a `couple` record of docs/file_format.md; its `needs` names the readouts.
 
     Raises:
         ConfigError: the kind is unknown, or its parameters are not right.

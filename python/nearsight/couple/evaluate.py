@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight.couple.coulomb import PHYSICAL, CoulombCouple
 from nearsight.couple.couples import build_couple
 from nearsight.couple.sums import sum_frames
+from nearsight.couple.system import Charged, System
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY
 from nearsight.neighbors import Graph
@@ -22,7 +24,9 @@ class Results:
     energy: Tensor  # [num_frames] eV, without reference energies
     forces: Tensor  # [n, 3] eV/Å
     virial: Tensor  # [num_frames, 3, 3] eV, -dE/dstrain, symmetric
-    readouts: dict[str, Tensor]  # [n, ...] eV
+    readouts: dict[str, Tensor]  # [n, ...] eV, e
+    charges: Tensor | None = None  # [n, channels] e, of couples with charges
+    physical_charges: bool = False  # whether they are meant to be those of the data: one channel, not latent
 
 
 @dataclass(frozen=True)
@@ -34,28 +38,59 @@ class MemberResults:
     virial: Tensor  # [members, num_frames, 3, 3] eV
 
 
-def evaluate(module: nn.Module, graph: Graph, couple: dict[str, Any], create_graph: bool = False) -> Results:
+def evaluate(
+    module: nn.Module,
+    graph: Graph,
+    couple: dict[str, Any],
+    create_graph: bool = False,
+    charged: Charged | None = None,
+) -> Results:
     """Evaluate a model; `create_graph` makes forces and virial differentiable by the parameters.
 
+    A couple with charges needs `charged` of the graph's frames, see `FrameCharger`.
+
     Raises:
-        ConfigError: the couple is unknown or needs a readout that the module does not have.
+        ConfigError: the couple is unknown, or needs something that the module or the caller does not give.
     """
     joint = build_couple(couple).to(graph.edge_vectors.device)
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
-    if joint.readout not in readouts:
-        raise ConfigError(
-            f"couple {couple['kind']!r} needs the readout {joint.readout!r}, "
-            f"but the model gives {', '.join(readouts)}"
-        )
-    energy = joint(readouts, graph.frame, graph.num_frames)
-    (gradient,) = torch.autograd.grad(energy.sum(), vectors, create_graph=create_graph)
+    _check_needs(joint, couple, readouts, charged)
+    inputs, charges = [vectors], None
+    if isinstance(joint, CoulombCouple):
+        positions = charged.positions.detach().requires_grad_(True)
+        strain = torch.zeros_like(charged.frames.boxes, requires_grad=True)
+        inputs += [positions, strain]
+        charged = charged._replace(positions=positions, strain=strain)
+        charges = joint.charges(readouts, graph.frame, graph.species, charged.total_charge)
+    energy = joint(readouts, System(graph.frame, graph.num_frames, charged))
+    gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph)
     if not create_graph:
         energy = energy.detach()
+        charges = None if charges is None else charges.detach()
         readouts = {name: values.detach() for name, values in readouts.items()}
     sums = getattr(module, "edge_sums", edge_sums)  # a training module may have faster ones
-    forces, virial = sums(gradient.to(torch.float64), graph)
-    return Results(energy, forces, virial, readouts)
+    forces, virial = sums(gradients[0].to(torch.float64), graph)
+    if charges is not None:
+        forces = forces - gradients[1]
+        virial = virial - 0.5 * (gradients[2] + gradients[2].transpose(1, 2))
+    return Results(energy, forces, virial, readouts, charges, couple.get("charges") in PHYSICAL)
+
+
+def _check_needs(
+    joint: nn.Module, couple: dict[str, Any], readouts: dict[str, Tensor], charged: Charged | None
+) -> None:
+    for name in joint.needs:
+        if name not in readouts:
+            raise ConfigError(
+                f"couple {couple['kind']!r} needs the readout {name!r}, but the model gives "
+                f"{', '.join(readouts)}"
+            )
+    if isinstance(joint, CoulombCouple) and charged is None:
+        raise ConfigError(
+            f"couple {couple['kind']!r} needs positions, total charges and cells, and a graph has none; give "
+            "`charged` of FrameCharger"
+        )
 
 
 def evaluate_members(module: nn.Module, graph: Graph, members: int) -> MemberResults:

@@ -6,6 +6,7 @@ Positions and cell in Å (rows of `cell` are lattice vectors); labels have the u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,22 @@ class Frame:
     def volume(self) -> float:
         """Volume of the cell, Å³; zero where a lattice vector is missing."""
         return abs(float(np.linalg.det(self.cell)))
+
+
+def total_charge(info: Mapping[str, Any], source: str) -> float | None:
+    """What a frame's `info` says about its total charge under one of `keys.TOTAL_CHARGE_KEYS`, e, or None.
+
+    Raises DataError for something else than a number.
+    """
+    for key in keys.TOTAL_CHARGE_KEYS:
+        if key in info:
+            value = np.asarray(info[key])
+            if value.size != 1 or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+                raise DataError(
+                    f"{source}: the total charge (key {key!r}) is {info[key]!r}, expected one number, in e."
+                )
+            return float(value.reshape(()))
+    return None
 
 
 def check_frame(frame: Frame, max_force: float = MAX_FORCE) -> None:

@@ -44,8 +44,9 @@ def read_frames(
         paths: files, or folders of DeePMD-kit's systems. A file that starts with the word `begin` is an
             input.data of n2p2 or RuNNer; else the format follows from the suffix, after .xz, .gz or .bz2 is
             taken off.
-        label_keys: label (or "stress") → key in the file, where it differs from `keys.FILE_KEYS`; of
-            DeePMD-kit's systems the stem of a file, where it differs from energy, force and virial.
+        label_keys: label (or "stress", "total_charge") → key in the file, where it differs from
+            `keys.FILE_KEYS`; of DeePMD-kit's systems the stem of a file, where it differs from energy, force
+            and virial.
         max_force: eV/Å; a larger force on an atom is refused.
         runner_units: "length" and "energy" of input.data files, names of `units.LENGTH_UNITS` and
             `units.ENERGY_UNITS`; bohr and hartree where they are left out.
@@ -175,6 +176,9 @@ def _in_calculator(label: str, key: str) -> str:
 
 def _assign_labels(frame: Frame, found: dict[str, Any]) -> None:
     """Move what was found into `frame.labels`; a stress becomes a virial, -stress·volume (ASE's sign)."""
+    if keys.TOTAL_CHARGE in found:
+        frame.info[keys.TOTAL_CHARGE] = found.pop(keys.TOTAL_CHARGE)
+        del frame.label_keys[keys.TOTAL_CHARGE]
     stress = found.pop(_STRESS, None)
     stress_key = frame.label_keys.pop(_STRESS, None)
     for label, value in found.items():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nearsight.couple import evaluate
+from nearsight.couple import FrameCharger, evaluate
 from nearsight.neighbors import make_graph
 
 RELATIVE = 1e-10
@@ -60,11 +60,27 @@ def structures(num_species: int, cutoff: float) -> list[dict[str, Any]]:
     ]
 
 
+def add_charge(structure: dict[str, Any], couple: dict[str, Any]) -> dict[str, Any]:
+    """Return the structure with a total charge in e, for couples with charges: the sum of fixed ones, else 1
+    where the structure is periodic and 0 where it is not."""
+    if couple["kind"] != "coulomb":
+        return structure
+    if couple["charges"] == "fixed":
+        return structure | {"charge": sum(couple["values"][kind] for kind in structure["species"])}
+    return structure | {"charge": 1.0 if all(structure["pbc"]) else 0.0}
+
+
 def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the structure with the module's readouts, energy (with references), forces, virial."""
     keys = ("positions", "species", "cell", "pbc")
     graph = make_graph(*(structure[key] for key in keys), metadata["cutoff"]).to(dtype=torch.float64)
-    results = evaluate(module, graph, metadata["couple"])
+    charged = None
+    if "charge" in structure:  # with the parameters that the core chooses
+        with torch.no_grad():
+            readouts = module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        arguments = (*(structure[key] for key in keys), structure["charge"], readouts)
+        charged = FrameCharger(metadata["couple"]).with_charges(*arguments)
+    results = evaluate(module, graph, metadata["couple"], charged=charged)
     reference = sum(
         metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]
     )
@@ -102,6 +118,7 @@ def native_results(path: str, structure: dict[str, Any]) -> dict[str, Any]:
         np.array(structure["species"], dtype=np.int32),
         np.array(structure["cell"]),
         np.array(structure["pbc"]),
+        structure.get("charge"),
     )
 
 

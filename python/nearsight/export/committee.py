@@ -20,7 +20,7 @@ from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.model_file import read_entry
 from nearsight.export.save import save_model
-from nearsight.keys import DESCRIPTOR_ARCHITECTURES, LABELS_FILE, READOUT_ENERGY, WEIGHTS_FILE
+from nearsight.keys import DESCRIPTOR_ARCHITECTURES, LABELS_FILE, WEIGHTS_FILE
 from nearsight.models import BPNN
 from nearsight.models.networks import NetworkShape
 
@@ -138,9 +138,10 @@ def _read(path: Path) -> _File:
             f"{' and '.join(DESCRIPTOR_ARCHITECTURES)}; write a module whose readout energy has a column for "
             "each member"
         )
-    if [readout["name"] for readout in metadata["readouts"]] != [READOUT_ENERGY]:
+    if metadata["couple"]["kind"] != "sum":
         raise ModelFileError(
-            f"{path}: a model of several states; only models with one energy make a committee"
+            f"{path}: a model with couple '{metadata['couple']['kind']}'; only models whose energy is a sum "
+            "over atoms make a committee"
         )
     tensors = safetensors.torch.load(read_entry(path, WEIGHTS_FILE))
     return _File(path, loaded.module, metadata, tensors, json.loads(read_entry(path, LABELS_FILE)))

@@ -28,7 +28,7 @@ def _rows(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "species", " ".join(metadata["species"])
     yield "cutoff", f"{metadata['cutoff']:g} Å × {metadata['num_interactions']} interaction layer(s)"
     yield "readouts", ", ".join(f"{r['name']} ({r['columns']})" for r in metadata["readouts"])
-    yield "couple", _flat(metadata["couple"])
+    yield "couple", _couple(metadata["couple"], metadata["species"])
     energies = ", ".join(
         f"{symbol} {value:.6f} eV" for symbol, value in metadata["reference_energies"].items()
     )
@@ -45,6 +45,17 @@ def _rows(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _flat(record: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in record.items())
+
+
+def _couple(record: dict[str, Any], species: Sequence[str]) -> str:
+    """Return the record with numbers of species beside their symbols."""
+
+    def named(value: Any) -> Any:
+        if not isinstance(value, list):
+            return "none" if value is None else value
+        return " ".join(f"{symbol} {number:g}" for symbol, number in zip(species, value))
+
+    return _flat({key: named(value) for key, value in record.items()})
 
 
 def _descriptor(record: dict[str, Any]) -> str:

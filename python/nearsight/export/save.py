@@ -64,7 +64,7 @@ def save_model(
     metadata = _metadata(path, model, reference_energies, reference_energies_source, provenance)
     module = copy.deepcopy(model).to("cpu", torch.float64).eval()
     expected = [
-        checks.add_results(structure, module, metadata)
+        checks.add_results(checks.add_charge(structure, metadata["couple"]), module, metadata)
         for structure in checks.structures(len(metadata["species"]), metadata["cutoff"])
     ]
     extra: dict[str, str | bytes] = {
@@ -98,10 +98,10 @@ def _metadata(
         raise ModelFileError(
             f"{path}: no reference energy was given for {', '.join(without)}; use 0.0 where there is none"
         )
-    needed = build_couple(model.couple).readout
-    if needed not in [readout["name"] for readout in model.readouts]:
+    needed = list(build_couple(model.couple).needs)
+    if needed != [readout["name"] for readout in model.readouts]:
         raise ModelFileError(
-            f"{path}: the couple {model.couple['kind']!r} needs a readout {needed!r}, found {model.readouts}"
+            f"{path}: the couple {model.couple['kind']!r} needs the readouts {needed}, found {model.readouts}"
         )
     return {
         "format": "nearsight",

@@ -10,28 +10,83 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from nearsight.couple import build_couple
+from nearsight.couple import Charged, ChargeFrames, FrameCharger, System, build_couple
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
 from nearsight.export.torchscript import script, to_bytes
+from nearsight.neighbors import make_graph
 from nearsight.neighbors.torch_neighbors import torch_neighbors
 from nearsight.units import KJ_PER_MOL, NM
+
+
+class SystemCharges(nn.Module):
+    """What a couple with charges sees of one system, made anew from positions and cell.
+
+    Args:
+        species: of the atoms.
+        total_charge: e.
+        parameters: of `_core.Pme`; None where nothing is periodic.
+    """
+
+    def __init__(self, species: list[int], total_charge: float, parameters: dict[str, Any] | None):
+        super().__init__()
+        self.periodic = parameters is not None
+        parameters = parameters or {"splitting": 0.0, "cutoff": 0.0, "order": 0, "mesh": [0, 0, 0]}
+        self.cutoff = float(parameters["cutoff"])
+        numbers = {name: parameters[name] for name in ("splitting", "order", "mesh")}
+        for name, value in {"total_charge": total_charge, **numbers}.items():
+            self.register_buffer(name, torch.from_numpy(np.array([value])))
+        self.register_buffer("reach", torch.tensor([self.cutoff], dtype=torch.float64))
+        self.register_buffer("species", torch.tensor(species, dtype=torch.int64))
+        self.register_buffer("frame", torch.zeros(len(species), dtype=torch.int64))
+
+    def forward(self, positions: Tensor, cell: Tensor) -> Charged:
+        """Return the system; positions[n, 3] and cell[3, 3] in Å."""
+        with torch.no_grad():
+            if self.periodic:
+                edges, shifts, _ = torch_neighbors(positions, cell, [True, True, True], self.cutoff)
+                x, y, z = shifts.unbind(1)
+                forward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+                chosen = (edges[0] < edges[1]) | ((edges[0] == edges[1]) & forward)
+                once = torch.nonzero(chosen).squeeze(1)
+                pairs, shifts = edges.index_select(1, once), shifts.index_select(0, once)
+            else:
+                n = positions.size(0)
+                pairs = torch.triu_indices(n, n, 1, device=positions.device)
+                shifts = torch.zeros(pairs.size(1), 3, dtype=torch.int64, device=positions.device)
+        frames = ChargeFrames(
+            frame=self.frame,
+            boxes=cell.unsqueeze(0),
+            pbc=torch.full((1, 3), self.periodic, device=cell.device),
+            splitting=self.splitting,
+            cutoff=self.reach,
+            order=self.order,
+            mesh=self.mesh,
+            image_atoms=pairs[1],
+            image_shifts=shifts,
+            pairs=torch.stack([pairs[0], torch.arange(pairs.size(1), device=cell.device)]),
+        )
+        return Charged(self.species, positions, self.total_charge, frames, None)
 
 
 class TorchForceModule(nn.Module):
     """Energy of one system with fixed species: neighbor search, model, couple, reference energies, units."""
 
-    def __init__(self, model: LoadedModel, species: list[int], periodic: bool):
+    def __init__(self, model: LoadedModel, species: list[int], periodic: bool, charges: SystemCharges | None):
         super().__init__()
         metadata = model.metadata
         references = [metadata["reference_energies"][symbol] for symbol in metadata["species"]]
         self.model = model.module
         self.couple = build_couple(metadata["couple"])
+        self.charges = charges
         self.cutoff = float(metadata["cutoff"])
         self.periodic = periodic
         self.angstrom_per_nm = NM  # TorchScript knows attributes, not global constants
@@ -56,18 +111,32 @@ class TorchForceModule(nn.Module):
             raise ValueError("box vectors are needed if and only if the module was made with periodic=True")
         edge_index, _, vectors = torch_neighbors(x, cell, [self.periodic] * 3, self.cutoff)
         readouts = self.model(self.species, edge_index, vectors, self.species.size(0))
-        energy = self.couple(readouts, self.frame, 1)
+        charged: Charged | None = None
+        if self.charges is not None:
+            charged = self.charges(x, cell)
+        energy = self.couple(readouts, System(self.frame, 1, charged))
         return (energy.sum() + self.reference_energy) / self.ev_per_kj_mol
 
 
 def torchforce_module(
-    model: str | os.PathLike[str] | LoadedModel, elements: Sequence[str | int], *, periodic: bool
+    model: str | os.PathLike[str] | LoadedModel,
+    elements: Sequence[str | int],
+    *,
+    periodic: bool,
+    charge: float | None = None,
+    positions: ArrayLike | None = None,
+    cell: ArrayLike | None = None,
 ) -> torch.jit.ScriptModule:
     """Return the scripted module for the atoms of an OpenMM system, given in order by symbol or number.
 
+    A model with electrostatics takes the total charge (e; None: 0, of fixed charges without a cell what they
+    add up to), and in a periodic system positions[n, 3] and cell[3, 3] (Å) like those of the simulation,
+    which the mesh is chosen for: it stays as it is, also in other boxes.
+
     Raises:
         ModelFileError: the model file cannot be used.
-        ConfigError: an element is not known to the model.
+        ConfigError: an element is not known to the model, or what is given does not fit its electrostatics.
+        EvaluationError: positions or cell cannot be used.
     """
     loaded = model if isinstance(model, LoadedModel) else load(model)
     known = loaded.metadata["species"]
@@ -75,8 +144,36 @@ def torchforce_module(
     unknown = sorted(set(symbols) - set(known))
     if unknown:
         raise ConfigError(f"the model knows the species {', '.join(known)}, found {', '.join(unknown)}")
-    module = TorchForceModule(loaded, [known.index(symbol) for symbol in symbols], periodic)
-    return script(module.eval())
+    species = [known.index(symbol) for symbol in symbols]
+    charges = None
+    if loaded.metadata["couple"]["kind"] == "coulomb":
+        charges = _system_charges(loaded, species, periodic, charge, positions, cell)
+    elif charge is not None:
+        raise ConfigError("a total charge was given, but the model has no electrostatics: leave it out")
+    return script(TorchForceModule(loaded, species, periodic, charges).eval())
+
+
+def _system_charges(
+    loaded: LoadedModel,
+    species: list[int],
+    periodic: bool,
+    charge: float | None,
+    positions: ArrayLike | None,
+    cell: ArrayLike | None,
+) -> SystemCharges:
+    charger, pbc = FrameCharger(loaded.metadata["couple"]), [periodic] * 3
+    charger.check_total(species, pbc, charge)
+    parameters = None
+    if periodic:
+        if positions is None or cell is None:
+            raise ConfigError(
+                "the mesh of a periodic system is chosen for a structure: give positions and cell of one"
+            )
+        graph = make_graph(positions, species, cell, pbc, loaded.metadata["cutoff"])
+        with torch.no_grad():
+            readouts = loaded.module(graph.species, graph.edge_index, graph.edge_vectors, len(species))
+        parameters = charger.choose(positions, species, cell, pbc, charge, readouts).parameters
+    return SystemCharges(species, charge or 0.0, parameters)
 
 
 def export_torchforce(
@@ -85,6 +182,12 @@ def export_torchforce(
     elements: Sequence[str | int],
     *,
     periodic: bool,
+    charge: float | None = None,
+    positions: ArrayLike | None = None,
+    cell: ArrayLike | None = None,
 ) -> None:
     """Write the module of `torchforce_module` to a file for openmmtorch.TorchForce(path)."""
-    Path(path).write_bytes(to_bytes(torchforce_module(model, elements, periodic=periodic), {}))
+    module = torchforce_module(
+        model, elements, periodic=periodic, charge=charge, positions=positions, cell=cell
+    )
+    Path(path).write_bytes(to_bytes(module, {}))

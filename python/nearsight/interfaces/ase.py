@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from nearsight.data.frame import total_charge
 from nearsight.interfaces.potential import Potential, Results
 
 _VOIGT = [0, 1, 2, 5, 4, 3]  # ASE's xx, yy, zz, yz, xz, xy out of xx, yy, zz, xy, xz, yz
@@ -18,6 +19,7 @@ _STRESSES = ("stress", "stresses")
 _ENERGIES = ("energy_std", "member_energies")  # of a committee
 _FORCES = ("forces_std", "member_forces")
 _EXTRAPOLATIONS = "extrapolations"
+_CHARGES = ("charges", "potentials")  # of models with electrostatics
 
 
 class Calculator(AseCalculator):
@@ -26,6 +28,9 @@ class Calculator(AseCalculator):
     Units, signs and Voigt order are ASE's: eV, Å, stress = dE/dstrain / volume. `stresses` add up to
     `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
 
+    A model with electrostatics gives `charges` in e and `potentials` = dE/d(charge) in V, (n,) or (n, C) for
+    C charges per atom, and no `stresses`, since the mesh knows only the sum.
+
     A committee gives `energy_std` and `member_energies` (M,) with every energy. More is computed when
     `calc.get_property(name, atoms)` asks for it: of a committee `forces_std` (n,) and `member_forces`
     (M, n, 3); of models that know the ranges of their features in the training set `extrapolations`, a list.
@@ -33,6 +38,8 @@ class Calculator(AseCalculator):
     Args:
         path, backend, precision, threads: as in `nearsight.Potential`.
         skin: Verlet skin, Å, for moving atoms; costs little otherwise.
+        charge: total charge, e, of a model with electrostatics; None: `total_charge` or `charge` of
+            `atoms.info`, if it is there.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -44,6 +51,7 @@ class Calculator(AseCalculator):
         *_ENERGIES,
         *_FORCES,
         _EXTRAPOLATIONS,
+        *_CHARGES,
     )
 
     def __init__(
@@ -53,10 +61,12 @@ class Calculator(AseCalculator):
         precision: str = "double",
         threads: int = 1,
         skin: float = 1.0,
+        charge: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.potential = Potential(path, backend=backend, precision=precision, threads=threads, skin=skin)
+        self._charge = charge
         self._numbers = np.zeros(0, dtype=int)
         self._species = np.zeros(0, dtype=np.int32)
 
@@ -74,6 +84,11 @@ class Calculator(AseCalculator):
             PropertyNotImplementedError: stress was asked for without three periodic directions.
         """
         super().calculate(atoms, properties, system_changes)
+        if self.potential.num_charges > 0 and "stresses" in (properties or ()):
+            raise PropertyNotImplementedError(
+                "stresses of atoms are not defined for the electrostatics of this model, of which the mesh "
+                "knows only the sum: ask for stress"
+            )
         periodic = self.atoms.cell.rank == 3 and self.atoms.pbc.all()
         if not periodic and any(name in _STRESSES for name in properties or ()):
             raise PropertyNotImplementedError(
@@ -87,12 +102,18 @@ class Calculator(AseCalculator):
             self._species,
             self.atoms.cell.array,
             self.atoms.pbc,
+            self._total_charge(),
             members=any(name in _FORCES for name in properties or ()),
             extrapolations=_EXTRAPOLATIONS in (properties or ()),
         )
         if system_changes:
             self.results = {}
         self.results |= _ase_results(found, self.atoms.get_volume() if periodic else None)
+
+    def _total_charge(self) -> float | None:
+        if self.potential.num_charges == 0:
+            return self._charge  # the core says that there is nothing to give it to
+        return total_charge(self.atoms.info, "atoms.info") if self._charge is None else self._charge
 
 
 def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
@@ -104,7 +125,11 @@ def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
     }
     if volume is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
-        results["stresses"] = -found.virials[:, _VOIGT] / volume
+        if found.virials is not None:
+            results["stresses"] = -found.virials[:, _VOIGT] / volume
+    if found.charges is not None:
+        shape = found.charges.shape if found.charges.shape[1] > 1 else -1
+        results |= {name: getattr(found, name).reshape(shape) for name in _CHARGES}
     names = _ENERGIES if found.member_energies is not None else ()
     names += _FORCES if found.member_forces is not None else ()
     results |= {name: getattr(found, name) for name in names}

@@ -48,6 +48,7 @@ def create_force(
     backend: str = "auto",
     threads: int = 1,
     skin: float = 0.1,
+    charge: float | None = None,
     force_group: int = 0,
     name: str = "NearsightForce",
 ) -> openmm.Force:
@@ -62,6 +63,8 @@ def create_force(
         backend: "native", "torchscript", or "auto" (native where the core knows the architecture).
         threads: threads of the core, at least 1.
         skin: Verlet skin, nm: the neighbor list is kept until a particle has moved half of it.
+        charge: total charge of the particles that the model sees, e, of a model with electrostatics; None:
+            neutral, or what fixed charges add up to where nothing is periodic.
         force_group: OpenMM force group, 0 to 31.
         name: name of the force.
 
@@ -104,6 +107,8 @@ def create_force(
         threads=str(threads),
         skin=repr(float(skin)),
     )
+    if charge is not None:
+        force.set("charge", repr(float(charge)))
     _add_particles(force, symbols, indices)
     return openmm.XmlSerializer.deserialize(ET.tostring(force, encoding="unicode"))
 

@@ -50,12 +50,14 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
             precision: str = "mixed",
             backend: str = "auto",
             threads: int = 1,
+            charge: float | None = None,
             **args: Any,
         ) -> None:
             """Add the force to the System; periodic if the Topology has a box or the System is periodic.
 
-            `precision`, `backend` and `threads` are those of `nearsight.openmm.create_force` and can be given
-            to `createSystem` and `createMixedSystem`. Other keywords belong to openmm-ml's embeddings.
+            `precision`, `backend`, `threads` and `charge` are those of `nearsight.openmm.create_force` and
+            can be given to `createSystem` and `createMixedSystem`. Other keywords belong to openmm-ml's
+            embeddings.
             """
             from nearsight.interfaces.openmm import create_force
 
@@ -68,12 +70,15 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
                 precision=precision,
                 backend=backend,
                 threads=threads,
+                charge=charge,
                 force_group=forceGroup,
             )
             system.addForce(force)
 
         def getMLLongRange(self) -> bool:
-            """False: no couple of model file format 1 reaches beyond the cutoff."""
-            return False
+            """Whether the model has electrostatics, which reach beyond its cutoff."""
+            from nearsight.export import read_metadata
+
+            return read_metadata(path)["couple"]["kind"] == "coulomb"
 
     return NearsightPotentialImpl()

@@ -41,6 +41,7 @@ class SystemPotential:
         entries = force.findall("Particles/Particle")
         self._particles = np.array([int(e.get("index", number)) for number, e in enumerate(entries)])
         self._periodic = force.get("periodic") == "1"
+        self._charge = None if force.get("charge") is None else float(force.get("charge"))
         self.potential = Potential(
             force.get("model"),
             backend=force.get("backend"),
@@ -59,6 +60,7 @@ class SystemPotential:
             self._species,
             cell,
             self._periodic,
+            self._charge,
             members=members,
             extrapolations=extrapolations,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -49,7 +50,13 @@ class Results:
     energies: np.ndarray  # (n,) energy per atom
     forces: np.ndarray  # (n, 3) -dE/dr
     virial: np.ndarray  # (3, 3) -dE/dstrain, symmetric; stress = -virial / volume in ASE's sign
-    virials: np.ndarray  # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz
+    # (n, 6) virial per atom in the order xx, yy, zz, xy, xz, yz; not of models with electrostatics, of which
+    # the mesh knows only the sum
+    virials: np.ndarray | None = None
+    # Of models with electrostatics, C charges per atom.
+    electrostatic_energy: float | None = None  # part of the energy
+    charges: np.ndarray | None = None  # (n, C) e
+    potentials: np.ndarray | None = None  # (n, C) dE/d(charge), V
     member_energies: np.ndarray | None = None  # (M,) of a committee
     # If asked for.
     member_forces: np.ndarray | None = None  # (M, n, 3)
@@ -117,6 +124,16 @@ class Potential:
         return self._evaluator.cutoff
 
     @property
+    def num_charges(self) -> int:
+        """Charges of each atom; 0 for a model without electrostatics."""
+        return self._evaluator.num_charges
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """nearsight.json of the model file, see docs/file_format.md."""
+        return json.loads(self._evaluator.metadata)
+
+    @property
     def num_members(self) -> int:
         """Members of a committee; 1 for a model that is none."""
         return self._evaluator.num_members
@@ -148,6 +165,7 @@ class Potential:
         atoms: Sequence[str] | Sequence[int] | np.ndarray,
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
+        charge: float | None = None,
         *,
         members: bool = False,
         extrapolations: bool = False,
@@ -159,6 +177,8 @@ class Potential:
             atoms: n chemical symbols or atomic numbers.
             cell: (3, 3), Å, rows are lattice vectors; may be left out where nothing is periodic.
             pbc: periodic or not, for all three directions or each.
+            charge: total charge, e, of a model with electrostatics; None: neutral, or what fixed charges add
+                up to where nothing is periodic.
             members: also forces and virials of each member of a committee.
             extrapolations: also which features lie outside of their ranges in the training set.
 
@@ -168,7 +188,7 @@ class Potential:
         """
         species = self.species_indices(atoms)
         return self.compute_indices(
-            positions, species, cell, pbc, members=members, extrapolations=extrapolations
+            positions, species, cell, pbc, charge, members=members, extrapolations=extrapolations
         )
 
     def compute_indices(
@@ -177,6 +197,7 @@ class Potential:
         species: np.ndarray,
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
+        charge: float | None = None,
         *,
         members: bool = False,
         extrapolations: bool = False,
@@ -194,7 +215,7 @@ class Potential:
             )
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
         found = self._evaluator.evaluate(
-            positions, species, cell, periodic, members=members, extrapolations=extrapolations
+            positions, species, cell, periodic, charge, members=members, extrapolations=extrapolations
         )
         if extrapolations:
             found["extrapolations"] = [

@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from nearsight.errors import ConfigError
 from nearsight.models.ace import ACEConfig
 from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
 from nearsight.models.linear import LinearConfig
+from nearsight.models.long_range import LongRangeConfig
 from nearsight.models.mace import MACE
 from nearsight.models.mace_config import MACEConfig
 from nearsight.models.native import training_module
@@ -27,6 +29,7 @@ __all__ = [
     "ANIConfig",
     "BPNNConfig",
     "LinearConfig",
+    "LongRangeConfig",
     "MACEConfig",
     "ModelConfig",
     "PaiNN",
@@ -41,10 +44,31 @@ ModelConfig = Annotated[
 ]
 
 
-def build_model(config: ModelConfig, species: list[str]) -> nn.Module:
+def build_model(
+    config: ModelConfig, species: list[str], long_range: LongRangeConfig | None = None
+) -> nn.Module:
     """Return an untrained module in float64, its weights drawn from torch's global random numbers.
 
     Raises:
         ValueError: the configuration does not fit the species.
+        ConfigError: the architecture cannot have these charges.
     """
-    return config.build(species)
+    if long_range is None:
+        return config.build(species)
+    readouts = long_range.readouts()
+    if readouts:
+        if not isinstance(config, (BPNNConfig, PaiNNConfig)):
+            raise ConfigError(
+                f"long_range.charges is {long_range.charges!r}, but architecture {config.architecture} has "
+                "no readouts for charges: take bpnn or painn, or fixed charges."
+            )
+        model = config.build(species, readouts=readouts)
+    else:
+        model = config.build(species)
+    if isinstance(config, LinearConfig) or model.couple != {"kind": "sum"}:
+        raise ConfigError(
+            "long_range needs a model with one trained energy: linear models, which are solved, and those of "
+            "several states have no charges."
+        )
+    model.couple = long_range.couple(species)
+    return model

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY, READOUT_HAMILTONIAN
 from nearsight.models.descriptors import ACSFConfig, DescriptorConfig, default_tag
+from nearsight.models.long_range import readout_scales
 from nearsight.models.network_inputs import NetworkInputs
 from nearsight.models.networks import NetworkShape, SpeciesNetwork
 from nearsight.models.soap import SOAPConfig
@@ -63,12 +64,16 @@ class BPNNConfig(BaseModel):
         self.descriptor.check(self.cutoff)
         return self
 
-    def build(self, species: list[str], members: int = 1) -> BPNN:
-        """Return an untrained model or committee.
+    def build(self, species: list[str], members: int = 1, readouts: Mapping[str, int] | None = None) -> BPNN:
+        """Return an untrained model or committee; `readouts` beside the energy as of `BPNN`.
 
         Raises:
-            ValueError: the descriptor does not fit the species.
+            ValueError: the descriptor does not fit the species, or states or members have other readouts.
         """
+        if readouts and (self.states > 1 or members > 1):
+            raise ValueError(
+                "several states or members of a committee have no readouts beside their energies"
+            )
         shape = NetworkShape.uniform(self.hidden, self.activation)
         return BPNN(
             species,
@@ -79,6 +84,7 @@ class BPNNConfig(BaseModel):
             states=self.states,
             state=self.state,
             directions=self.directions,
+            readouts=readouts,
         )
 
 
@@ -90,12 +96,13 @@ class BPNN(nn.Module):
         cutoff: Å.
         descriptor: see `nearsight.models.descriptors`.
         networks: shape of the networks of each species.
-        members: of a committee, side by side in the readout `energy`.
+        members: of a committee, side by side in the readout `energy`; others have no members.
         states: with two or more the readout is a `hamiltonian`.
         state: the eigenvalue that is the energy.
         architecture: name in the model file.
         whiten: give the networks a matrix that `fit_statistics` sets; imported models need none.
         directions: see `SpeciesNetwork`.
+        readouts: columns of readouts beside the energy, by name: further outputs of the same networks.
     """
 
     def __init__(
@@ -111,15 +118,18 @@ class BPNN(nn.Module):
         architecture: str = "bpnn",
         whiten: bool = True,
         directions: int | None = None,
+        readouts: Mapping[str, int] | None = None,
     ):
         super().__init__()
-        columns = states * (states + 1) // 2
+        first = READOUT_ENERGY if states == 1 else READOUT_HAMILTONIAN
+        widths = {first: states * (states + 1) // 2, **(readouts or {})}
+        columns = sum(widths.values())
         self.architecture = architecture
         self.species = list(species)
         self.cutoff = cutoff
         self.num_interactions = 1
-        self.readout = READOUT_ENERGY if states == 1 else READOUT_HAMILTONIAN
-        self.readouts = [{"name": self.readout, "columns": members * columns}]
+        self.names, self.widths = list(widths), [members * width for width in widths.values()]
+        self.readouts = [{"name": n, "columns": width} for n, width in zip(self.names, self.widths)]
         self.couple = {"kind": "sum"}
         if members > 1:
             self.couple["members"] = members
@@ -141,7 +151,8 @@ class BPNN(nn.Module):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """Return the readout `energy` [num_owned] or [num_owned, members], or `hamiltonian`, in eV."""
+        """Return the readouts: `energy` [num_owned] or [num_owned, members], or `hamiltonian`, in eV, and
+        others [num_owned, columns]."""
         table = self.descriptor(species, edge_index, edge_vectors, num_owned)
         columns = self.members * self.output_scale.numel()
         outputs = torch.zeros(num_owned, columns, dtype=table.dtype, device=table.device)
@@ -154,9 +165,14 @@ class BPNN(nn.Module):
     def readouts_of(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return the readouts of atoms with these outputs of the networks, [n, members * columns]."""
         outputs = outputs * self.output_scale.repeat(self.members)
-        if self.readout == "energy":
-            return {"energy": outputs.squeeze(1)}
-        return {"hamiltonian": outputs}
+        found: dict[str, Tensor] = {}
+        start = 0
+        for name, width in zip(self.names, self.widths):
+            found[name] = outputs[:, start : start + width]
+            start += width
+        if "energy" in found:
+            found["energy"] = found["energy"].squeeze(1)
+        return found
 
     @torch.jit.unused
     def features(self, graph: Graph) -> list[Tensor]:
@@ -187,7 +203,7 @@ class BPNN(nn.Module):
     ) -> None:
         """Set shift, scale and mixing so that the networks' inputs have mean 0 and are hardly correlated.
 
-        `output_scale` (eV) multiplies the networks' outputs. A species that `graphs` lacks keeps its values.
+        `output_scale` (eV) multiplies the networks' energies. A species that `graphs` lacks keeps its values.
         `source`, a training module of this model, evaluates the features faster.
         """
         source = source or self
@@ -198,7 +214,9 @@ class BPNN(nn.Module):
         for network, part in zip(self.networks, parts):
             if any(len(x) for x in part):
                 network.set_statistics(torch.cat(part))
-        self.output_scale.fill_(output_scale)
+        first = self.widths[0] // self.members
+        self.output_scale[:first] = output_scale
+        self.output_scale[first:] = readout_scales(self.readouts[1:])
 
     @torch.jit.unused
     @torch.no_grad()
@@ -223,10 +241,12 @@ class BPNN(nn.Module):
 
         Of a hamiltonian the diagonal starts there. Call it after `fit_statistics`.
         """
-        states = math.isqrt(2 * self.output_scale.numel())
+        columns = self.widths[0] // self.members
+        states = math.isqrt(2 * columns)
         diagonal = torch.eye(states, dtype=torch.float64)[tuple(torch.triu_indices(states, states))]
         for symbol, network in zip(self.species, self.networks):
-            network.layers[-1].bias.copy_(diagonal * energies[symbol] / self.output_scale)
+            bias = network.layers[-1].bias[:, :columns]
+            bias.copy_(diagonal * energies[symbol] / self.output_scale[:columns])
 
     @torch.jit.unused
     def labels(self) -> dict[str, list[str]]:

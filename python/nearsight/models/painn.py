@@ -12,6 +12,7 @@ paper's cosine, and the norm is √(|V v|² + ε), which is smooth at 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from nearsight.models.edge_functions import RadialBasis
 from nearsight.models.energy_model import EnergyModel
+from nearsight.models.long_range import readout_scales
 from nearsight.models.mace_config import RadialConfig
 
 _SMALLEST_NORM = 1e-8  # ε
@@ -37,17 +39,24 @@ class PaiNNConfig(BaseModel):
     num_basis: int = Field(20, ge=1)
     envelope_order: int = Field(5, ge=3)
 
-    def build(self, species: list[str]) -> PaiNN:
-        """Return an untrained model, its weights drawn from torch's global random numbers."""
-        return PaiNN(self, species)
+    def build(self, species: list[str], readouts: Mapping[str, int] | None = None) -> PaiNN:
+        """Return an untrained model, its weights drawn from torch's global random numbers; `readouts` as of
+        `PaiNN`."""
+        return PaiNN(self, species, readouts)
 
 
 class PaiNN(EnergyModel):
-    """A PaiNN model; keeps docs/model_contract.md. Runs in all hosts through the torchscript backend."""
+    """A PaiNN model; keeps docs/model_contract.md. Runs in all hosts through the torchscript backend.
+
+    Args:
+        config: sizes.
+        species: chemical symbols; their order numbers the species.
+        readouts: columns of readouts beside the energy, by name.
+    """
 
     architecture = "painn"
 
-    def __init__(self, config: PaiNNConfig, species: list[str]):
+    def __init__(self, config: PaiNNConfig, species: list[str], readouts: Mapping[str, int] | None = None):
         super().__init__(species, config.cutoff, config.num_interactions)
         channels, count = config.channels, config.num_basis
         radial = RadialConfig(count=count, envelope_order=config.envelope_order)
@@ -61,12 +70,16 @@ class PaiNN(EnergyModel):
         self.embedding = nn.Parameter(torch.randn(len(species), channels, dtype=torch.float64))
         self.messages = nn.ModuleList(Message(channels, count) for _ in range(config.num_interactions))
         self.updates = nn.ModuleList(Update(channels) for _ in range(config.num_interactions))
-        self.readout = _network(channels, max(channels // 2, 1), 1)
+        self.readouts += [{"name": name, "columns": width} for name, width in (readouts or {}).items()]
+        self.names = [readout["name"] for readout in self.readouts]
+        self.widths = [readout["columns"] for readout in self.readouts]
+        self.readout = _network(channels, max(channels // 2, 1), sum(self.widths))
+        self.register_buffer("scales", readout_scales(self.readouts))
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """Return the readout `energy` [num_owned] in eV."""
+        """Return the readout `energy` [num_owned] in eV, and others [num_owned, columns]."""
         distances = torch.sqrt((edge_vectors**2).sum(1))
         directions = (edge_vectors / distances.unsqueeze(1)).unsqueeze(2)
         basis, envelope = self.basis(distances, species, edge_index)
@@ -75,8 +88,14 @@ class PaiNN(EnergyModel):
         for message, update in zip(self.messages, self.updates):
             s, v = message(s, v, edge_index, directions, basis, envelope)
             s, v = update(s, v)
-        outputs = self.readout(s[:num_owned]).squeeze(1)
-        return {"energy": self.scale * outputs + self.shift[species[:num_owned]]}
+        outputs = self.scales * self.readout(s[:num_owned])
+        found: dict[str, Tensor] = {}
+        start = 0
+        for name, width in zip(self.names, self.widths):
+            found[name] = outputs[:, start : start + width]
+            start += width
+        found["energy"] = self.scale * found["energy"].squeeze(1) + self.shift[species[:num_owned]]
+        return found
 
 
 class Message(nn.Module):

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from nearsight import keys
+from nearsight.couple import Charged, FrameCharger, join_charged
 from nearsight.data import Frame, ReferenceEnergies
-from nearsight.errors import DataError
+from nearsight.data.frame import total_charge
+from nearsight.errors import ConfigError, DataError, EvaluationError
 from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
 from nearsight.training.stored import Stored
 
-TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
+TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL, keys.CHARGES)
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,11 @@ class Batch:
     Attributes:
         graph: of all frames.
         num_atoms: [B] atoms per frame, double.
-        targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3]; zeros where absent.
+        targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3], charges [n]; zeros
+            where absent.
         present: target → [B] the frame's weight where the frame has it, else 0.
         stored: descriptors or edges of the frames, where they are stored.
+        charged: the frames for a couple with charges, None for others.
     """
 
     graph: Graph
@@ -36,6 +40,7 @@ class Batch:
     targets: dict[str, Tensor]
     present: dict[str, Tensor]
     stored: tuple[Stored | Edges, ...] = ()
+    charged: Charged | None = None
 
 
 def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
@@ -53,12 +58,18 @@ def species_numbers(frame: Frame, species: Sequence[str]) -> np.ndarray:
 
 
 def make_batch(
-    frame: Frame, species: Sequence[str], cutoff: float, reference: ReferenceEnergies, weight: float = 1.0
+    frame: Frame,
+    species: Sequence[str],
+    cutoff: float,
+    reference: ReferenceEnergies,
+    weight: float = 1.0,
+    charger: FrameCharger | None = None,
 ) -> Batch:
-    """One frame as a batch, in double."""
+    """One frame as a batch, in double; `charger` of a couple with charges."""
     n = len(frame)
-    graph = make_graph(frame.positions, species_numbers(frame, species), frame.cell, frame.pbc, cutoff)
-    shapes = {keys.ENERGY: (1,), keys.FORCES: (n, 3), keys.VIRIAL: (1, 3, 3)}
+    kinds = species_numbers(frame, species)
+    graph = make_graph(frame.positions, kinds, frame.cell, frame.pbc, cutoff)
+    shapes = {keys.ENERGY: (1,), keys.FORCES: (n, 3), keys.VIRIAL: (1, 3, 3), keys.CHARGES: (n,)}
     labels = dict(frame.labels)
     if keys.ENERGY in labels:
         labels[keys.ENERGY] = labels[keys.ENERGY] - reference.total(frame.symbols)
@@ -67,7 +78,16 @@ def make_batch(
         for name, shape in shapes.items()
     }
     present = {name: torch.tensor([weight * (name in labels)], dtype=torch.float64) for name in TARGETS}
-    return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present)
+    charged = _charge(frame, kinds, charger) if charger else None
+    return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present, charged=charged)
+
+
+def _charge(frame: Frame, kinds: np.ndarray, charger: FrameCharger) -> Charged:
+    total = total_charge(frame.info, frame.source)
+    try:
+        return charger(frame.positions, kinds, frame.cell, frame.pbc, total)
+    except (ConfigError, EvaluationError) as error:
+        raise DataError(f"{frame.source}: {error}.") from error
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -75,10 +95,15 @@ def join(batches: Sequence[Batch]) -> Batch:
     return Batch(
         graph=collate([batch.graph for batch in batches]),
         num_atoms=torch.cat([batch.num_atoms for batch in batches]),
-        targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in TARGETS},
-        present={name: torch.cat([batch.present[name] for batch in batches]) for name in TARGETS},
+        targets=_join_targets([batch.targets for batch in batches]),
+        present=_join_targets([batch.present for batch in batches]),
         stored=tuple(stored for batch in batches for stored in batch.stored),
+        charged=join_charged([batch.charged for batch in batches]) if batches[0].charged else None,
     )
+
+
+def _join_targets(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def hands(num_frames: int, batch_size: int, seed: int) -> list[np.ndarray]:

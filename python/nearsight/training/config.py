@@ -18,7 +18,7 @@ from nearsight import keys
 from nearsight.data import RUNNER_UNITS
 from nearsight.data.frame import MAX_FORCE
 from nearsight.errors import ConfigError
-from nearsight.models import BPNNConfig, ModelConfig
+from nearsight.models import BPNNConfig, LongRangeConfig, ModelConfig
 from nearsight.models.descriptors import default_tag
 from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
@@ -43,6 +43,7 @@ class KeysConfig(_Section):
     stress: str = keys.FILE_KEYS["stress"]
     charges: str = keys.FILE_KEYS[keys.CHARGES]
     dipole: str = keys.FILE_KEYS[keys.DIPOLE]
+    total_charge: str = keys.FILE_KEYS[keys.TOTAL_CHARGE]
 
 
 class RunnerUnitsConfig(_Section):
@@ -87,11 +88,12 @@ class SecondStageConfig(_Section):
     energy: Weight | None = None
     forces: Weight | None = None
     virial: Weight | None = None
+    charges: Weight | None = None
 
     @model_validator(mode="after")
     def _something_changes(self) -> SecondStageConfig:
         if not self.weights():
-            raise ValueError("no weight changes; give energy, forces or virial")
+            raise ValueError("no weight changes; give energy, forces, virial or charges")
         return self
 
     def weights(self) -> dict[str, float]:
@@ -105,9 +107,11 @@ class LossConfig(_Section):
     energy: Weight = 1.0
     forces: Weight = 1.0
     virial: Weight = 0.0
+    charges: Weight = 0.0
     sigma_energy: Positive | None = None
     sigma_forces: Positive | None = None
     sigma_virial: Positive | None = None
+    sigma_charges: Positive | None = None
     second_stage: SecondStageConfig | None = None
 
     def stages(self) -> dict[str, LossConfig]:
@@ -245,6 +249,7 @@ class Config(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig
     model: ModelConfig = BPNNConfig()
+    long_range: LongRangeConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
     _default_architecture = model_validator(mode="before")(default_tag("model", "architecture", "bpnn"))
@@ -262,6 +267,17 @@ class Config(_Section):
                     "training.loss.second_stage is given, but a linear model is solved in one; leave it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
+        return self
+
+    @model_validator(mode="after")
+    def _charges_are_trained(self) -> Config:
+        trained = self.long_range is not None and self.long_range.charges == "environment"
+        for section, stage in self.training.loss.stages().items():
+            if stage.charges > 0 and not trained:
+                raise ValueError(
+                    f"{section}.charges is {stage.charges:g}, but only long_range.charges: environment gives "
+                    "charges to compare with those of the data; leave it out"
+                )
         return self
 
 

@@ -68,7 +68,7 @@ class FirstOrder:
         if batches:
             batch = join(batches)
             module = with_stored(self.module, batch.stored) if batch.stored else self.module
-            results = evaluate(module, batch.graph, self.model.couple, create_graph=True)
+            results = evaluate(module, batch.graph, self.model.couple, True, batch.charged)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)

@@ -305,7 +305,7 @@ class Trainer:
         metrics, total = Metrics(), 0.0
         for numbers in in_parts(self.data.validation, self.options.batch_size):
             batch = join([self.data.validation[number] for number in numbers])
-            results = evaluate(self.module, batch.graph, self.model.couple)
+            results = evaluate(self.module, batch.graph, self.model.couple, charged=batch.charged)
             total += float(self.optimizer.loss(results, batch).sum())
             frames = [self.data.validation_frames[number] for number in numbers]
             for frame, prediction in zip(frames, split_results(results, frames, self.data.reference)):
@@ -326,9 +326,11 @@ def in_parts(numbers: Iterable[int], size: int) -> list[list[int]]:
 def split_results(
     results: Results, frames: Sequence[Frame], reference: ReferenceEnergies
 ) -> list[dict[str, Any]]:
-    """Per frame {energy with reference energies, forces, virial} of the results of a batch, as numpy."""
-    forces = results.forces.split([len(frame) for frame in frames])
-    return [
+    """Per frame {energy with reference energies, forces, virial} of the results of a batch, as numpy, and
+    charges that can be compared with those of the data."""
+    sizes = [len(frame) for frame in frames]
+    forces = results.forces.split(sizes)
+    found = [
         {
             keys.ENERGY: float(results.energy[number]) + reference.total(frame.symbols),
             keys.FORCES: forces[number].numpy(),
@@ -336,6 +338,10 @@ def split_results(
         }
         for number, frame in enumerate(frames)
     ]
+    if results.charges is not None and results.physical_charges:
+        for one, charges in zip(found, results.charges[:, 0].split(sizes)):
+            one[keys.CHARGES] = charges.numpy()
+    return found
 
 
 def _assign(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -1,14 +1,15 @@
 """The loss.
 
     L = 1/B Σ_k [ w_E ((E_k - E_k^ref)/σ_E)² + w_F/(3 n_k) Σ_i |F_ki - F_ki^ref|²/σ_F²
-                  + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² ]
+                  + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² + w_q/n_k Σ_i (q_ki - q_ki^ref)²/σ_q² ]
 
 over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference
-energies), F the forces (eV/Å), W the virial of the whole frame (eV). Weights w are the configuration's. Where
-σ is not given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_F the root
-mean square of a force component, σ_V the standard deviation of a component of the virial; so every term is of
-order one. A target that a frame does not have adds nothing; one that no frame has is an error. The loss of a
-frame is multiplied by the weight of its config_type. A run may have two stages with other w and the same σ.
+energies), F the forces (eV/Å), W the virial of the whole frame (eV), q the charges (e). Weights w are the
+configuration's. Where σ is not given it is estimated on the training frames: σ_E the standard deviation of
+E - ΣE0, σ_F the root mean square of a force component, σ_V the standard deviation of a component of the
+virial, σ_q the root mean square of a charge; so every term is of order one. A target that a frame does not
+have adds nothing; one that no frame has is an error. The loss of a frame is multiplied by the weight of its
+config_type. A run may have two stages with other w and the same σ.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Loss:
             keys.ENERGY: lambda: (results.energy - batch.targets[keys.ENERGY]) ** 2,
             keys.FORCES: lambda: self._forces(results, batch),
             keys.VIRIAL: lambda: ((results.virial - batch.targets[keys.VIRIAL]) ** 2).mean(dim=(1, 2)),
+            keys.CHARGES: lambda: self._charges(results, batch),
         }
         total = torch.zeros_like(batch.num_atoms)
         for name, weight in self.weights.items():
@@ -55,6 +57,11 @@ class Loss:
         squares = ((results.forces - batch.targets[keys.FORCES]) ** 2).sum(dim=1)
         sums = torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares)
         return sums / (3 * batch.num_atoms)
+
+    @staticmethod
+    def _charges(results: Results, batch: Batch) -> Tensor:
+        squares = (results.charges[:, 0] - batch.targets[keys.CHARGES]) ** 2
+        return torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares) / batch.num_atoms
 
 
 def make_loss(config: LossConfig, frames: Sequence[Frame], reference: ReferenceEnergies) -> Loss:
@@ -70,7 +77,7 @@ def _estimate(name: str, frames: Sequence[Frame], reference: ReferenceEnergies) 
     having = [frame for frame in frames if name in frame.labels]
     if name == keys.ENERGY:
         sigma = np.std([f.labels[name] - reference.total(f.symbols) for f in having])
-    elif name == keys.FORCES:
+    elif name in (keys.FORCES, keys.CHARGES):
         sigma = np.sqrt(np.mean(np.concatenate([f.labels[name].ravel() for f in having]) ** 2))
     else:
         virials = np.stack([f.labels[name] for f in having])

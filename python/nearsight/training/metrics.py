@@ -13,7 +13,8 @@ from nearsight import keys
 from nearsight.data import Frame
 
 MEV = 1000.0
-UNITS = {keys.ENERGY: "meV/atom", keys.FORCES: "meV/Å", keys.VIRIAL: "meV/atom"}
+UNITS = {keys.ENERGY: "meV/atom", keys.FORCES: "meV/Å", keys.VIRIAL: "meV/atom", keys.CHARGES: "me"}
+_OF_ATOMS = (keys.FORCES, keys.CHARGES)
 
 
 @dataclass
@@ -57,16 +58,16 @@ class Errors:
 
 @dataclass
 class Metrics:
-    """Errors per target (energy and virial per atom, force components), and of forces per species."""
+    """Errors per target (energy and virial per atom, force components, charges), forces also per species."""
 
     targets: dict[str, Errors] = field(default_factory=dict)
     species: dict[str, Errors] = field(default_factory=dict)
 
     def add(self, frame: Frame, prediction: Mapping[str, np.ndarray]) -> None:
-        """Add one frame: labels of the frame against {energy (total, eV), forces, virial}."""
+        """Add one frame: labels of the frame against {energy (total, eV), forces, virial, charges}."""
         for name in UNITS:
             if name in frame.labels and name in prediction:
-                per_atom = 1 if name == keys.FORCES else len(frame)
+                per_atom = 1 if name in _OF_ATOMS else len(frame)
                 difference = MEV * (np.asarray(prediction[name]) - frame.labels[name]) / per_atom
                 self.targets.setdefault(name, Errors()).add(difference)
                 if name == keys.FORCES:
@@ -100,9 +101,8 @@ def metrics_table(title: str, sets: Mapping[str, Metrics]) -> Table:
         table.add_column(column, justify="right")
     for set_name, metrics in sets.items():
         for name, errors in metrics.targets.items():
-            _add_row(
-                table, set_name, f"{name} per atom" if name != keys.FORCES else name, UNITS[name], errors
-            )
+            target = name if name in _OF_ATOMS else f"{name} per atom"
+            _add_row(table, set_name, target, UNITS[name], errors)
             if name == keys.FORCES and len(metrics.species) > 1:
                 for symbol, species_errors in metrics.species.items():
                     _add_row(table, set_name, f"  forces on {symbol}", UNITS[name], species_errors)

@@ -20,7 +20,7 @@ from nearsight.data import Frame, ReferenceEnergies
 from nearsight.training.metrics import MEV, UNITS
 
 COLORS = {"training": "#4477aa", "validation": "#cc3311", keys.ENERGY: "#228833"}
-COLORS |= {keys.FORCES: "#aa3377", keys.VIRIAL: "#ccbb44"}
+COLORS |= {keys.FORCES: "#aa3377", keys.VIRIAL: "#ccbb44", keys.CHARGES: "#66ccee"}
 _DPI = 150
 _DENSE = 1000  # points; above, they are colored by density
 _DRAWN = 40_000  # points; above, a random part is drawn (errors are of all)
@@ -31,6 +31,7 @@ _PARITY = {
     keys.ENERGY: ("(E − ΣE0) / atom", "eV"),
     keys.FORCES: ("force component", "eV/Å"),
     keys.VIRIAL: ("virial component / atom", "eV"),
+    keys.CHARGES: ("charge", "e"),
 }
 
 
@@ -59,7 +60,7 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         if not np.isnan(values).all():
             label = f"{name} ({unit}), last {short(values[-1])}"
             right.plot(epochs, values, label=label, color=COLORS[name], marker=marker, markersize=3)
-    right.set(xlabel="epoch", ylabel="RMSE, meV/atom or meV/Å", yscale="log", title="Validation errors")
+    right.set(xlabel="epoch", ylabel="RMSE, units in the legend", yscale="log", title="Validation errors")
     for ax in (left, right):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False)
@@ -82,7 +83,7 @@ def plot_parity(
                 _flat(name, frame, prediction[name], reference),
             )
             for frame, prediction in zip(frames, predictions)
-            if name in frame.labels
+            if name in frame.labels and name in prediction
         ]
         if pairs:
             expected, predicted = (np.concatenate(values) for values in zip(*pairs))

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from nearsight import keys
-from nearsight.couple import evaluate
-from nearsight.data import fit_energies
+from nearsight.couple import FrameCharger, evaluate
+from nearsight.data import Frame, fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
+from nearsight.keys import READOUT_ENERGY
 from nearsight.models import BPNN, LinearConfig, build_model, training_module
 from nearsight.models.mace_native import NativeMACE
 from nearsight.models.moments import MomentDescriptor
@@ -63,6 +64,7 @@ def prepare(
     """
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
+    charger = FrameCharger(model.couple) if _has_charges(model) else None
     losses = [
         make_loss(stage, sets.frames["training"], sets.reference)
         for stage in config.training.loss.stages().values()
@@ -78,6 +80,7 @@ def prepare(
                 model.cutoff,
                 sets.reference,
                 frame_weight(frames[number], config.data.weights),
+                charger,
             )
             for number in _mine(config, name, len(frames), processes)
         }
@@ -87,7 +90,7 @@ def prepare(
         model.load_state_dict(content["model"])
     else:
         fitted = processes.from_first(
-            lambda: _fit(model, module, sets, batches["training"], loss, logbook).state_dict()
+            lambda: _fit(model, module, sets, batches["training"], loss, logbook, charger).state_dict()
         )
         model.load_state_dict(fitted)
     trained = model.on_inputs() if isinstance(model, BPNN) else model
@@ -237,7 +240,7 @@ def make_module(config: Config, model: nn.Module, processes: Processes) -> nn.Mo
 
 def _build(config: Config, species: list[str]) -> nn.Module:
     try:
-        return build_model(config.model, species)
+        return build_model(config.model, species, config.long_range)
     except ValueError as error:
         raise ConfigError(f"model: {error}.") from error
 
@@ -249,33 +252,54 @@ def _fit(
     batches: dict[int, Batch],
     loss: Loss,
     logbook: Logbook,
+    charger: FrameCharger | None,
 ) -> nn.Module:
     """Fit statistics and ranges of the descriptor, mean energies, and an output scale (eV) that gives random
     networks forces like the data's, and return the model; say what of a descriptor does not fit the data.
 
-    The scale is measured on a few frames: the outputs are proportional to it. Linear models need the ranges
-    alone. `batches` are those that this process has anyway.
+    The scale is measured on a few frames: the local forces are proportional to it. Linear models need the
+    ranges alone. `batches` are those that this process has anyway; `charger` is that of a model with charges.
     """
     frames = sets.frames["training"]
 
-    def graph(number: int) -> Graph:
+    def batch(number: int) -> Batch:
         known = batches.get(number)
-        return (known or make_batch(frames[number], sets.species, model.cutoff, sets.reference)).graph
+        return known or make_batch(
+            frames[number], sets.species, model.cutoff, sets.reference, charger=charger
+        )
 
     if model.architecture != "linear":
         step = max(1, sum(len(frame) for frame in frames) // _STATISTICS_ATOMS)
-        _fit_statistics(model, module, [graph(number) for number in range(0, len(frames), step)], loss)
+        some = range(0, len(frames), step)
+        _fit_statistics(model, module, [batch(number).graph for number in some], loss)
+        if charger:
+            frames = [_without_charges(model, module, frames[number], batch(number)) for number in some]
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
     if isinstance(model, BPNN):
-        for sentence in survey(model, (graph(number) for number in range(len(frames))), module):
+        graphs = (batch(number).graph for number in range(len(sets.frames["training"])))
+        for sentence in survey(model, graphs, module):
             logbook.say(sentence)
     return model
 
 
+def _has_charges(model: nn.Module) -> bool:
+    return model.couple["kind"] == "coulomb"
+
+
+def _without_charges(model: nn.Module, module: nn.Module, frame: Frame, batch: Batch) -> Frame:
+    """The frame without the electrostatic part of its energy, as the untrained model has it."""
+    if keys.ENERGY not in frame.labels:
+        return frame
+    results = evaluate(module, batch.graph, model.couple, charged=batch.charged)
+    electrostatic = float(results.energy - results.readouts[READOUT_ENERGY].sum())
+    return replace(frame, labels={keys.ENERGY: frame.labels[keys.ENERGY] - electrostatic})
+
+
 def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], loss: Loss) -> None:
     few = graphs[:: max(1, len(graphs) // _SCALE_FRAMES)]
+    local = {"kind": "sum"} if _has_charges(model) else model.couple
     model.fit_statistics(few, 1.0, source=module)
-    squares = [float((evaluate(module, graph, model.couple).forces ** 2).mean()) for graph in few]
+    squares = [float((evaluate(module, graph, local).forces ** 2).mean()) for graph in few]
     scale = loss.sigmas.get(keys.FORCES, 1.0) / max((sum(squares) / len(squares)) ** 0.5, _SMALLEST_FORCE)
     model.fit_statistics(graphs, scale, source=module)
 
@@ -296,7 +320,7 @@ def _describe(logbook: Logbook, model: nn.Module, loss: Loss, processes: Process
         f"Model: {model.architecture}, {parameters:,} parameters, cutoff {model.cutoff:g} Å, "
         f"species {' '.join(model.species)}."
     )
-    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV"}
+    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV", "charges": "e"}
     terms = (
         f"{name} {loss.weights[name]:g} (σ {loss.sigmas[name]:.4g} {units[name]})" for name in loss.weights
     )

@@ -184,7 +184,8 @@ def _predict(
     """Predictions for all frames, each made by the process that has its batch."""
     mine: dict[int, dict[str, Any]] = {}
     for numbers in in_parts(batches, size):
-        results = evaluate(module, join([batches[number] for number in numbers]).graph, model.couple)
+        batch = join([batches[number] for number in numbers])
+        results = evaluate(module, batch.graph, model.couple, charged=batch.charged)
         some = [frames[number] for number in numbers]
         mine |= zip(numbers, split_results(results, some, trainer.data.reference))
     everything = {number: found for part in trainer.processes.gather(mine) for number, found in part.items()}
@@ -194,7 +195,7 @@ def _predict(
 def restore_model(content: dict[str, Any]) -> nn.Module:
     """The model of a checkpoint with the weights that are exported."""
     config = parse_config(content["config"])
-    model = build_model(config.model, content["species"])
+    model = build_model(config.model, content["species"], config.long_range)
     model.load_state_dict(content["model"])
     with torch.no_grad():
         for parameter, weight in zip(model.parameters(), content["weights"]):

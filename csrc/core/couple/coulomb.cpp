@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "core/couple/couple.hpp"
+#include "core/engine/error.hpp"
+#include "core/engine/warning.hpp"
+#include "core/mesh/pme.hpp"
+
+namespace nearsight {
+namespace {
+
+constexpr double kRoundOff = 1e-6;  // of a total charge, e
+
+/// The `couple` object of kind coulomb, docs/file_format.md.
+struct Record {
+  bool fixed;                          // charges by species, else readouts
+  int channels;                        // independent charges of each atom
+  bool weighted;                       // a readout says where the missing charge goes
+  std::vector<double> values, widths;  // by species: e, only of fixed charges; Å, or empty: points
+  double rtol;
+};
+
+Record read_record(const std::string& text, std::size_t num_species) {
+  const auto spec = nlohmann::json::parse(text);
+  Record record{spec.at("charges") == "fixed",
+                spec.value("channels", 1),
+                spec.value("weighted", false),
+                {},
+                {},
+                spec.at("rtol")};
+  if (record.fixed) record.values = spec.at("values").get<std::vector<double>>();
+  if (spec.contains("widths") && !spec["widths"].is_null())
+    record.widths = spec["widths"].get<std::vector<double>>();
+  const auto fit = [&](const std::vector<double>& values) { return values.size() == num_species; };
+  const bool counted =
+      record.fixed ? fit(record.values) && record.channels == 1 && !record.weighted : record.channels >= 1;
+  if (!counted || !(record.widths.empty() || fit(record.widths)))
+    throw Error(
+        ErrorKind::file,
+        "couple 'coulomb' wants at least one channel, of fixed charges exactly one without weights, and "
+        "values and widths for each species: export the model again");
+  return record;
+}
+
+/// Electrostatics of charges that are readouts of the model, or fixed numbers of the species:
+///
+///   E = Σ_i e_i + ½ Σ_c Σ_i q_ci φ_ci,   q_ci = p_ci + w_i (Q_c - Σ_j p_cj) / Σ_j w_j
+///
+/// with the readouts e and p, and w = ln(1 + exp v) of the readout v if weighted, else 1. Q_0 is the total
+/// charge of the system, Q_1 … are 0. Fixed charges are what they are. Readouts stand in the order
+/// e, p_1 … p_C, v.
+class ChargeCouple final : public Couple {
+ public:
+  ChargeCouple(Record record, bool double_precision)
+      : record_(std::move(record)),
+        options_{record_.rtol, {}, !double_precision && record_.rtol >= kFinestSingleMesh} {}
+
+  int columns() const override { return 1 + (record_.fixed ? 0 : record_.channels) + record_.weighted; }
+  bool is_local() const override { return false; }
+  int channels() const override { return record_.channels; }
+
+  void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool& threads, Joined& joined) override {
+    double ranks = 1.0;
+    all_sum(Span<double>(&ranks, 1));
+    if (ranks > 1.0)
+      throw Error(ErrorKind::unsupported,
+                  "electrostatics of a model's charges runs in one process only so far: start one rank");
+    const std::size_t n = num_atoms_ = system.species.size(), width = columns();
+    widths_.clear();
+    if (!record_.widths.empty())
+      for (const int z : system.species) widths_.push_back(record_.widths[z]);
+    charges_.resize(n * record_.channels);
+    if (record_.fixed)
+      take_fixed_charges(system);
+    else
+      project_charges(system);
+    for (std::size_t i = 0; i < n; ++i) {
+      std::fill_n(joined.cotangents.data() + i * width, width, 0.0);
+      joined.cotangents[i * width] = 1.0;
+      joined.energies[i] = system.readouts[i * width];
+    }
+    set_up(system, threads);
+    for (int channel = 0; channel < record_.channels; ++channel) add(channel, system, threads, joined);
+  }
+
+ private:
+  Charges charges(int channel, const Coupled& system) const {
+    return {system.positions, Span<const double>(charges_.data() + channel * num_atoms_, num_atoms_),
+            widths_};
+  }
+
+  /// A background that nobody asked for would be silently wrong.
+  void take_fixed_charges(const Coupled& system) {
+    double sum = 0.0;
+    for (std::size_t i = 0; i < num_atoms_; ++i) sum += charges_[i] = record_.values[system.species[i]];
+    const auto& pbc = system.cell.pbc;
+    if (!system.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
+    const double expected = system.total_charge.value_or(0.0);
+    if (std::abs(sum - expected) <= kRoundOff * (1.0 + std::abs(sum))) return;
+    std::ostringstream message;
+    message << "the fixed charges of the atoms add up to " << sum << " e, but "
+            << (system.total_charge ? "the total charge that was given is "
+                                    : "a periodic system is taken to have ")
+            << expected << " e: check the atoms, or give that sum as the total charge";
+    throw Error(ErrorKind::argument, message.str());
+  }
+
+  void project_charges(const Coupled& system) {
+    const std::size_t n = num_atoms_, width = columns();
+    shares_.assign(n, 1.0);
+    slopes_.assign(n, 0.0);
+    if (record_.weighted)
+      for (std::size_t i = 0; i < n; ++i) {
+        const double v = system.readouts[i * width + width - 1], small = std::exp(-std::abs(v));
+        shares_[i] = std::max(v, 0.0) + std::log1p(small);
+        slopes_[i] = (v > 0.0 ? 1.0 : small) / (1.0 + small);
+      }
+    double sum = 0.0;
+    for (const double w : shares_) sum += w;
+    missing_.resize(record_.channels);
+    for (int c = 0; c < record_.channels; ++c) {
+      double* const q = charges_.data() + c * n;
+      missing_[c] = c ? 0.0 : system.total_charge.value_or(0.0);
+      for (std::size_t i = 0; i < n; ++i) missing_[c] -= q[i] = system.readouts[i * width + 1 + c];
+      for (std::size_t i = 0; i < n; ++i) q[i] += shares_[i] / sum * missing_[c];
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      shares_[i] /= sum;
+      slopes_[i] /= sum;
+    }
+  }
+
+  /// One mesh for all channels, chosen for the one with the largest charges.
+  void set_up(const Coupled& system, ThreadPool& threads) {
+    int largest = 0;
+    double most = -1.0;
+    for (int c = 0; c < record_.channels; ++c) {
+      double squares = 0.0;
+      for (const double q : charges(c, system).values) squares += q * q;
+      if (squares > most) most = squares, largest = c;
+    }
+    const Charges some = charges(largest, system);
+    if (pme_ && pme_->fits(some, system.cell)) return;
+    if (pme_ && num_set_up_ == num_atoms_ && !std::exchange(warned_, true))
+      warn(
+          "the cell has changed by more than a tenth since the mesh of the electrostatics was chosen: it is "
+          "chosen again, now and whenever that happens, and the energy jumps by about the error asked for");
+    pme_ = std::make_unique<Pme>(some, system.cell, options_, threads);
+    num_set_up_ = num_atoms_;
+  }
+
+  void add(int channel, const Coupled& system, ThreadPool& threads, Joined& joined) {
+    const std::size_t width = columns(), channels = record_.channels;
+    const Charges q = charges(channel, system);
+    pme_->evaluate(q, system.cell, threads, coulomb_);
+    for (std::size_t i = 0; i < num_atoms_; ++i) {
+      const double potential = coulomb_.potentials[i], energy = 0.5 * q.values[i] * potential;
+      joined.energies[i] += energy;
+      joined.electrostatic += energy;
+      for (int a = 0; a < 3; ++a) joined.forces[3 * i + a] += q.values[i] * coulomb_.fields[3 * i + a];
+      joined.charges[i * channels + channel] = q.values[i];
+      joined.potentials[i * channels + channel] = potential;
+    }
+    for (int a = 0; a < 6; ++a) joined.virial[a] += coulomb_.virial[a];
+    if (record_.fixed) return;
+    double mean = 0.0;  // of the potential: what all charges lose if one readout grows
+    for (std::size_t i = 0; i < num_atoms_; ++i) mean += shares_[i] * coulomb_.potentials[i];
+    for (std::size_t i = 0; i < num_atoms_; ++i) {
+      const double potential = coulomb_.potentials[i] - mean;
+      joined.cotangents[i * width + 1 + channel] = potential;
+      if (record_.weighted)
+        joined.cotangents[i * width + width - 1] += missing_[channel] * slopes_[i] * potential;
+    }
+  }
+
+  Record record_;
+  PmeOptions options_;
+  std::size_t num_atoms_ = 0, num_set_up_ = 0;
+  std::vector<double> charges_;          // [channels][atoms] e
+  std::vector<double> missing_;          // [channels] what the projection adds, e
+  std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw
+  std::vector<double> widths_;           // [atoms] Å, or empty
+  std::unique_ptr<Pme> pme_;
+  bool warned_ = false;
+  Coulomb coulomb_;
+};
+
+}  // namespace
+
+std::unique_ptr<Couple> make_coulomb(const std::string& spec, std::size_t num_species,
+                                     bool double_precision) {
+  return std::make_unique<ChargeCouple>(read_record(spec, num_species), double_precision);
+}
+
+}  // namespace nearsight

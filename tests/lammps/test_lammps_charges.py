@@ -1,0 +1,206 @@
+"""Models with electrostatics in LAMMPS on one rank: against the core in one call, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from lammps_harness import ENERGY, LENGTH, PRESSURE_FACTOR, run_script, write_data
+from lammps_systems import grid
+
+from nearsight import Potential
+from nearsight.export import save_model
+from nearsight.models import BPNNConfig, LongRangeConfig, build_model
+
+MODELS = {
+    "fixed": {"charges": "fixed", "values": {"H": 0.4, "O": -0.8}},
+    "environment": {"charges": "environment", "weighted": True},
+    "latent": {"charges": "latent", "channels": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def charged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model files with charges, by the kind of these."""
+    folder = tmp_path_factory.mktemp("charges")
+    for kind, long_range in MODELS.items():
+        torch.manual_seed(3)
+        model = build_model(BPNNConfig(cutoff=4.0, hidden=[8]), ["H", "O"], LongRangeConfig(**long_range))
+        model.output_scale.uniform_(0.5, 1.5)
+        save_model(
+            folder / f"{kind}.pt",
+            model,
+            reference_energies={"H": -13.6, "O": -2043.0},
+            reference_energies_source="given",
+            provenance={},
+        )
+    return {kind: folder / f"{kind}.pt" for kind in MODELS}
+
+
+def script(
+    folder: Path, atoms: Atoms, pair: list[str], units: str = "metal", fields: str = "", more=()
+) -> list[str]:
+    write_data(folder / "data.0", atoms, ["O", "H"], units)
+    pressure = " ".join(f"c_pressure[{k}]" for k in range(1, 7))
+    columns = " ".join(f"f_q[{k}]" for k in range(1, len(fields.split()) // 2 + 1))
+    return [
+        f"units {units}",
+        "atom_style atomic",
+        "boundary " + " ".join("p" if p else "f" for p in atoms.pbc),
+        "read_data data.0",
+        f"neighbor {0.5 / LENGTH[units]!r} bin",
+        *pair,
+        *([f"fix q all pair 1 mlp {fields}"] if fields else []),
+        "compute pressure all pressure NULL pair",
+        "compute parts all pair mlp",
+        "compute energy all pe/atom pair",
+        "compute sum all reduce sum c_energy",
+        f"thermo_style custom step pe ecoul evdwl vol c_sum {pressure}",
+        "thermo_modify format float %.17g norm no",
+        *more,
+        "run 0",
+        f"write_dump all custom dump.0 id fx fy fz {columns} modify sort id format float %.17g",
+        "print DONE",
+    ]
+
+
+def run(folder: Path, lines: list[str]) -> tuple[list[float], np.ndarray]:
+    """Thermo values after the step, and the rows of the dump without ids."""
+    done = run_script(folder, lines)
+    assert done.code == 0, done.output[-3000:]
+    rows = [line.split() for line in done.output.splitlines()]
+    number = next(k for k, row in enumerate(rows) if row[:2] == ["Step", "PotEng"])
+    return [float(x) for x in rows[number + 1][1:]], np.loadtxt(folder / "dump.0", skiprows=9)[:, 1:]
+
+
+def pair(path: Path, words: str = "precision double") -> list[str]:
+    return [f"pair_style mlp {words}", f"pair_coeff * * {path} O H"]
+
+
+def total(atoms: Atoms, kind: str) -> float:
+    if kind != "fixed":
+        return -1.5
+    return sum({"H": 0.4, "O": -0.8}[symbol] for symbol in atoms.symbols)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+CRYSTAL, CLUSTER, SLAB = True, False, (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pbc", "units"),
+    [
+        *((kind, pbc, "metal") for kind in MODELS for pbc in (CRYSTAL, CLUSTER, SLAB)),
+        ("latent", CRYSTAL, "real"),
+    ],
+)
+def test_everything_equals_the_core(charged, tmp_path, kind, pbc, units):
+    atoms = grid((3, 2, 3), pbc=pbc, seed=4)
+    charge = total(atoms, kind)
+    channels = 2 if kind == "latent" else 1
+    fields = " ".join(f"{name}{c or ''} 1" for c in (0, 2)[:channels] for name in ("charge", "potential"))
+    lines = script(tmp_path, atoms, pair(charged[kind], f"precision double charge {charge!r}"), units, fields)
+    thermo, rows = run(tmp_path, lines)
+    expected = Potential(charged[kind]).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, charge)
+    energy, force = ENERGY[units], ENERGY[units] / LENGTH[units]
+    assert thermo[0] * energy == pytest.approx(expected.energy, rel=1e-11)
+    assert thermo[1] * energy == pytest.approx(expected.electrostatic_energy, rel=1e-9)
+    assert (thermo[1] + thermo[2]) == pytest.approx(thermo[0], rel=1e-13)
+    assert thermo[4] == pytest.approx(thermo[0], rel=1e-12)
+    virial = np.array(thermo[5:]) * thermo[3] / PRESSURE_FACTOR[units] * energy
+    scale = np.abs(expected.virial).max()
+    np.testing.assert_allclose(
+        virial, expected.virial[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)], atol=1e-9 * scale
+    )
+    np.testing.assert_allclose(
+        rows[:, :3] * force, expected.forces, atol=1e-9 * np.abs(expected.forces).max()
+    )
+    np.testing.assert_allclose(rows[:, 3::2], expected.charges, atol=1e-10)
+    np.testing.assert_allclose(
+        rows[:, 4::2] * energy, expected.potentials, atol=1e-9 * np.abs(expected.potentials).max()
+    )
+
+
+def test_energy_is_conserved(charged, tmp_path):
+    """200 steps with the frozen mesh: total energy to 1e-5 of the kinetic one."""
+    atoms = grid((4, 4, 3), spacing=2.6, seed=5)
+    more = ["velocity all create 300 1", "timestep 0.0002", "fix nve all nve", "thermo 20",
+            "thermo_style custom step etotal ke ecoul", "run 200"]  # fmt: skip
+    done = run_script(tmp_path, script(tmp_path, atoms, pair(charged["environment"]), more=more)[:-3])
+    assert done.code == 0, done.output[-2000:]
+    rows = [line.split() for line in done.output.splitlines()]
+    values = np.array([[float(x) for x in row] for row in rows if len(row) == 4 and row[0].isdigit()])
+    assert len(values) >= 11
+    assert np.ptp(values[:, 1]) < 1e-4 * np.ptp(values[:, 2])
+
+
+SUMMED = ("compute t all reduce sum c_s[1]", "thermo_style custom step c_t")
+
+
+def fails(folder: Path, message: str, lines: list[str], ranks: int = 1) -> None:
+    done = run_script(folder, lines, ranks)
+    assert done.code != 0, done.output
+    assert message in " ".join(done.output.split()), done.output[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "message"),
+    [
+        ("charge", (), "'charge' takes a number, the total charge in e, and found nothing"),
+        ("charge much", (), "'charge' takes a number, the total charge in e, and found much"),
+        ("", ("kspace_style ewald 1e-4",), "has its own electrostatics, so that a kspace_style would count "
+         "it twice; remove the kspace_style"),
+        ("", ("compute s all stress/atom NULL", *SUMMED), "compute stress/atom is not defined for the "
+         "electrostatics of"),
+        ("", ("compute s all centroid/stress/atom NULL", *SUMMED), "heat flux"),
+        ("", ("fix p all pair 1 mlp charge2 0",), "Fix pair pair style cannot extract charge2"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(charged, tmp_path, words, more, message):
+    atoms = grid((3, 3, 3), spacing=2.6, seed=4)
+    lines = script(tmp_path, atoms, pair(charged["environment"], words), more=more)
+    if "kspace" in " ".join(more):
+        lines = [line.replace("atom_style atomic", "atom_style charge") for line in lines]
+        write_charges(tmp_path / "data.0")
+    fails(tmp_path, message, lines)
+
+
+def write_charges(path: Path) -> None:
+    """Rows of atoms with a charge of zero, which a kspace_style wants."""
+    head, rows = path.read_text().split("Atoms # atomic\n\n")
+    rows = [line.split() for line in rows.splitlines()]
+    path.write_text(
+        head + "Atoms # charge\n\n" + "".join(f"{a} {b} 0.1 {' '.join(x)}\n" for a, b, *x in rows)
+    )
+
+
+def test_several_ranks_are_refused(charged, tmp_path):
+    lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(charged["latent"]))
+    fails(tmp_path, "latent.pt runs on one rank only so far, and there are 2; start one", lines, ranks=2)
+
+
+def test_a_charge_without_electrostatics(models, tmp_path):
+    lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(models["bpnn"], "charge 1"))
+    fails(tmp_path, "'charge' is for models with electrostatics, and", lines)
+
+
+def test_fixed_charges_that_do_not_add_up(charged, tmp_path):
+    lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(charged["fixed"]))
+    fails(tmp_path, "but a periodic system is taken to have 0 e: check the atoms, or give that sum", lines)
+
+
+def test_restart_files_keep_the_charge(charged, tmp_path):
+    atoms = grid((3, 3, 3), seed=4)
+    lines = script(tmp_path, atoms, pair(charged["environment"], "precision double charge -1.25"))
+    first, _ = run(tmp_path, [*lines[:-1], "write_restart model.restart", "print DONE"])
+    again = ["read_restart model.restart", *lines[7:]]
+    second, _ = run(tmp_path, again)
+    assert second[0] == pytest.approx(first[0], rel=1e-13)
+    neutral, _ = run(tmp_path, script(tmp_path, atoms, pair(charged["environment"])))
+    assert abs(neutral[0] - first[0]) > 0.01

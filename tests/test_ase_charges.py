@@ -1,0 +1,79 @@
+"""Models with electrostatics as an ASE calculator."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_stress
+from core.charge_models import KINDS, SPECIES, case, random_model
+from core.test_charge_models import save
+
+import nearsight
+from nearsight.errors import DataError, EvaluationError
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("charges")
+    return {kind: save(folder / f"{kind}.pt", random_model(kind, rtol=1e-7)) for kind in KINDS}
+
+
+def atoms_of(one, calculator=None, **info):
+    symbols = [SPECIES[z] for z in one.species]
+    return Atoms(symbols, one.positions, cell=one.cell, pbc=one.pbc, info=info, calculator=calculator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results(paths, kind):
+    one = case("triclinic", True, kind)
+    atoms = atoms_of(one, nearsight.Calculator(paths[kind], charge=one.charge))
+    expected = nearsight.Potential(paths[kind]).compute_indices(*one)
+    assert atoms.get_potential_energy() == pytest.approx(expected.energy, rel=1e-13)
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-11)
+    shape = (12,) if kind != "latent" else (12, 2)
+    assert atoms.get_charges().shape == shape
+    np.testing.assert_allclose(atoms.get_charges().reshape(12, -1), expected.charges, atol=1e-13)
+    potentials = atoms.calc.get_property("potentials", atoms).reshape(12, -1)
+    half = 0.5 * (expected.charges * potentials).sum()
+    assert expected.electrostatic_energy == pytest.approx(half, rel=1e-11)
+    np.testing.assert_allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-4), atol=1e-6)
+    with pytest.raises(PropertyNotImplementedError, match="stresses of atoms are not defined for the electr"):
+        atoms.get_stresses()
+
+
+def test_where_the_total_charge_comes_from(paths):
+    """The calculator's argument, then info."""
+    one = case("triclinic", True, "weighted")
+    path = paths["weighted"]
+    energies = [
+        atoms_of(one, nearsight.Calculator(path, charge=charge), **info).get_potential_energy()
+        for charge, info in (
+            (-1.5, {}),
+            (-1.5, {"charge": 3.0}),
+            (None, {"charge": -1.5}),
+            (None, {"total_charge": -1.5, "charge": 3.0}),
+            (None, {}),
+            (0.0, {}),
+        )
+    ]
+    assert len(set(energies[:4])) == 1 and energies[4] == energies[5] != energies[0]
+    with pytest.raises(DataError, match=r"atoms\.info: the total charge \(key 'charge'\) is 'much'"):
+        atoms_of(one, nearsight.Calculator(path), charge="much").get_potential_energy()
+
+
+def test_models_without_electrostatics(bpnn_path):
+    """`info` may say what it likes, an argument is an error."""
+    one = case("open", False, "environment")
+    atoms = atoms_of(one, nearsight.Calculator(bpnn_path), charge="much")
+    assert np.isfinite(atoms.get_potential_energy())
+    atoms.calc = nearsight.Calculator(bpnn_path, charge=1.0)
+    with pytest.raises(EvaluationError, match=r"a total charge was given, but '.*' has no electrostatics"):
+        atoms.get_potential_energy()
+    assert nearsight.Potential(bpnn_path).num_charges == 0
+
+
+@pytest.fixture
+def bpnn_path(tmp_path):
+    from core.core_models import save_bpnn
+
+    return save_bpnn(tmp_path / "bpnn.pt")
