@@ -37,7 +37,7 @@ STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|sys/mman|uni
         ("csrc/capi", rf"{STANDARD}|core/.*|nearsight\.h"),
         ("csrc/torchscript", rf"{STANDARD}|core/.*|torch/.*|ATen/.*|c10/.*"),
         ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*|torch_ops/stable\.hpp"),
-        ("csrc/bindings", rf"{STANDARD}|core/.*|bindings/arrays\.hpp|pybind11/.*"),
+        ("csrc/bindings", rf"{STANDARD}|core/.*|bindings/[a-z_]+\.hpp|pybind11/.*"),
         ("lammps_plugin", rf"{STANDARD}|nearsight\.h|mpi\.h|[a-z_]+\.h"),
         ("openmm_plugin", rf"{STANDARD}|nearsight\.h|openmm/.*|[A-Z][A-Za-z]+\.h"),
         ("examples/c_api", rf"{STANDARD}|nearsight\.h"),
