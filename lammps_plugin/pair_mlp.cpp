@@ -207,13 +207,7 @@ void PairMLP::compute(int eflag, int vflag) {
     atom_energies_.assign(std::max(1, nlocal), 0.0);
     results.energies = atom_energies_.data();
   }
-  if (vflag_atom && !ns_model_has_atom_virials(model_.get())) {
-    error->all(
-        FLERR,
-        "pair_style mlp: compute stress/atom is not defined for the electrostatics of {}, of which the mesh "
-        "knows only the sum; use compute pressure",
-        model_path_);
-  }
+  if (vflag_atom || cvflag_atom) check_atom_virials();
   if (vflag_atom) results.virials = virials_.open(first_element(vatom, nall), 6 * nall, energy_unit_);
   if (cvflag_atom) {
     check_centroid();

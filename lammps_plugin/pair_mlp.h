@@ -140,6 +140,7 @@ class PairMLP : public Pair {
   std::string summarize_extrapolations();
   bool has_charges() const;
   void init_charges();
+  void check_atom_virials();
   void add_box(ns_domain& core_domain);
   void open_charges(ns_results& results);
   void close_charges();

@@ -52,6 +52,14 @@ void PairMLP::init_charges() {
                model_path_);
 }
 
+void PairMLP::check_atom_virials() {
+  if (ns_model_has_atom_virials(model_.get())) return;
+  error->all(FLERR,
+             "pair_style mlp: stress/atom and centroid/stress/atom are not defined for the electrostatics of "
+             "{}, of which the mesh knows only the sum; use compute pressure",
+             model_path_);
+}
+
 // The whole box, for the core's lattice sum.
 void PairMLP::add_box(ns_domain& core_domain) {
   const double box[9] = {domain->xprd, 0,          0,           domain->xy, domain->yprd, 0,

@@ -97,9 +97,10 @@ def test_c_charges(library, paths):
     assert results.electrostatic == expected["electrostatic_energy"]
     for name, array in arrays.items():
         np.testing.assert_allclose(array - 1, expected[name], atol=1e-12)
-    virials = np.zeros((len(one.species), 6))
-    assert library.ns_evaluate_system(evaluator, byref(system), byref(results_for(virials=virials))) == 3
-    assert b"virials of atoms are not defined for the electrostatics of this model" in library.ns_last_error()
+    for name, columns in (("virials", 6), ("centroid_virials", 9)):
+        wanted = results_for(**{name: np.zeros((len(one.species), columns))})
+        assert library.ns_evaluate_system(evaluator, byref(system), byref(wanted)) == 3
+        assert b"virials of atoms are not defined for the electrostatics of" in library.ns_last_error()
     library.ns_evaluator_free(evaluator)
     library.ns_model_free(model)
 

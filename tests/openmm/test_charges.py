@@ -1,17 +1,20 @@
 """Models with electrostatics in OpenMM: against the core in one call, and as an OpenMM object."""
 
 import copy
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import random_structure
-from test_force import TRICLINIC, energy_forces, make_context, make_system
+from test_force import TRICLINIC, energy_forces, make_context, make_system, water_topology
 
 openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 
 from nearsight import Potential  # noqa: E402
 from nearsight.export import save_model  # noqa: E402
+from nearsight.interfaces.openmm_ml import NearsightPotentialFactory  # noqa: E402
 from nearsight.models import BPNNConfig, LongRangeConfig, build_model  # noqa: E402
 from nearsight.openmm import SystemPotential, create_force  # noqa: E402
 
@@ -61,6 +64,23 @@ def test_the_core(charged, periodic):
     expected = Potential(charged).compute(positions, symbols, TRICLINIC, periodic, charge)
     assert energy == pytest.approx(expected.energy, rel=1e-11)
     np.testing.assert_allclose(forces, expected.forces, rtol=0, atol=1e-9 * np.abs(expected.forces).max())
+
+
+def test_openmm_ml(charged, monkeypatch):
+    """Of a mixed system it wants to know whether the model reaches far; the charge is a keyword."""
+    module = types.ModuleType("openmmml.mlpotential")
+    module.MLPotentialImpl = type("MLPotentialImpl", (), {})
+    monkeypatch.setitem(sys.modules, "openmmml", types.ModuleType("openmmml"))
+    monkeypatch.setitem(sys.modules, "openmmml.mlpotential", module)
+    potential = NearsightPotentialFactory().createImpl("nearsight", modelPath=charged)
+    assert potential.getMLLongRange() is True
+    positions, _ = random_structure(1, 6, TRICLINIC / 2)
+    symbols = ["O", "H", "H"] * 2
+    system, charge = make_system(symbols, TRICLINIC), total(charged, symbols)
+    potential.addForces(water_topology(TRICLINIC), system, None, 0, precision="double", charge=charge)
+    energy, _ = energy_forces(make_context(system, positions))
+    expected = Potential(charged).compute(positions, symbols, TRICLINIC, True, charge)
+    assert energy == pytest.approx(expected.energy, rel=1e-11)
 
 
 def test_copies_and_xml_keep_the_charge(charged):

@@ -131,16 +131,16 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
 }
 
 void Evaluator::check(const Results& wanted) const {
+  if ((wanted.virials || wanted.centroid_virials) && !model_->has_atom_virials())
+    throw Error(
+        ErrorKind::unsupported,
+        "virials of atoms are not defined for the electrostatics of this model, of which the mesh knows "
+        "only the sum: ask for the total virial");
   if (wanted.centroid_virials && !model_->has_centroid_virials())
     throw Error(
         ErrorKind::unsupported,
         "virials in centroid form (heat flux) need a model with one interaction layer whose energy is "
         "a sum over atoms, and this model is none: use virials with half of each edge to each end");
-  if (wanted.virials && !model_->has_atom_virials())
-    throw Error(
-        ErrorKind::unsupported,
-        "virials of atoms are not defined for the electrostatics of this model, of which the mesh knows "
-        "only the sum: ask for the total virial");
   if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
