@@ -185,6 +185,12 @@ void PairMLP::create_evaluator() {
     return static_cast<int>(MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM, world) !=
                             MPI_SUCCESS);
   };
+  host.rank = comm->me;
+  host.num_ranks = comm->nprocs;
+  host.all_to_all = [](void* context, const void* send, const int64_t* send_bytes, void* receive,
+                       const int64_t* receive_bytes) {
+    return static_cast<PairMLP*>(context)->exchange_bytes(send, send_bytes, receive, receive_bytes);
+  };
   ns_evaluator* evaluator = nullptr;
   const ns_status status = ns_evaluator_create(model_.get(), &options, &host, &evaluator);
   evaluator_.reset(evaluator);

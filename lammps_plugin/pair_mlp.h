@@ -139,6 +139,8 @@ class PairMLP : public Pair {
   void close_extrapolations();
   std::string summarize_extrapolations();
   bool has_charges() const;
+  int exchange_bytes(const void* send, const int64_t* send_bytes, void* receive,
+                     const int64_t* receive_bytes);
   void init_charges();
   void check_atom_virials();
   void add_box(ns_domain& core_domain);

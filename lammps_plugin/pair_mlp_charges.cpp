@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -40,11 +41,6 @@ void PairMLP::init_charges() {
                  model_path_);
     return;
   }
-  if (comm->nprocs > 1)
-    error->all(
-        FLERR,
-        "pair_style mlp: the electrostatics of {} runs on one rank only so far, and there are {}; start one",
-        model_path_, comm->nprocs);
   if (force->kspace)
     error->all(FLERR,
                "pair_style mlp: {} has its own electrostatics, so that a kspace_style would count it twice; "
@@ -99,4 +95,23 @@ double* PairMLP::charges_column(const char* name) {
     return charges_.column.data();
   }
   return nullptr;
+}
+
+// ns_host.all_to_all. MPI counts in int, so that what is longer is refused.
+int PairMLP::exchange_bytes(const void* send, const int64_t* send_bytes, void* receive,
+                            const int64_t* receive_bytes) {
+  const int size = comm->nprocs;
+  std::vector<int> counts[2], starts[2];
+  const int64_t* const bytes[2] = {send_bytes, receive_bytes};
+  for (int k = 0; k < 2; ++k) {
+    int64_t total = 0;
+    for (int rank = 0; rank < size; ++rank) {
+      starts[k].push_back(static_cast<int>(total));
+      counts[k].push_back(static_cast<int>(bytes[k][rank]));
+      total += bytes[k][rank];
+    }
+    if (total > std::numeric_limits<int>::max()) return 1;
+  }
+  return MPI_Alltoallv(send, counts[0].data(), starts[0].data(), MPI_BYTE, receive, counts[1].data(),
+                       starts[1].data(), MPI_BYTE, world) != MPI_SUCCESS;
 }

@@ -107,10 +107,19 @@ Host lend(const ns_host* host) {
   require_struct(host, "ns_host");
   require(!host->exchange_forward == !host->exchange_reverse,
           "ns_host: exchange_forward and exchange_reverse must be given together");
+  require(!host->all_sum || (host->rank >= 0 && host->rank < host->num_ranks),
+          "ns_host: all_sum needs num_ranks, at least 1, and rank below it");
   Host lent;
+  lent.ranks.rank = host->rank;
+  lent.ranks.size = std::max(1, host->num_ranks);
   if (host->all_sum)
-    lent.all_sum = [h = *host](Span<double> values) {
+    lent.ranks.all_sum = [h = *host](Span<double> values) {
       succeed(h.all_sum(h.context, values.data(), static_cast<int>(values.size())), "all_sum");
+    };
+  if (host->all_to_all)
+    lent.ranks.all_to_all = [h = *host](const char* send, Span<const std::int64_t> send_bytes, char* receive,
+                                        Span<const std::int64_t> receive_bytes) {
+      succeed(h.all_to_all(h.context, send, send_bytes.data(), receive, receive_bytes.data()), "all_to_all");
     };
   if (host->exchange_forward) {
     lent.exchange.forward = [h = *host](const AtomRows& rows) {

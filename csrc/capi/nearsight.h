@@ -14,6 +14,7 @@
 #define NEARSIGHT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -111,7 +112,13 @@ typedef struct ns_options {
 typedef struct ns_host {
   size_t struct_size;
   void* context;
-  int (*all_sum)(void* context, double* values, int count); /* sum over ranks, in place */
+  int rank, num_ranks; /* with all_sum; from 0, at least 1 */
+  int (*all_sum)(void* context, double* values,
+                 int count); /* sum over ranks, in place, the same bits in all */
+  /* Sends send_bytes[r] bytes to rank r and receives receive_bytes[r] from it, also from and to itself; parts
+   * stand one after another in the order of ranks. MPI_Alltoallv of bytes. For models with charges. */
+  int (*all_to_all)(void* context, const void* send, const int64_t* send_bytes, void* receive,
+                    const int64_t* receive_bytes);
   /* Features between the layers of a model whose ns_model_exchange_width is not 0; both or none. rows has
    * `width` numbers for each atom of the domain, double or float. Forward: the rows of ghosts become those of
    * their owners. Reverse: the rows of ghosts are added to those of their owners. */
@@ -189,7 +196,7 @@ typedef struct ns_domain {
   const int* num_neighbors;    /* [num_atoms] */
   const int* const* neighbors; /* [num_atoms][num_neighbors[i]] */
   int neighbor_mask;           /* -1: no mask */
-  /* Of the whole system, for models with charges: as in ns_system; in one process only. */
+  /* Of the whole system, for models with charges: as in ns_system. */
   const double* cell;
   int pbc[3];
   const double* total_charge;

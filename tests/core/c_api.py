@@ -79,7 +79,10 @@ class Host(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
         ("context", c_void_p),
+        ("rank", c_int),
+        ("num_ranks", c_int),
         ("all_sum", CFUNCTYPE(c_int, c_void_p, POINTER(c_double), c_int)),
+        ("all_to_all", c_void_p),
         ("exchange_forward", c_void_p),
         ("exchange_reverse", c_void_p),
     ]

@@ -116,19 +116,14 @@ def test_c_charges_of_a_model_without(library, bpnn):
     library.ns_model_free(model)
 
 
-def test_several_ranks(library, paths):
-    def of_two_ranks(_, values, count):
-        for k in range(count):
-            values[k] = 2.0 * values[k]
-        return 0
-
-    host = Host(struct_size=sizeof(Host))
-    host.all_sum = dict(Host._fields_)["all_sum"](of_two_ranks)
+def test_several_ranks_need_exchanges(library, paths):
+    host = Host(struct_size=sizeof(Host), num_ranks=2)
+    host.all_sum = dict(Host._fields_)["all_sum"](lambda *_: 0)
     model = load_model(library, paths["environment"])
     evaluator = make_evaluator(library, model, host)
     one = case("triclinic", False, "environment")
     system = system_of(*c_arguments(one))
     assert library.ns_evaluate_system(evaluator, byref(system), byref(results_for())) == 3
-    assert b"electrostatics of a model's charges runs in one process only so far" in library.ns_last_error()
+    assert b"electrostatics of a model's charges needs all_to_all of a host with several ranks" in library.ns_last_error()
     library.ns_evaluator_free(evaluator)
     library.ns_model_free(model)

@@ -1,4 +1,4 @@
-"""Models with electrostatics in LAMMPS on one rank: against the core in one call, and what is refused."""
+"""Models with electrostatics in LAMMPS: against the core in one call, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from lammps_harness import ENERGY, LENGTH, PRESSURE_FACTOR, run_script, write_data
-from lammps_systems import grid
+from lammps_systems import cluster_in_a_corner, grid
 
 from nearsight import Potential
 from nearsight.export import save_model
@@ -67,9 +67,9 @@ def script(
     ]
 
 
-def run(folder: Path, lines: list[str]) -> tuple[list[float], np.ndarray]:
+def run(folder: Path, lines: list[str], ranks: int = 1) -> tuple[list[float], np.ndarray]:
     """Thermo values after the step, and the rows of the dump without ids."""
-    done = run_script(folder, lines)
+    done = run_script(folder, lines, ranks)
     assert done.code == 0, done.output[-3000:]
     rows = [line.split() for line in done.output.splitlines()]
     number = next(k for k, row in enumerate(rows) if row[:2] == ["Step", "PotEng"])
@@ -93,20 +93,37 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 CRYSTAL, CLUSTER, SLAB = True, False, (True, True, False)
 
 
+BALANCED = ("comm_style tiled", "balance 1.0 rcb")
+
+
 @pytest.mark.parametrize(
-    ("kind", "pbc", "units"),
+    ("kind", "pbc", "units", "ranks", "more"),
     [
-        *((kind, pbc, "metal") for kind in MODELS for pbc in (CRYSTAL, CLUSTER, SLAB)),
-        ("latent", CRYSTAL, "real"),
+        *((kind, pbc, "metal", 1, ()) for kind in MODELS for pbc in (CRYSTAL, CLUSTER, SLAB)),
+        ("latent", CRYSTAL, "real", 1, ()),
+        *(("environment", pbc, "metal", ranks, ()) for pbc in (CRYSTAL, CLUSTER) for ranks in (2, 3)),
+        ("environment", SLAB, "metal", 4, ()),
+        ("latent", CRYSTAL, "metal", 6, ()),
+        ("fixed", CRYSTAL, "metal", 4, BALANCED),
     ],
 )
-def test_everything_equals_the_core(charged, tmp_path, kind, pbc, units):
-    atoms = grid((3, 2, 3), pbc=pbc, seed=4)
+def test_everything_equals_the_core(charged, tmp_path, kind, pbc, units, ranks, more):
+    compare(charged, tmp_path, grid((3, 2, 3), pbc=pbc, seed=4), kind, units, ranks, more)
+
+
+def test_ranks_without_atoms(charged, tmp_path):
+    compare(charged, tmp_path, cluster_in_a_corner(), "environment", "metal", 4, ())
+
+
+def compare(charged, tmp_path, atoms, kind, units, ranks, more):
+    """LAMMPS and the core in one call."""
     charge = total(atoms, kind)
     channels = 2 if kind == "latent" else 1
     fields = " ".join(f"{name}{c or ''} 1" for c in (0, 2)[:channels] for name in ("charge", "potential"))
-    lines = script(tmp_path, atoms, pair(charged[kind], f"precision double charge {charge!r}"), units, fields)
-    thermo, rows = run(tmp_path, lines)
+    lines = script(
+        tmp_path, atoms, pair(charged[kind], f"precision double charge {charge!r}"), units, fields, more
+    )
+    thermo, rows = run(tmp_path, lines, ranks)
     expected = Potential(charged[kind]).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, charge)
     energy, force = ENERGY[units], ENERGY[units] / LENGTH[units]
     assert thermo[0] * energy == pytest.approx(expected.energy, rel=1e-11)
@@ -186,11 +203,6 @@ def with_charges(folder: Path, lines: list[str]) -> list[str]:
     charged = "".join(f"{number} {kind} 0.1 {' '.join(x)}\n" for number, kind, *x in rows)
     (folder / "data.0").write_text(f"{head}Atoms # charge\n\n{charged}")
     return [line.replace("atom_style atomic", "atom_style charge") for line in lines]
-
-
-def test_several_ranks_are_refused(charged, tmp_path):
-    lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(charged["latent"]))
-    fails(tmp_path, "latent.pt runs on one rank only so far, and there are 2; start one", lines, ranks=2)
 
 
 def test_a_charge_without_electrostatics(models, tmp_path):

@@ -63,28 +63,29 @@ class ChargeCouple final : public Couple {
   bool is_local() const override { return false; }
   int channels() const override { return record_.channels; }
 
-  void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool& threads, Joined& joined) override {
-    double ranks = 1.0;
-    all_sum(Span<double>(&ranks, 1));
-    if (ranks > 1.0)
-      throw Error(ErrorKind::unsupported,
-                  "electrostatics of a model's charges runs in one process only so far: start one rank");
+  void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool& threads,
+                Joined& joined) override {
+    if (ranks.size > 1 && !ranks.all_to_all)
+      throw Error(
+          ErrorKind::unsupported,
+          "the electrostatics of a model's charges needs all_to_all of a host with several ranks: let the "
+          "host lend it, or start one rank");
     const std::size_t n = num_atoms_ = system.species.size(), width = columns();
     widths_.clear();
     if (!record_.widths.empty())
       for (const int z : system.species) widths_.push_back(record_.widths[z]);
     charges_.resize(n * record_.channels);
     if (record_.fixed)
-      take_fixed_charges(system);
+      take_fixed_charges(system, ranks);
     else
-      project_charges(system);
+      project_charges(system, ranks);
     for (std::size_t i = 0; i < n; ++i) {
       std::fill_n(joined.cotangents.data() + i * width, width, 0.0);
       joined.cotangents[i * width] = 1.0;
       joined.energies[i] = system.readouts[i * width];
     }
-    set_up(system, threads);
-    for (int channel = 0; channel < record_.channels; ++channel) add(channel, system, threads, joined);
+    set_up(system, ranks, threads);
+    for (int channel = 0; channel < record_.channels; ++channel) add(channel, system, ranks, threads, joined);
   }
 
  private:
@@ -94,9 +95,10 @@ class ChargeCouple final : public Couple {
   }
 
   /// A background that nobody asked for would be silently wrong.
-  void take_fixed_charges(const Coupled& system) {
+  void take_fixed_charges(const Coupled& system, const Communicator& ranks) {
     double sum = 0.0;
     for (std::size_t i = 0; i < num_atoms_; ++i) sum += charges_[i] = record_.values[system.species[i]];
+    ranks.all_sum({&sum, 1});
     const auto& pbc = system.cell.pbc;
     if (!system.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
     const double expected = system.total_charge.value_or(0.0);
@@ -109,7 +111,7 @@ class ChargeCouple final : public Couple {
     throw Error(ErrorKind::argument, message.str());
   }
 
-  void project_charges(const Coupled& system) {
+  void project_charges(const Coupled& system, const Communicator& ranks) {
     const std::size_t n = num_atoms_, width = columns();
     shares_.assign(n, 1.0);
     slopes_.assign(n, 0.0);
@@ -119,14 +121,16 @@ class ChargeCouple final : public Couple {
         shares_[i] = std::max(v, 0.0) + std::log1p(small);
         slopes_[i] = (v > 0.0 ? 1.0 : small) / (1.0 + small);
       }
-    double sum = 0.0;
-    for (const double w : shares_) sum += w;
+    std::vector<double> sums(record_.channels + 1, 0.0);  // of the readouts p, and of w
+    for (int c = 0; c < record_.channels; ++c)
+      for (std::size_t i = 0; i < n; ++i) sums[c] += charges_[c * n + i] = system.readouts[i * width + 1 + c];
+    for (const double w : shares_) sums.back() += w;
+    ranks.all_sum(sums);
+    const double sum = sums.back();
     missing_.resize(record_.channels);
     for (int c = 0; c < record_.channels; ++c) {
-      double* const q = charges_.data() + c * n;
-      missing_[c] = c ? 0.0 : system.total_charge.value_or(0.0);
-      for (std::size_t i = 0; i < n; ++i) missing_[c] -= q[i] = system.readouts[i * width + 1 + c];
-      for (std::size_t i = 0; i < n; ++i) q[i] += shares_[i] / sum * missing_[c];
+      missing_[c] = (c ? 0.0 : system.total_charge.value_or(0.0)) - sums[c];
+      for (std::size_t i = 0; i < n; ++i) charges_[c * n + i] += shares_[i] / sum * missing_[c];
     }
     for (std::size_t i = 0; i < n; ++i) {
       shares_[i] /= sum;
@@ -135,25 +139,27 @@ class ChargeCouple final : public Couple {
   }
 
   /// One mesh for all channels, chosen for the one with the largest charges.
-  void set_up(const Coupled& system, ThreadPool& threads) {
-    int largest = 0;
-    double most = -1.0;
-    for (int c = 0; c < record_.channels; ++c) {
-      double squares = 0.0;
-      for (const double q : charges(c, system).values) squares += q * q;
-      if (squares > most) most = squares, largest = c;
-    }
-    const Charges some = charges(largest, system);
+  void set_up(const Coupled& system, const Communicator& ranks, ThreadPool& threads) {
+    std::vector<double> sums(record_.channels + 1, 0.0);  // of squares, and of atoms
+    for (int c = 0; c < record_.channels; ++c)
+      for (const double q : charges(c, system).values) sums[c] += q * q;
+    sums.back() = static_cast<double>(num_atoms_);
+    ranks.all_sum(sums);
+    const double atoms = sums.back();
+    sums.pop_back();
+    const auto largest = std::max_element(sums.begin(), sums.end()) - sums.begin();
+    const Charges some = charges(static_cast<int>(largest), system);
     if (pme_ && pme_->fits(some, system.cell)) return;
-    if (pme_ && num_set_up_ == num_atoms_ && !std::exchange(warned_, true))
+    if (pme_ && num_set_up_ == atoms && ranks.rank == 0 && !std::exchange(warned_, true))
       warn(
           "the cell has changed by more than a tenth since the mesh of the electrostatics was chosen: it is "
           "chosen again, now and whenever that happens, and the energy jumps by about the error asked for");
-    pme_ = std::make_unique<Pme>(some, system.cell, options_, threads);
-    num_set_up_ = num_atoms_;
+    pme_ = std::make_unique<Pme>(some, system.cell, options_, threads, ranks);
+    num_set_up_ = atoms;
   }
 
-  void add(int channel, const Coupled& system, ThreadPool& threads, Joined& joined) {
+  void add(int channel, const Coupled& system, const Communicator& ranks, ThreadPool& threads,
+           Joined& joined) {
     const std::size_t width = columns(), channels = record_.channels;
     const Charges q = charges(channel, system);
     pme_->evaluate(q, system.cell, threads, coulomb_);
@@ -169,6 +175,7 @@ class ChargeCouple final : public Couple {
     if (record_.fixed) return;
     double mean = 0.0;  // of the potential: what all charges lose if one readout grows
     for (std::size_t i = 0; i < num_atoms_; ++i) mean += shares_[i] * coulomb_.potentials[i];
+    ranks.all_sum({&mean, 1});
     for (std::size_t i = 0; i < num_atoms_; ++i) {
       const double potential = coulomb_.potentials[i] - mean;
       joined.cotangents[i * width + 1 + channel] = potential;
@@ -179,7 +186,8 @@ class ChargeCouple final : public Couple {
 
   Record record_;
   PmeOptions options_;
-  std::size_t num_atoms_ = 0, num_set_up_ = 0;
+  std::size_t num_atoms_ = 0;
+  double num_set_up_ = 0;                // of all ranks
   std::vector<double> charges_;          // [channels][atoms] e
   std::vector<double> missing_;          // [channels] what the projection adds, e
   std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw

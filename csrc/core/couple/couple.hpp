@@ -1,17 +1,14 @@
 #pragma once
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "core/engine/communicator.hpp"
 #include "core/engine/span.hpp"
 #include "core/engine/threads.hpp"
 #include "core/neighbors/neighbor_list.hpp"
 
 namespace nearsight {
-
-/// Sum over ranks in place; in one process it does nothing.
-using AllSum = std::function<void(Span<double>)>;
 
 /// What a couple sees of the system; the atoms are those with readouts.
 struct Coupled {
@@ -53,8 +50,8 @@ class Couple {
   /// Charges of each atom; 0: the energy depends on positions through readouts only.
   virtual int channels() const { return 0; }
 
-  /// Throws what the kind of couple says.
-  virtual void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool& threads,
+  /// Collective, if it is not local. Throws what the kind of couple says.
+  virtual void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool& threads,
                         Joined& joined) = 0;
 };
 

@@ -13,12 +13,12 @@ class Eigenstate final : public Couple {
   int columns() const override { return num_states_ * (num_states_ + 1) / 2; }
   bool is_local() const override { return false; }
 
-  void evaluate(const Coupled& system, const AllSum& all_sum, ThreadPool&, Joined& joined) override {
+  void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool&, Joined& joined) override {
     const std::size_t width = columns(), rows = joined.energies.size();
     std::vector<double> total(width, 0.0);
     for (std::size_t row = 0; row < rows; ++row)
       for (std::size_t c = 0; c < width; ++c) total[c] += system.readouts[row * width + c];
-    all_sum(total);
+    ranks.all_sum(total);
 
     Eigen::MatrixXd hamiltonian(num_states_, num_states_);
     for (int a = 0, c = 0; a < num_states_; ++a)

@@ -12,7 +12,7 @@ class Sum final : public Couple {
   int columns() const override { return members_; }
   int members() const override { return members_; }
   bool is_local() const override { return true; }
-  void evaluate(const Coupled& system, const AllSum&, ThreadPool&, Joined& joined) override {
+  void evaluate(const Coupled& system, const Communicator&, ThreadPool&, Joined& joined) override {
     const double share = 1.0 / members_;
     for (std::size_t row = 0; row < joined.energies.size(); ++row) {
       double sum = 0.0;

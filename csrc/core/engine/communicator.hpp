@@ -13,7 +13,7 @@ struct Communicator {
   int rank = 0, size = 1;
 
   /// Sum over ranks in place, with the same bits in all of them.
-  std::function<void(Span<double>)> all_sum;
+  std::function<void(Span<double>)> all_sum = [](Span<double>) {};
 
   /// Sends send_bytes[r] bytes to rank r and receives receive_bytes[r] from it, from and to itself as well;
   /// the parts stand one after another in the order of ranks. MPI_Alltoallv of bytes; both ends know the

@@ -69,7 +69,6 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
       verlet_(model_->file().cutoff, options.skin) {
-  if (!host_.all_sum) host_.all_sum = [](Span<double>) {};
   // A potential that wants the whole graph at once brings its own threads.
   const int lanes = model_->potential().tile() ? threads_.size() : 1;
   const WorkerOptions of_worker{options.double_precision, lanes == 1 ? threads_.size() : 1,
@@ -230,7 +229,7 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
   Joined joined;
   joined.cotangents = Span<double>(cotangents_.data() + first * columns, count * columns);
   joined.energies = Span<double>(energies_.data() + first, count);
-  couple_->evaluate(system, host_.all_sum, threads_, joined);
+  couple_->evaluate(system, host_.ranks, threads_, joined);
 }
 
 /// The couple of all rows, which adds forces and a virial of its own.
@@ -252,7 +251,7 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
   joined.virial = Span<double>(results.virial, 6);
   joined.charges = charges_;
   joined.potentials = potentials_;
-  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.total_charge}, host_.all_sum,
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.total_charge}, host_.ranks,
                     threads_, joined);
   results.electrostatic += joined.electrostatic;
   for (std::size_t row = 0; row < rows; ++row) {

@@ -30,7 +30,7 @@ struct Results {
 
 /// What a host with domain decomposition lends the core; empty in one process.
 struct Host {
-  AllSum all_sum;
+  Communicator ranks;
   Exchange exchange;
 };
 
