@@ -124,6 +124,9 @@ def test_several_ranks_need_exchanges(library, paths):
     one = case("triclinic", False, "environment")
     system = system_of(*c_arguments(one))
     assert library.ns_evaluate_system(evaluator, byref(system), byref(results_for())) == 3
-    assert b"electrostatics of a model's charges needs all_to_all of a host with several ranks" in library.ns_last_error()
+    assert (
+        b"electrostatics of a model's charges needs all_to_all of a host with several ranks"
+        in library.ns_last_error()
+    )
     library.ns_evaluator_free(evaluator)
     library.ns_model_free(model)
