@@ -44,7 +44,7 @@ def systems(draw, max_atoms=30):
     fractions = {
         "inside": fractions,
         "unwrapped": fractions + rng.integers(-4, 5, fractions.shape),
-        "far": fractions + 1e5,
+        "far": fractions + min(1e5, 1e8 / np.abs(cell).max()),  # positions beyond 1e9 Å are refused
         "clustered": 0.2 * fractions - 0.1,
         "faces": np.round(4 * fractions) / 4,
     }[place]
