@@ -27,7 +27,7 @@ def foreign(folder: str, allowed: str) -> list[tuple[str, str]]:
     return sorted(pair for pair in includes(folder) if not re.fullmatch(allowed, pair[1]))
 
 
-STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|sys/mman|unistd)\.h"
+STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|stdint|sys/mman|unistd)\.h"
 
 
 @pytest.mark.parametrize(
