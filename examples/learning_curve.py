@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from nearsight import keys
+from nearsight.cli.evaluate import predict
 from nearsight.data import read_frames
 from nearsight.interfaces.potential import Potential
 from nearsight.training import load_config, train
@@ -34,8 +34,7 @@ def errors_of(model: Path, file: str) -> dict[str, Any]:
     """Errors on the frames of a file, as in the `results.json` of a run."""
     potential, metrics = Potential(model), Metrics()
     for frame in read_frames([file]):
-        found = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc)
-        metrics.add(frame, {keys.ENERGY: found.energy, keys.FORCES: found.forces})
+        metrics.add(frame, predict(potential, frame))
     return metrics.as_dict()
 
 

@@ -10,7 +10,7 @@ import torch
 from core.charge_models import CELLS, KINDS, SPECIES, case, charged_of, graph_of, random_model
 
 from nearsight import Potential, keys
-from nearsight.cli.evaluate import _predict
+from nearsight.cli.evaluate import predict
 from nearsight.couple import CoulombCouple, FrameCharger, evaluate
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.data.frame import total_charge
@@ -221,7 +221,7 @@ def test_a_run_ends_with_what_the_core_gives(trained):
     frames = read_frames(folder / "data.xyz")
     numbers = np.loadtxt(folder / "run" / "split" / "validation.txt", dtype=int)
     differences = [
-        (_predict(model, frames[n])[keys.FORCES] - frames[n].labels[keys.FORCES]).ravel() for n in numbers
+        (predict(model, frames[n])[keys.FORCES] - frames[n].labels[keys.FORCES]).ravel() for n in numbers
     ]
     rmse = 1000 * np.sqrt(np.mean(np.concatenate(differences) ** 2))
     assert errors["validation"]["forces"]["rmse"] == pytest.approx(rmse, rel=2e-3)
@@ -243,7 +243,7 @@ def test_the_energies_of_an_untrained_model_are_right(tmp_path, monkeypatch):
     train(parse_config(values), tmp_path / "run")
     model = Potential(tmp_path / "run" / "model.pt")
     found = [
-        (_predict(model, frame)[keys.ENERGY] - frame.labels[keys.ENERGY]) / len(frame) for frame in frames
+        (predict(model, frame)[keys.ENERGY] - frame.labels[keys.ENERGY]) / len(frame) for frame in frames
     ]
     one = frames[0]
     total = total_charge(one.info, "")

@@ -62,7 +62,7 @@ def command(
 
     potential = Potential(model, backend=backend.value, threads=threads)
     frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
-    predictions = [_predict(potential, frame) for frame in frames]
+    predictions = [predict(potential, frame) for frame in frames]
     metrics = Metrics()
     for frame, prediction in zip(frames, predictions):
         metrics.add(frame, prediction)
@@ -109,7 +109,8 @@ def _runner_units(pairs: list[str]) -> dict[str, str]:
     return units
 
 
-def _predict(potential: Potential, frame: Frame) -> dict[str, Any]:
+def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
+    """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
     from nearsight import keys
     from nearsight.couple.coulomb import PHYSICAL
     from nearsight.data.frame import total_charge
