@@ -290,17 +290,19 @@ def test_charges_of_painn(kind, tmp_path):
     np.testing.assert_allclose(found.charges, expected.charges.numpy(), atol=1e-12)
 
 
-def save(kind, path):
+def save(kind, path, architecture="bpnn"):
     source = {"reference_energies": {"H": -13.0, "O": -431.0}, "reference_energies_source": "given"}
-    save_model(path, random_model(kind), **source, provenance={})
+    save_model(path, random_model(kind, architecture=architecture), **source, provenance={})
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "architecture"), [*((kind, "bpnn") for kind in KINDS), ("latent", "mace with messages")]
+)
 @pytest.mark.parametrize("cell", ["open", "triclinic"])
-def test_torchforce(kind, cell, tmp_path):
+def test_torchforce(kind, architecture, cell, tmp_path):
     """The frozen module and the core choose the same mesh for the same structure."""
-    path, one = save(kind, tmp_path / "model.pt"), case(cell, True, kind)
+    path, one = save(kind, tmp_path / "model.pt", architecture), case(cell, True, kind)
     symbols, periodic = [SPECIES[z] for z in one.species], cell != "open"
     arguments = {"periodic": periodic, "charge": one.charge}
     if periodic:

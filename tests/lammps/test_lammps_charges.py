@@ -134,14 +134,8 @@ def compare(charged, tmp_path, atoms, kind, units, ranks, more, words=""):
     charge = total(atoms, kind)
     channels = 2 if kind == "latent" else 1
     fields = " ".join(f"{name}{c or ''} 1" for c in (0, 2)[:channels] for name in ("charge", "potential"))
-    lines = script(
-        tmp_path,
-        atoms,
-        pair(charged[kind], f"precision double charge {charge!r} {words}"),
-        units,
-        fields,
-        more,
-    )
+    words = f"precision double charge {charge!r} {words}"
+    lines = script(tmp_path, atoms, pair(charged[kind], words), units, fields, more)
     thermo, rows = run(tmp_path, lines, ranks)
     expected = Potential(charged[kind]).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, charge)
     energy, force = ENERGY[units], ENERGY[units] / LENGTH[units]
