@@ -222,9 +222,10 @@ class NativeMACE(nn.Module):
             h = layer(h, step)
             outputs = outputs + layer.readout(h, step).to(torch.float64)
         found = model.readouts_of(outputs.index_select(0, edges.graph.places), species)
-        if model.zbl.used:
+        if model.zbl.used or model.walls.used:
             distances = vectors.to(torch.float64).square().sum(1).sqrt()
-            found["energy"] = found["energy"] + model.zbl(distances, species, edge_index, species.numel())
+            pairs = model.pair_energies(distances, species, edge_index, species.numel())
+            found["energy"] = found["energy"] + pairs
         return found
 
     def stored(self, graph: Graph) -> Edges:
