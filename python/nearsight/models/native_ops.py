@@ -99,10 +99,11 @@ def offsets_of(counts: Tensor) -> Tensor:
 
 
 class ParameterGradients(torch.autograd.Function):
-    """Adjoints of parameters, in functions of their own: they have no second derivatives here."""
+    """Adjoints of parameters, in functions of their own."""
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
+        """Refuse second derivatives, which these functions do not have."""
         raise NotImplementedError(
             "native training has no second derivatives by parameters: take training.backend torch"
         )
