@@ -10,8 +10,9 @@
 namespace nearsight {
 
 /// A fixed team of threads. Not OpenMP: hosts bring their own runtimes, and two of them with spinning threads
-/// on the same cores are several times slower than one thread. The team sleeps between calls, after a moment in
-/// which it looks out for the next one: waking costs as much as a small molecule's step, which has several calls.
+/// on the same cores are several times slower than one thread. The team sleeps between calls, after a moment
+/// in which it looks out for the next one: waking costs as much as a small molecule's step, which has several
+/// calls.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads = 1);
