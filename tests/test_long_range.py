@@ -67,6 +67,17 @@ def test_a_loss_of_charges_needs_charges_of_the_environment(long_range):
         parse_config(values)
 
 
+@pytest.mark.parametrize("name", ["dipole", "born_charges"])
+@pytest.mark.parametrize("long_range", [None, KINDS["fixed"]])
+def test_a_loss_of_dipoles_needs_charges_that_are_trained(long_range, name):
+    values = DATA | {"long_range": long_range, "training": {"loss": {name: 2.0}}}
+    message = (
+        rf"training\.loss\.{name} is 2, but only long_range\.charges: environment or latent gives {name}"
+    )
+    with pytest.raises(ConfigError, match=message):
+        parse_config(values)
+
+
 def test_defaults_of_latent_charges():
     config = LongRangeConfig(charges="latent", channels=2)
     assert config.couple(SPECIES) == {
@@ -179,13 +190,16 @@ def labelled(kind, count=10):
         cell = list(CELLS)[number % 4]
         one = case(cell, bool(number % 2), kind)
         one = one._replace(positions=one.positions + rng.normal(scale=0.05, size=one.positions.shape))
-        found = evaluate(model, graph_of(one), model.couple, charged=charged_of(model, one))
+        found = evaluate(model, graph_of(one), model.couple, charged=charged_of(model, one), born_charges=1)
         labels = {
             keys.ENERGY: found.energy.item() - 10.0 * len(one.species),
             keys.FORCES: found.forces.numpy(),
             keys.VIRIAL: found.virial[0].numpy(),
             keys.CHARGES: found.charges[:, 0].numpy(),
+            keys.BORN_CHARGES: found.born_charges.numpy(),
         }
+        if cell == "open":
+            labels[keys.DIPOLE] = found.dipole[0].numpy()
         symbols = [SPECIES[z] for z in one.species]
         info = {"total_charge": one.charge}
         frames.append(Frame(one.positions, symbols, one.cell, one.pbc, labels=labels, info=info))
@@ -205,7 +219,7 @@ def trained(request, tmp_path_factory):
         "training": {"epochs": 3, "loss": {"virial": 0.1}},
     }
     if "environment" in KINDS[kind].values():
-        values["training"]["loss"]["charges"] = 1.0
+        values["training"]["loss"] |= {"charges": 1.0, "dipole": 1.0, "born_charges": 0.1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "plot_parity", lambda *_, **__: [])
         patch.setattr(plots, "plot_history", lambda *_: None)
@@ -217,6 +231,7 @@ def test_a_run_ends_with_what_the_core_gives(trained):
     kind, folder = trained
     errors = json.loads((folder / "run" / "results.json").read_text())
     assert ("charges" in errors["training"]) == (kind != "latent")
+    assert errors["training"]["dipole"]["unit"] == "me·Å" and errors["training"]["born_charges"]["r2"] <= 1
     model = Potential(folder / "run" / "model.pt")
     frames = read_frames(folder / "data.xyz")
     numbers = np.loadtxt(folder / "run" / "split" / "validation.txt", dtype=int)
