@@ -11,7 +11,7 @@ from core.charge_models import CELLS, KINDS, SPECIES, case, charged_of, graph_of
 
 from nearsight import Potential, keys
 from nearsight.cli.evaluate import predict
-from nearsight.couple import CoulombCouple, FrameCharger, evaluate
+from nearsight.couple import ChargedStructure, CoulombCouple, FrameCharger, evaluate
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.data.frame import total_charge
 from nearsight.data.hdf5 import write_hdf5
@@ -158,11 +158,11 @@ def test_fixed_charges_must_add_up():
     charger = FrameCharger(random_model("fixed").couple)
     neutral, charged = (case("triclinic", net, "fixed") for net in (False, True))
     with pytest.raises(ConfigError, match=r"add up to -1\.2 e, but a periodic frame is taken to have 0 e"):
-        charger(*charged[:4])
+        charger(ChargedStructure(*charged[:4]))
     with pytest.raises(ConfigError, match=r"fixed charges add up to -?\d.* e, but its total charge is 1 e"):
-        charger(*neutral[:4], 1.0)
+        charger(ChargedStructure(*neutral[:4], 1.0))
     open_one = case("open", True, "fixed")
-    assert charger(*open_one[:4]).frames.frame.numel() == 12
+    assert charger(ChargedStructure(*open_one[:4])).frames.frame.numel() == 12
 
 
 @pytest.mark.parametrize("name", ["total_charge", "charge", "Q"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearsight.couple import FrameCharger, evaluate, join_charged
+from nearsight.couple import ChargedStructure, FrameCharger, evaluate, join_charged
 from nearsight.errors import ConfigError
 from nearsight.models import LongRangeConfig, PaiNNConfig, build_model, training_module
 from nearsight.neighbors import collate
@@ -182,7 +182,7 @@ def loss_and_gradients(module, model, cells):
         collate([graph_of(one) for one in cases]),
         model.couple,
         create_graph=True,
-        charged=join_charged([charger(*one) for one in cases]),
+        charged=join_charged([charger(ChargedStructure(*one)) for one in cases]),
         born_charges=model.num_interactions,
     )
     generator = torch.Generator().manual_seed(2)

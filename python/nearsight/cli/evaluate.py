@@ -52,7 +52,8 @@ def command(
         nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
         nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
 
-    Energies and virials are compared per atom, everything in double precision.
+    Energies and virials are compared per atom, everything in double precision. Of models with charges also
+    those, dipoles of frames without periodic directions, and Born effective charges, with R².
     """
     from rich.console import Console
 
@@ -117,13 +118,19 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     from nearsight.errors import EvaluationError
 
     charge = total_charge(frame.info, frame.source) if potential.num_charges else None
+    given = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
+    born_charges = potential.num_charges > 0 and given and keys.BORN_CHARGES in frame.labels
     try:
-        results = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc, charge)
+        results = potential.compute(
+            frame.positions, frame.symbols, frame.cell, frame.pbc, charge, born_charges=born_charges
+        )
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error
     found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
     if potential.metadata["couple"].get("charges") in PHYSICAL:
         found[keys.CHARGES] = results.charges[:, 0]
+    more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
+    found |= {name: values for name, values in more.items() if values is not None}
     return found
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from nearsight.couple import Charged, ChargeFrames, FrameCharger, System, build_couple
+from nearsight.couple import Charged, ChargedStructure, ChargeFrames, FrameCharger, System, build_couple
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
@@ -162,7 +162,8 @@ def _system_charges(
     cell: ArrayLike | None,
 ) -> SystemCharges:
     charger, pbc = FrameCharger(loaded.metadata["couple"]), [periodic] * 3
-    charger.check_total(species, pbc, charge)
+    structure = ChargedStructure(positions, species, cell, pbc, charge)
+    charger.check_total(structure)
     parameters = None
     if periodic:
         if positions is None or cell is None:
@@ -172,7 +173,7 @@ def _system_charges(
         graph = make_graph(positions, species, cell, pbc, loaded.metadata["cutoff"])
         with torch.no_grad():
             readouts = loaded.module(graph.species, graph.edge_index, graph.edge_vectors, len(species))
-        parameters = charger.choose(positions, species, cell, pbc, charge, readouts).parameters
+        parameters = charger.choose(structure, readouts).parameters
     return SystemCharges(species, charge or 0.0, parameters)
 
 

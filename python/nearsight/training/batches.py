@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nearsight import keys
-from nearsight.couple import Charged, FrameCharger, join_charged
+from nearsight.couple import Charged, ChargedStructure, FrameCharger, join_charged
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.data.frame import total_charge
 from nearsight.errors import ConfigError, DataError, EvaluationError
@@ -91,7 +91,7 @@ def _shape(name: str, num_atoms: int) -> tuple[int, ...]:
 def _charge(frame: Frame, kinds: np.ndarray, charger: FrameCharger) -> Charged:
     total = total_charge(frame.info, frame.source)
     try:
-        return charger(frame.positions, kinds, frame.cell, frame.pbc, total)
+        return charger(ChargedStructure(frame.positions, kinds, frame.cell, frame.pbc, total))
     except (ConfigError, EvaluationError) as error:
         raise DataError(f"{frame.source}: {error}.") from error
 

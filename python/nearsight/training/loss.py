@@ -7,10 +7,10 @@
 over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference
 energies), F the forces (eV/Å), W the virial of the whole frame (eV), q the charges (e), μ the dipole (e·Å), Z
 the Born effective charges (e, see `couple.polarization`). Weights w are the configuration's. Where σ is not
-given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_V that of a component of
-the virial, the others the root mean square of a component; so every term is of order one. A target that a
-frame does not have adds nothing; one that no frame has is an error. The loss of a frame is multiplied by the
-weight of its config_type. A run may have two stages with other w and the same σ.
+given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_V that of a component
+of the virial, the others the root mean square of a component; so every term is of order one. A target that
+a frame does not have adds nothing; one that no frame has is an error. The loss of a frame is multiplied by
+the weight of its config_type. A run may have two stages with other w and the same σ.
 """
 
 from __future__ import annotations
