@@ -73,6 +73,11 @@ def command(
         console.print(metrics_table(f"Errors of {model}", {"all": metrics}))
     else:
         console.print("No labels were found in the data: there is nothing to compare with (see --key).")
+    if (other := _other_sign(frames, predictions)) is not None:
+        console.print(
+            f"With the other sign of all charges the R² of dipoles is {other:.4f}: energies and forces of "
+            "neutral systems do not say it (docs/electrostatics.md)."
+        )
     if plots:
         plots.mkdir(parents=True, exist_ok=True)
         (plots / "errors.json").write_text(json.dumps(metrics.as_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -132,6 +137,20 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
     found |= {name: values for name, values in more.items() if values is not None}
     return found
+
+
+def _other_sign(frames: list[Frame], predictions: list[dict[str, Any]]) -> float | None:
+    """R² of dipoles if all charges had the other sign, where it is the better one."""
+    from nearsight import keys
+    from nearsight.training.metrics import Metrics
+
+    both = (Metrics(), Metrics())
+    for metrics, sign in zip(both, (1.0, -1.0)):
+        for frame, found in zip(frames, predictions):
+            if keys.DIPOLE in found:
+                metrics.add(frame, {keys.DIPOLE: sign * found[keys.DIPOLE]})
+    found, other = (metrics.targets[keys.DIPOLE].r2 if metrics.targets else None for metrics in both)
+    return other if found is not None and other > found else None
 
 
 def _plot(folder: Path, model: Path, frames: list[Frame], predictions: list[dict[str, Any]]) -> None:
