@@ -337,10 +337,28 @@ def test_torchforce(kind, cell, tmp_path):
         np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
 
 
+@pytest.mark.parametrize(("kind", "periodic"), [("latent", False), ("fixed", True)])
+def test_torchforce_in_a_field(kind, periodic, tmp_path):
+    path, one = save(kind, tmp_path / "model.pt"), case("triclinic" if periodic else "open", True, kind)
+    arguments = {"periodic": periodic, "charge": one.charge, "efield": [3.0, -2.0, 5.0]}
+    if periodic:
+        arguments |= {"positions": one.positions, "cell": one.cell}
+    module = torchforce_module(path, [SPECIES[z] for z in one.species], **arguments)
+    x = torch.tensor(0.1 * one.positions, requires_grad=True)
+    energy = module(x, torch.tensor(0.1 * one.cell)) if periodic else module(x)
+    (gradient,) = torch.autograd.grad(energy, x)
+    expected = Potential(path).compute_indices(*one, [0.3, -0.2, 0.5])
+    assert energy.item() * KJ_PER_MOL == pytest.approx(expected.energy, rel=1e-12)
+    forces = -0.1 * KJ_PER_MOL * gradient.numpy()
+    np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
+
+
 def test_what_torchforce_refuses(tmp_path):
     path = save("environment", tmp_path / "model.pt")
     with pytest.raises(ConfigError, match="mesh of a periodic system is chosen for a structure: give positi"):
         torchforce_module(path, ["H", "O"], periodic=True)
+    with pytest.raises(ConfigError, match="acts along periodic directions on fixed charges only: leave efie"):
+        torchforce_module(path, ["H", "O"], periodic=True, efield=[1.0, 0.0, 0.0])
     path = save("fixed", tmp_path / "fixed.pt")
     with pytest.raises(ConfigError, match=r"fixed charges add up to -0\.4 e, but a periodic frame"):
         torchforce_module(path, ["H", "O"], periodic=True)
@@ -350,6 +368,8 @@ def test_what_torchforce_refuses(tmp_path):
     save_model(tmp_path / "sum.pt", BPNNConfig(cutoff=4.0).build(SPECIES), **source, provenance={})
     with pytest.raises(ConfigError, match="a total charge was given, but the model has no electrostatics"):
         torchforce_module(tmp_path / "sum.pt", ["H", "O"], periodic=False, charge=1.0)
+    with pytest.raises(ConfigError, match="an electric field was given, but the model has no electrostatics"):
+        torchforce_module(tmp_path / "sum.pt", ["H", "O"], periodic=False, efield=[1.0, 0.0, 0.0])
 
 
 def test_check_structures_have_charges(tmp_path):

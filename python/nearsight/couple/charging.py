@@ -100,7 +100,7 @@ class FrameCharger:
         positions = torch.as_tensor(np.array(structure.positions, dtype=np.float64))
         widths = self._widths(structure.species)
         frame = charge_frame(structure.positions, structure.cell, structure.pbc, pme, widths)
-        return Charged(kinds, positions, structure.known_charge, frame, None)
+        return Charged(kinds, positions, structure.known_charge, frame, None, None)
 
     def _widths(self, species: Sequence[int]) -> np.ndarray | None:
         return self.couple.widths.numpy()[np.asarray(species)] if self.couple.smeared else None
@@ -136,4 +136,5 @@ def join_charged(frames: Sequence[Charged]) -> Charged:
         total_charge=torch.cat([one.total_charge for one in frames]),
         frames=join_charge_frames([one.frames for one in frames]),
         strain=None,
+        field=None,
     )

@@ -78,4 +78,8 @@ class CoulombCouple(nn.Module):
         if self.smeared:
             widths = self.widths.index_select(0, charged.species)
         electrostatic = self.sums(charged.positions, charges, charged.frames, widths, charged.strain)
+        field = charged.field
+        if field is not None:
+            dipoles = sum_frames(charges[:, :1] * charged.positions, system.frame, system.num_frames)
+            electrostatic = electrostatic - dipoles @ field
         return sum_frames(readouts["energy"].reshape(-1), system.frame, system.num_frames) + electrostatic
