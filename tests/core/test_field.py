@@ -191,8 +191,8 @@ def test_c_api(paths):
     one = case("open", True, "latent")
     model = load_model(library, paths["latent"])
     evaluator = make_evaluator(library, model)
-    arguments = (one.positions, one.species, np.ascontiguousarray(one.cell), [0, 0, 0])
-    system = system_of(*arguments, np.array([one.charge]))
+    cell, charge = np.ascontiguousarray(one.cell), np.array([one.charge])  # which only pointers hold on to
+    system = system_of(one.positions, one.species, cell, [0, 0, 0], charge)
     system.efield = pointer(FIELD)
     born = np.ones((12, 3, 3))
     results = results_for(born_charges=born)
