@@ -25,9 +25,15 @@ SPECIES = ["H", "C", "O"]
 CUTOFF = 4.0
 CELL = np.array([[6.4, 0.0, 0.0], [0.9, 6.6, 0.0], [-0.5, 0.6, 7.6]])
 CONFIGS = {
-    "local": {"channels": 5, "zbl": True},
+    "local": {"channels": 5, "zbl": True, "walls": True},
     "scalars": {"channels": 16, "num_interactions": 2, "hidden": "0e", "correlation": 2},
-    "vectors": {"channels": 20, "num_interactions": 2, "zbl": True, "radial": {"transform": "agnesi"}},
+    "vectors": {
+        "channels": 20,
+        "num_interactions": 2,
+        "zbl": True,
+        "walls": True,
+        "radial": {"transform": "agnesi"},
+    },
     "tensors": {"channels": 3, "num_interactions": 2, "hidden": "0e + 1o + 2e", "correlation": 2},
     "both parities": BOTH_PARITIES,
     "gaussians": {
@@ -45,6 +51,7 @@ def make(name: str) -> MACE:
     torch.manual_seed(1)
     model = build_model(MACEConfig(cutoff=CUTOFF, **CONFIGS[name]), SPECIES)
     model.fit_statistics([make_graph(*crystal(5), CUTOFF)], 1.0)
+    model.walls.limits.copy_(torch.tensor([1.4, 1.6, 3.0]))
     return selecting(model) if name == "vectors" else model
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight.data.elements import covalent_radii
 from nearsight.models.constants import ConstantsModule
-from nearsight.models.edge_functions import ZBL, RadialBasis
+from nearsight.models.edge_functions import RadialBasis
 from nearsight.models.energy_model import EnergyModel
 from nearsight.models.equivariant import (
     Dense,
@@ -29,6 +30,7 @@ from nearsight.models.equivariant import (
 )
 from nearsight.models.harmonics import spherical_harmonics
 from nearsight.models.irreps import irrep, starts
+from nearsight.models.pair_energies import ZBL, Walls
 from nearsight.neighbors import Graph
 
 _FITTED_FRAMES = 8
@@ -264,6 +266,7 @@ class MACE(EnergyModel):
         self.embedding = Weight(weights["embedding"])
         self.basis = RadialBasis(radial, weights, self.cutoff, len(species))
         self.zbl = ZBL(hyperparameters["zbl"], len(species))
+        self.walls = Walls(hyperparameters.get("walls"), weights.get("walls"), len(species))
         self.layers = nn.ModuleList(
             Interaction(
                 layer, _of_layer(weights, t), hyperparameters["channels"], self.l_max, radial["envelope"]
@@ -288,9 +291,14 @@ class MACE(EnergyModel):
                 h, species, edge_index[:, :edges], basis[:edges], envelope[:edges], harmonics[:edges], rows
             )
             outputs = outputs + layer.readout(h[:num_owned, 0]).squeeze(1)
-        repulsion = self.zbl(distances[:owned], species, edge_index[:, :owned], num_owned)
-        energy = self.scale * outputs + self.shift[species[:num_owned]] + repulsion.to(outputs.dtype)
+        pairs = self.pair_energies(distances[:owned], species, edge_index[:, :owned], num_owned)
+        energy = self.scale * outputs + self.shift[species[:num_owned]] + pairs.to(outputs.dtype)
         return {"energy": energy}
+
+    def pair_energies(self, distances: Tensor, species: Tensor, edge_index: Tensor, num_owned: int) -> Tensor:
+        """Return the energies [num_owned] of `zbl` and `walls`, in eV and double precision."""
+        zbl = self.zbl(distances, species, edge_index, num_owned)
+        return zbl + self.walls(distances, species, edge_index, num_owned)
 
     def edges(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor
@@ -329,6 +337,12 @@ class MACE(EnergyModel):
         super().fit_statistics(graphs, output_scale, source)
 
     @torch.jit.unused
+    def fit_walls(self, graphs: Iterable[Graph]) -> None:
+        """Set the limits of `walls`, if there are any, from all graphs of the training set."""
+        if self.walls.used:
+            self.walls.fit(graphs, covalent_radii(self.species))
+
+    @torch.jit.unused
     def record(self) -> dict[str, Any]:
         """Return the hyperparameters of the model file."""
         return self.hyperparameters
@@ -342,6 +356,8 @@ class MACE(EnergyModel):
             "scale": self.scale,
             "shift": self.shift,
         }
+        if self.walls.used:
+            tensors["walls"] = self.walls.limits
         for t, layer in enumerate(self.layers):
             tensors |= {f"layers.{t}.{name}": tensor for name, tensor in layer.weights().items()}
         return {

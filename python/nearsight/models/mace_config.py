@@ -100,6 +100,7 @@ class MACEConfig(BaseModel):
     radial: RadialConfig = RadialConfig()
     density: bool = False
     zbl: bool = False
+    walls: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> MACEConfig:
@@ -136,6 +137,7 @@ class MACEConfig(BaseModel):
             "l_max": self.l_max,
             "radial": self.radial.record(self.cutoff, species),
             "zbl": zbl,
+            "walls": {"slope": 4.0, "repulsion": 100.0} if self.walls else None,
             "layers": layers,
         }
 

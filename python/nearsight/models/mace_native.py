@@ -219,9 +219,9 @@ class NativeMACE(nn.Module):
             h = layer(h, step)
             outputs = outputs + layer.readout(h, step).to(torch.float64)
         energy = model.scale * outputs.index_select(0, edges.graph.places) + model.shift[species]
-        if model.zbl.used:
+        if model.zbl.used or model.walls.used:
             distances = vectors.to(torch.float64).square().sum(1).sqrt()
-            energy = energy + model.zbl(distances, species, edge_index, species.numel())
+            energy = energy + model.pair_energies(distances, species, edge_index, species.numel())
         return energy
 
     def stored(self, graph: Graph) -> Edges:

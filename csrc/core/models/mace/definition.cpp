@@ -32,6 +32,8 @@ class Reader {
     channels_ = d.channels;
     read_radial(record.at("radial"), d);
     if (!record.at("zbl").is_null()) d.zbl = zbl(record.at("zbl"));
+    // Files from before there were walls do not have the entry.
+    if (record.contains("walls") && !record.at("walls").is_null()) d.walls = walls(record.at("walls"));
     d.embedding = matrix("embedding", {species_, channels_});
     d.shift = matrix("shift", {species_});
     d.scale = *matrix("scale", {1});
@@ -109,6 +111,16 @@ class Reader {
     z.numbers = per_species(record.at("numbers"));
     z.radii = per_species(record.at("radii"));
     return z;
+  }
+
+  Walls walls(const json& record) const {
+    const std::size_t num_species = file_.species.size();
+    Walls w;
+    w.slope = record.at("slope");
+    w.repulsion = record.at("repulsion");
+    w.num_species = static_cast<int>(num_species);
+    w.limits = matrix("walls", {num_species, num_species, 3});
+    return w;
   }
 
   Irreps irreps(const json& names) const {

@@ -82,6 +82,12 @@ struct Zbl {
   std::vector<double> numbers, radii;                        // [species]
 };
 
+struct Walls {
+  double slope = 0, repulsion = 0;  // eV/Å, eV
+  int num_species = 0;
+  Matrix limits = nullptr;  // [species][species][3] Å, null: there are none
+};
+
 /// A record and its tensors in double. The file must outlive it.
 struct Definition {
   std::vector<std::string> species;
@@ -92,6 +98,7 @@ struct Definition {
   bool envelope_first = true;  // the envelope multiplies the basis, not the functions
   double envelope_order = 5;
   Zbl zbl;
+  Walls walls;
   Matrix embedding = nullptr, shift = nullptr;  // [species][K], [species]
   double scale = 1;
   std::vector<Layer> layers;

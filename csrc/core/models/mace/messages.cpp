@@ -259,7 +259,7 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
     if (pass.t > 0) continue;
     for (int e = 0; e < s.edges[p].count; ++e) {
       const double r = s.edges[p].r[e];
-      energy += zbl_energy(d_.zbl, s.edges.receiver_species(p), s.edges.edges(p)[e].species, r).value;
+      energy += pair_energy(d_, s.edges.receiver_species(p), s.edges.edges(p)[e].species, r).value;
       if (r >= engine_.grid().first()) continue;
       energy += close_repulsion(r, engine_.grid().first()).value;
       static std::once_flag said;

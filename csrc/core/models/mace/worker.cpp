@@ -322,7 +322,7 @@ void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotange
       const double* const d = &pass.graph.vectors[3 * edge.number];
       double slope = edge.slope;
       if (pass.t == 0)
-        slope += cotangent * (zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, v.r[e]).slope +
+        slope += cotangent * (pair_energy(d_, s.edges.receiver_species(p), edge.species, v.r[e]).slope +
                               close_repulsion(v.r[e], engine_.grid().first()).slope);
       double* const g = &edge_gradients[3 * edge.number];
       g[0] += v.gx[e] + slope / v.r[e] * d[0];
