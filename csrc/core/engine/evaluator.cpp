@@ -197,7 +197,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     scatter(graph, lane.edge_gradients, r.forces.data(), r.virials.data(), r.centroid_virials.data(),
             r.virial);
     if (r.member_forces || r.member_virials) reverse_members(lane, graph, count);
-    if (r.born_charges) reverse_charges(lane, graph, first);
+    if (r.born_charges) reverse_charges(lane, *lane.worker, graph, first);
   };
   // Calls body(lane, first row, rows) for every tile; a thread always has the same tiles.
   const auto for_tiles = [&](const std::function<void(Lane&, std::size_t, std::size_t)>& body) {
@@ -325,10 +325,10 @@ void Evaluator::reverse_members(Lane& lane, const Graph& graph, std::size_t rows
 }
 
 /// How the charges of centers move with their neighbors; see MovingCharges.
-void Evaluator::reverse_charges(Lane& lane, const Graph& graph, std::size_t first) const {
+void Evaluator::reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const {
   const std::size_t columns = couple_->columns(), atoms = charge_flows_.size() / 12;
   const Span<const double> cotangents(charge_cotangents_.data() + first * columns, graph.num_rows * columns);
-  lane.worker->reverse(graph, cotangents, lane.edge_gradients);
+  worker.reverse(graph, cotangents, lane.edge_gradients);
   double* const flows = lane.results.charge_flows.data();
   double unwanted[6] = {};
   scatter(graph, lane.edge_gradients, flows + 9 * atoms, nullptr, flows, unwanted);

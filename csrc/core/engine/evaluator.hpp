@@ -70,7 +70,7 @@ class Evaluator {
   void join_charges(const Domain& domain, Span<const int> owned, Results& results);
   void open_lanes(const Results& results);
   void reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const;
-  void reverse_charges(Lane& lane, const Graph& graph, std::size_t first) const;
+  void reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const;
   void close_lanes(Results& results) const;
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 
