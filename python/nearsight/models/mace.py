@@ -247,7 +247,8 @@ class MACE(EnergyModel):
         species: chemical symbols; their order numbers the species.
         cutoff: Å.
         hyperparameters: of the model file, see docs/file_format.md.
-        weights: tensors of the model file.
+        weights: tensors of the model file; `scale` and `shift` may be missing.
+        readouts: columns of readouts beside the energy, by name.
     """
 
     architecture = "mace"
@@ -258,9 +259,11 @@ class MACE(EnergyModel):
         cutoff: float,
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Tensor],
+        readouts: Mapping[str, int] | None = None,
     ):
         radial, layers = hyperparameters["radial"], hyperparameters["layers"]
-        super().__init__(species, cutoff, len(layers), weights["scale"], weights["shift"])
+        scale, shift = weights.get("scale"), weights.get("shift")
+        super().__init__(species, cutoff, len(layers), readouts, scale, shift)
         self.hyperparameters = dict(hyperparameters)
         self.l_max: int = hyperparameters["l_max"]
         self.embedding = Weight(weights["embedding"])
@@ -277,11 +280,12 @@ class MACE(EnergyModel):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """Return the readout `energy` [num_owned] in eV."""
+        """Return the readout `energy` [num_owned] in eV, and others [num_owned, columns]."""
         distances, basis, envelope, harmonics = self.edges(species, edge_index, edge_vectors)
         # Edges are sorted by center, and those of owned atoms come first.
         owned = int((edge_index[0] < num_owned).sum())
-        outputs = torch.zeros(num_owned, dtype=edge_vectors.dtype, device=edge_vectors.device)
+        columns = self.scale.numel()
+        outputs = torch.zeros(num_owned, columns, dtype=edge_vectors.dtype, device=edge_vectors.device)
         h = self.embedding()[species].unsqueeze(1)
         for t, layer in enumerate(self.layers):
             rows, edges = species.size(0), edge_index.size(1)
@@ -290,10 +294,11 @@ class MACE(EnergyModel):
             h = layer(
                 h, species, edge_index[:, :edges], basis[:edges], envelope[:edges], harmonics[:edges], rows
             )
-            outputs = outputs + layer.readout(h[:num_owned, 0]).squeeze(1)
+            outputs = outputs + layer.readout(h[:num_owned, 0])
+        found = self.readouts_of(outputs, species[:num_owned])
         pairs = self.pair_energies(distances[:owned], species, edge_index[:, :owned], num_owned)
-        energy = self.scale * outputs + self.shift[species[:num_owned]] + pairs.to(outputs.dtype)
-        return {"energy": energy}
+        found["energy"] = found["energy"] + pairs.to(outputs.dtype)
+        return found
 
     def pair_energies(self, distances: Tensor, species: Tensor, edge_index: Tensor, num_owned: int) -> Tensor:
         """Return the energies [num_owned] of `zbl` and `walls`, in eV and double precision."""

@@ -36,7 +36,8 @@ class Reader {
     if (record.contains("walls") && !record.at("walls").is_null()) d.walls = walls(record.at("walls"));
     d.embedding = matrix("embedding", {species_, channels_});
     d.shift = matrix("shift", {species_});
-    d.scale = *matrix("scale", {1});
+    d.columns = file_.num_columns();
+    d.scale = matrix("scale", {static_cast<std::size_t>(d.columns)});
     const json& layers = record.at("layers");
     if (layers.empty()) fail("a model has at least one layer");
     for (const json& layer : layers) {
@@ -188,7 +189,7 @@ class Reader {
     layer.radial = dense("radial", d.basis.count, layer.paths.size() * channels_);
     if (layer.radial.empty()) fail("layers lack their radial weights");
     layer.density = dense("density", d.basis.count, 1);
-    layer.readout = dense("readout", channels_, 1);
+    layer.readout = dense("readout", channels_, d.columns);
     if (layer.readout.weights.empty() || layer.readout.weights.size() > 2)
       fail("a readout has one or two dense layers");
     layer.up = maps("up", layer.input, false);

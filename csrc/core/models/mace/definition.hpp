@@ -93,14 +93,15 @@ struct Definition {
   std::vector<std::string> species;
   double cutoff = 0;
   int channels = 0, l_max = 0;
+  int columns = 1;  // of the readouts, the energy first
   Basis basis;
   Transform transform;
   bool envelope_first = true;  // the envelope multiplies the basis, not the functions
   double envelope_order = 5;
   Zbl zbl;
   Walls walls;
-  Matrix embedding = nullptr, shift = nullptr;  // [species][K], [species]
-  double scale = 1;
+  Matrix embedding = nullptr;               // [species][K]
+  Matrix scale = nullptr, shift = nullptr;  // of readouts [columns], of energies [species]
   std::vector<Layer> layers;
 
   int num_species() const { return static_cast<int>(species.size()); }
