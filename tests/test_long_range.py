@@ -201,7 +201,7 @@ def labelled(kind, count=10):
     return frames
 
 
-MACE = {"architecture": "mace", "channels": 4, "l_max": 1, "correlation": 2, "num_interactions": 2}
+MACE = {"architecture": "mace", "channels": 4, "l_max": 1, "correlation": 2}
 RUNS = {**{kind: (kind, {"hidden": [8]}) for kind in KINDS}, "mace": ("weighted", MACE)}
 
 
@@ -334,9 +334,13 @@ def test_torchforce(kind, architecture, cell, tmp_path):
         np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
 
 
-@pytest.mark.parametrize(("kind", "periodic"), [("latent", False), ("fixed", True)])
-def test_torchforce_in_a_field(kind, periodic, tmp_path):
-    path, one = save(kind, tmp_path / "model.pt"), case("triclinic" if periodic else "open", True, kind)
+@pytest.mark.parametrize(
+    ("kind", "architecture", "periodic"),
+    [("latent", "bpnn", False), ("fixed", "bpnn", True), ("environment", "mace with messages", False)],
+)
+def test_torchforce_in_a_field(kind, architecture, periodic, tmp_path):
+    path = save(kind, tmp_path / "model.pt", architecture)
+    one = case("triclinic" if periodic else "open", True, kind)
     arguments = {"periodic": periodic, "charge": one.charge, "efield": [3.0, -2.0, 5.0]}
     if periodic:
         arguments |= {"positions": one.positions, "cell": one.cell}

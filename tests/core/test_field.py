@@ -15,7 +15,7 @@ from .c_api import Host, load_model, make_evaluator, open_library, pointer, resu
 from .charge_models import CELLS, KINDS, case, random_model
 from .core_models import random_box
 from .test_charge_models import PLACES, assert_close, save
-from .test_polarization import polarized, random_painn
+from .test_polarization import SEVERAL, polarized, random_messages
 
 FIELD = np.array([0.3, -0.2, 0.5])  # V/Å
 NORMAL = np.array([0.0, 0.0, 0.7])  # of the slab
@@ -26,16 +26,21 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=["bpnn", "mace"])
+def architecture(request):
+    """Of one interaction layer."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory):
+def models(architecture):
+    return {kind: random_model(kind, 1e-9, architecture) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def paths(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fields")
-    return {kind: save(folder / f"{kind}.pt", random_model(kind, rtol=1e-9)) for kind in KINDS}
-
-
-@pytest.fixture(scope="module")
-def painn(tmp_path_factory):
-    """Two interaction layers, latent charges."""
-    return save(tmp_path_factory.mktemp("painn") / "model.pt", random_painn())
+    return {kind: save(folder / f"{kind}.pt", model) for kind, model in models.items()}
 
 
 def slope(evaluator, field, changed, step=2e-3):
@@ -107,19 +112,21 @@ def test_fixed_charges_in_a_crystal(paths):
 
 @pytest.mark.parametrize("charged", [False, True], ids=["neutral", "charged"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_born_charges(paths, kind, cell, charged):
+def test_born_charges(models, paths, kind, cell, charged, monkeypatch):
     """Those of the torch module."""
-    model, one = random_model(kind, rtol=1e-9), case(cell, charged, kind)
+    monkeypatch.setenv("NEARSIGHT_RADIALS", "analytic")  # those of MACE; tables are right to 1e-9
+    one = case(cell, charged, kind)
     found = _core.Evaluator(str(paths[kind])).evaluate(*one, born_charges=True)
-    assert_close(found["born_charges"], polarized(model, one).born_charges.numpy(), 1e-10)
+    assert_close(found["born_charges"], polarized(models[kind], one).born_charges.numpy(), 1e-10)
     without = _core.Evaluator(str(paths[kind])).evaluate(*one)
     np.testing.assert_array_equal(found["forces"], without["forces"])
     assert "born_charges" not in without
 
 
 @pytest.mark.parametrize("options", [{"backend": "torchscript"}, {"precision": "mixed"}, {"threads": 3}])
-def test_born_charges_of_many_atoms(paths, options):
+def test_born_charges_of_many_atoms(paths, options, monkeypatch):
     """In several tiles, by both backends, both precisions, several threads."""
+    monkeypatch.setenv("NEARSIGHT_RADIALS", "analytic")
     one = case("triclinic", False, "weighted")
     shifts = np.stack(np.meshgrid(*3 * [range(2)], indexing="ij"), -1).reshape(-1, 3) @ one.cell
     large = one._replace(
@@ -144,19 +151,22 @@ def test_forces_are_born_charges_times_the_field(paths, kind):
     assert potential.compute_indices(*case("slab", True, kind)).dipole is None
 
 
-def test_several_interactions(painn):
+@pytest.mark.parametrize("architecture", SEVERAL)
+def test_several_interactions(architecture, tmp_path, monkeypatch):
     """Born charges come from forces in fields, whatever field is on."""
-    one = case("open", True, "latent")
-    expected = polarized(random_painn(), one, 2).born_charges.numpy()
+    monkeypatch.setenv("NEARSIGHT_RADIALS", "analytic")
+    model, one = random_messages(architecture), case("open", True, "latent")
+    path = save(tmp_path / "model.pt", model)
+    expected = polarized(model, one, 2).born_charges.numpy()
     for field in (None, FIELD):
-        found = Potential(painn).compute_indices(*one, field, born_charges=True)
+        found = Potential(path).compute_indices(*one, field, born_charges=True)
         assert_close(found.born_charges, expected, 1e-9)
     with pytest.raises(
         EvaluationError, match="periodic systems need charges that depend on the neighbors on"
     ):
-        Potential(painn).compute_indices(*case("triclinic", True, "latent"), born_charges=True)
+        Potential(path).compute_indices(*case("triclinic", True, "latent"), born_charges=True)
     with pytest.raises(EvaluationError, match="need a model with charges and one interaction layer, and '"):
-        _core.Evaluator(str(painn)).evaluate(*one, born_charges=True)
+        _core.Evaluator(str(path)).evaluate(*one, born_charges=True)
 
 
 @pytest.mark.parametrize(("cell", "field"), [("triclinic", FIELD), ("slab", [1e-3, 0.0, 1.0])])

@@ -15,10 +15,17 @@ from .charge_models import CELLS, KINDS, SPECIES, case, charged_of, graph_of, ra
 from .charged_systems import rotation
 
 MOLECULES = [kind for kind in KINDS if kind != "fixed"]
+SEVERAL = ["painn", "mace with messages"]  # interactions
 
 
 @pytest.fixture(params=KINDS)
 def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=["bpnn", "mace"])
+def architecture(request):
+    """Of one interaction layer."""
     return request.param
 
 
@@ -55,6 +62,11 @@ def random_painn(**config):
     return build_model(config, SPECIES, LongRangeConfig(**KINDS["latent"]))
 
 
+def random_messages(architecture):
+    """Two interaction layers, latent charges."""
+    return random_painn() if architecture == "painn" else random_model("latent", architecture=architecture)
+
+
 def test_dipoles(kind):
     """Of the first channel, which has the total charge."""
     one = case("open", True, kind)
@@ -65,9 +77,9 @@ def test_dipoles(kind):
 
 @pytest.mark.parametrize("charged", [False, True])
 @pytest.mark.parametrize("cell", ["open", "slab"])
-def test_they_are_differences_of_the_dipole(kind, cell, charged):
+def test_they_are_differences_of_the_dipole(kind, architecture, cell, charged):
     """In a slab along its normal, which is z here."""
-    model, one = random_model(kind), case(cell, charged, kind)
+    model, one = random_model(kind, architecture=architecture), case(cell, charged, kind)
     rows = slice(None) if cell == "open" else slice(2, 3)
     found = polarized(model, one).born_charges.numpy()
     for atom, axis in ((0, 0), (3, 1), (7, 2)):
@@ -75,8 +87,9 @@ def test_they_are_differences_of_the_dipole(kind, cell, charged):
         np.testing.assert_allclose(found[atom, rows, axis], expected[rows], atol=1e-8)
 
 
-def test_several_interactions():
-    model, one = random_painn(), case("open", True, "latent")
+@pytest.mark.parametrize("architecture", SEVERAL)
+def test_several_interactions(architecture):
+    model, one = random_messages(architecture), case("open", True, "latent")
     found = polarized(model, one, 2).born_charges.numpy()
     for atom, axis in ((0, 0), (7, 2)):
         expected = dipole_slope(model, one, atom, axis)
@@ -85,9 +98,9 @@ def test_several_interactions():
         polarized(model, case("triclinic", True, "latent"), 2)
 
 
-def test_both_ways_agree():
+def test_both_ways_agree(architecture):
     """By edges, and by the positions of all atoms."""
-    model, one = random_model("latent"), case("open", True, "latent")
+    model, one = random_model("latent", architecture=architecture), case("open", True, "latent")
     by_edges, by_atoms = (polarized(model, one, count).born_charges for count in (1, 2))
     torch.testing.assert_close(by_edges, by_atoms, rtol=0, atol=1e-12)
 
@@ -101,9 +114,9 @@ def test_their_sum_is_the_total_charge(kind, cell, charged):
 
 
 @pytest.mark.parametrize("kind", MOLECULES)
-def test_periodic_images_and_supercells(kind):
+def test_periodic_images_and_supercells(kind, architecture):
     """The same whatever images of the atoms are given, and for each cell of a larger one."""
-    model, one = random_model(kind), case("triclinic", False, kind)
+    model, one = random_model(kind, architecture=architecture), case("triclinic", False, kind)
     expected = polarized(model, one).born_charges.numpy()
     rng = np.random.default_rng(4)
     images = one._replace(positions=one.positions + rng.integers(-2, 3, (12, 3)) @ one.cell)
@@ -166,8 +179,9 @@ def raw_charges(model, one, factor):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_they_turn_with_the_system(kind, cell):
-    model, one, turn = random_model(kind), case(cell, True, kind), rotation(np.random.default_rng(2))
+def test_they_turn_with_the_system(kind, architecture, cell):
+    model, one = random_model(kind, architecture=architecture), case(cell, True, kind)
+    turn = rotation(np.random.default_rng(2))
     turned = one._replace(positions=one.positions @ turn, cell=one.cell @ turn)
     expected = turn.T @ polarized(model, one).born_charges.numpy() @ turn
     np.testing.assert_allclose(polarized(model, turned).born_charges.numpy(), expected, atol=1e-10)
@@ -194,19 +208,26 @@ def loss_and_gradients(module, model, cells):
 
 
 @pytest.mark.parametrize("kind", MOLECULES)
-def test_gradients_of_a_loss_by_the_parameters(kind):
-    """Native training, autograd of the torch module, and differences."""
-    model = random_model(kind)
-    _, gradients = loss_and_gradients(model, model, CELLS)
-    _, native = loss_and_gradients(training_module(model, "native", 1), model, CELLS)
-    for a, b in zip(native, gradients):
+def test_gradients_of_a_loss_by_the_parameters(kind, architecture):
+    def make():
+        return random_model(kind, architecture=architecture)
+
+    check_gradients(make, CELLS, "native")
+
+
+@pytest.mark.parametrize(("architecture", "backend"), zip(SEVERAL, ("torch", "native")))
+def test_gradients_of_several_interactions(architecture, backend):
+    check_gradients(lambda: random_messages(architecture), ["open", "open"], backend)
+
+
+def check_gradients(make, cells, backend):
+    """Training, autograd of the torch module, and differences."""
+    model = make()
+    _, gradients = loss_and_gradients(model, model, cells)
+    _, trained = loss_and_gradients(training_module(model, backend, 1, "double"), model, cells)
+    for a, b in zip(trained, gradients):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-8 * max(1.0, b.abs().max().item()))
-    check_differences(lambda: random_model(kind), gradients, CELLS)
-
-
-def test_gradients_of_several_interactions():
-    model = random_painn()
-    check_differences(random_painn, loss_and_gradients(model, model, ["open", "open"])[1], ["open", "open"])
+    check_differences(make, gradients, cells)
 
 
 def check_differences(make, gradients, cells):

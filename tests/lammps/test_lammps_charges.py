@@ -167,6 +167,8 @@ def compare(charged, tmp_path, atoms, kind, units, ranks, more, words=""):
         ("latent", CLUSTER, "si", 1),
         ("environment", CLUSTER, "electron", 1),
         ("fixed", CRYSTAL, "real", 2),
+        ("mace", CLUSTER, "metal", 2),
+        ("one_layer", SLAB, "metal", 1),
     ],
 )
 def test_a_field(charged, tmp_path, kind, pbc, units, ranks):

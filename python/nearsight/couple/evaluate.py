@@ -71,7 +71,8 @@ def evaluate(
         dipole = dipoles(charges, charged)
         if born_charges:
             moving = replace(graph, edge_vectors=vectors)
-            born = BornCharges(joint, readouts, moving, charged, create_graph)(born_charges)
+            single = _of_single_edges(module, moving, readouts) if born_charges == 1 else readouts
+            born = BornCharges(joint, single, moving, charged, create_graph)(born_charges)
     energy = joint(readouts, System(graph.frame, graph.num_frames, charged))
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph)
     if not create_graph:
@@ -85,6 +86,14 @@ def evaluate(
         virial = virial - 0.5 * (gradients[2] + gradients[2].transpose(1, 2))
     physical = couple.get("charges") in PHYSICAL
     return Results(energy, forces, virial, readouts, charges, physical, dipole, born)
+
+
+def _of_single_edges(module: nn.Module, graph: Graph, readouts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The readouts with a gradient of each edge, where those of a training module know pairs only."""
+    single = getattr(module, "of_single_edges", None)
+    if single is None:
+        return readouts
+    return single(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
 
 
 def _check_needs(
