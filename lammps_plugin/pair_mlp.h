@@ -144,6 +144,7 @@ class PairMLP : public Pair {
   int exchange_bytes(const void* send, const int64_t* send_bytes, void* receive,
                      const int64_t* receive_bytes);
   void init_charges();
+  void warn_of_double_counting();
   void check_atom_virials();
   void add_box(ns_domain& core_domain);
   void open_charges(ns_results& results);

@@ -61,6 +61,26 @@ void PairMLP::init_charges() {
                "pair_style mlp: {} has its own electrostatics, so that a kspace_style would count it twice; "
                "remove the kspace_style",
                model_path_);
+  if (comm->me == 0) warn_of_double_counting();
+}
+
+// Coulomb styles beside this one under hybrid/overlay, on pairs of types that the model has charges for.
+void PairMLP::warn_of_double_counting() {
+  const auto overlaps = [&](const Pair* other) {
+    for (int i = 1; i <= atom->ntypes && other->allocated; ++i)
+      for (int j = i; j <= atom->ntypes; ++j)
+        if (other->setflag[i][j] && species_of_type_[i] >= 0 && species_of_type_[j] >= 0) return true;
+    return false;
+  };
+  Pair* const first = force->pair_match("coul", 0, 1);
+  for (int number = 1; Pair* const other = force->pair_match("coul", 0, number); ++number) {
+    if (number > 1 && other == first) break;  // LAMMPS gives a single one for any number
+    if (!overlaps(other)) continue;
+    error->warning(FLERR,
+                   "pair_style mlp: {} has its own electrostatics, and pair_style {} beside it counts the "
+                   "Coulomb interaction of the same atoms a second time, unless their charges are 0",
+                   model_path_, force->pair_match_ptr(other));
+  }
 }
 
 void PairMLP::check_atom_virials() {

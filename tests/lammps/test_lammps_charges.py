@@ -245,6 +245,23 @@ def test_a_kspace_style_of_another_pair_style(charged, tmp_path):
     fails(tmp_path, "so that a kspace_style would count it twice; remove the kspace_style", lines)
 
 
+@pytest.mark.parametrize(("elements", "where", "warned"), [("O H", "* *", True), ("O NULL", "2 2", False)])
+def test_a_coulomb_pair_style_beside_it(charged, tmp_path, elements, where, warned):
+    """It may serve atoms that the model does not see; on others it counts twice."""
+    styles = [
+        "pair_style hybrid/overlay mlp precision double coul/cut 6.0",
+        f"pair_coeff * * mlp {charged['environment']} {elements}",
+        f"pair_coeff {where} coul/cut",
+    ]
+    lines = with_charges(tmp_path, script(tmp_path, grid((3, 3, 3), spacing=2.6, seed=4), styles))
+    done = run_script(tmp_path, lines, 2)
+    assert done.code == 0, done.output[-2000:]
+    message = (
+        "has its own electrostatics, and pair_style coul/cut beside it counts the Coulomb interaction of"
+    )
+    assert (message in " ".join(done.output.split())) is warned
+
+
 def with_charges(folder: Path, lines: list[str]) -> list[str]:
     """The script with atoms that have charges, as a kspace_style wants them."""
     head, rows = (folder / "data.0").read_text().split("Atoms # atomic\n\n")
