@@ -22,16 +22,17 @@ using namespace LAMMPS_NS;
 
 namespace {
 
-// What LAMMPS' units of energy and length are in eV and Å: CODATA 2018, not the constants of LAMMPS.
+// What LAMMPS' units of energy, length and electric field are in eV, Å and V/Å: CODATA 2018, not the
+// constants of LAMMPS.
 struct Units {
   const char* name;
-  double energy, length;
+  double energy, length, field;
 };
 constexpr double joule = 1 / 1.602176634e-19, bohr = 0.529177210903, hartree = 27.211386245988;
-constexpr Units accepted_units[] = {{"metal", 1, 1},
-                                    {"real", 4184 / 6.02214076e23 * joule, 1},
-                                    {"si", joule, 1e10},
-                                    {"electron", hartree, bohr}};
+constexpr Units accepted_units[] = {{"metal", 1, 1, 1},
+                                    {"real", 4184 / 6.02214076e23 * joule, 1, 1},
+                                    {"si", joule, 1e10, 1e-10},
+                                    {"electron", hartree, bohr, 1e-8}};
 constexpr double max_skin = 10;  // in cutoffs; more is the default of units si, 1 mm
 
 double* first_element(double** array, std::size_t rows) {
@@ -113,6 +114,7 @@ void PairMLP::check_host() {
   }
   energy_unit_ = units->energy;
   length_unit_ = units->length;
+  field_unit_ = units->field;
   if (!force->newton_pair) {
     error->all(FLERR, "pair_style mlp needs 'newton on': forces on ghost atoms go back to their owners");
   }
@@ -231,7 +233,7 @@ void PairMLP::compute(int eflag, int vflag) {
 
   if (deviation_.has_atoms) close_members(nall);
   if (extrapolation_.is_on()) close_extrapolations();
-  if (has_charges()) close_charges();
+  if (has_charges()) close_charges(results);
   forces_.close();
   if (has_atom_energies_) {
     for (double& energy : atom_energies_) energy /= energy_unit_;

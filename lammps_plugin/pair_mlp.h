@@ -87,10 +87,12 @@ class PairMLP : public Pair {
   struct ChargesOfAtoms {
     double total = 0;  // e
     bool has_total = false;
+    double field[3];  // LAMMPS' units
+    bool has_field = false;
     int asked = 0;  // set by fix pair, and not looked at: they are there at every step
     std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
     std::vector<double> column;              // of one of them, for fix pair
-    double cell[9];                          // Å
+    double cell[9], core_field[3];           // Å, V/Å
   };
 
   // How a model with several interaction layers learns of atoms beyond one cutoff of another rank's: features
@@ -142,12 +144,15 @@ class PairMLP : public Pair {
   int exchange_bytes(const void* send, const int64_t* send_bytes, void* receive,
                      const int64_t* receive_bytes);
   void init_charges();
+  void warn_of_double_counting();
   void check_atom_virials();
   void add_box(ns_domain& core_domain);
   void open_charges(ns_results& results);
-  void close_charges();
+  void close_charges(ns_results& results);
+  void add_images(ns_results& results);
   double* charges_column(const char* name);
   int read_total_charge(int narg, char** arg);
+  int read_field(int narg, char** arg);
   bigint read_count(const char* what, int narg, char** arg, int k, bigint least);
   int read_deviation(int narg, char** arg, Deviation& deviation);
   int read_extrapolation(int narg, char** arg, Extrapolation& extrapolation);
@@ -168,7 +173,7 @@ class PairMLP : public Pair {
   std::string problem_;  // why there is no model, after a restart file whose model is gone
   int threads_ = 0;      // of evaluator_
   bool announced_ = false;
-  double energy_unit_ = 1, length_unit_ = 1;  // LAMMPS' units in eV and Å
+  double energy_unit_ = 1, length_unit_ = 1, field_unit_ = 1;  // LAMMPS' units in eV, Å and V/Å
 
   std::vector<int> species_;       // [atoms]
   std::vector<double> positions_;  // [3 * atoms] Å, where LAMMPS' lengths are others

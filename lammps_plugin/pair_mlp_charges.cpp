@@ -29,16 +29,31 @@ int PairMLP::read_total_charge(int narg, char** arg) {
   return 2;
 }
 
+// efield x y z; returns the number of words.
+int PairMLP::read_field(int narg, char** arg) {
+  for (int a = 0; a < 3; ++a) {
+    const char* const word = a + 1 < narg ? arg[a + 1] : "nothing";
+    if (!utils::is_double(word))
+      error->all(
+          FLERR,
+          "pair_style mlp: 'efield' takes three numbers, the electric field in LAMMPS' units, and found {}",
+          word);
+    charges_.field[a] = utils::numeric(FLERR, word, false, lmp);
+  }
+  charges_.has_field = true;
+  return 4;
+}
+
 bool PairMLP::has_charges() const {
   return model_ && ns_model_num_charges(model_.get()) > 0;
 }
 
 void PairMLP::init_charges() {
   if (!has_charges()) {
-    if (charges_.has_total)
+    if (charges_.has_total || charges_.has_field)
       error->all(FLERR,
-                 "pair_style mlp: 'charge' is for models with electrostatics, and {} has none; leave it out",
-                 model_path_);
+                 "pair_style mlp: '{}' is for models with electrostatics, and {} has none; leave it out",
+                 charges_.has_total ? "charge" : "efield", model_path_);
     return;
   }
   if (force->kspace)
@@ -46,6 +61,26 @@ void PairMLP::init_charges() {
                "pair_style mlp: {} has its own electrostatics, so that a kspace_style would count it twice; "
                "remove the kspace_style",
                model_path_);
+  if (comm->me == 0) warn_of_double_counting();
+}
+
+// Coulomb styles beside this one under hybrid/overlay, on pairs of types that the model has charges for.
+void PairMLP::warn_of_double_counting() {
+  const auto overlaps = [&](const Pair* other) {
+    for (int i = 1; i <= atom->ntypes && other->allocated; ++i)
+      for (int j = i; j <= atom->ntypes; ++j)
+        if (other->setflag[i][j] && species_of_type_[i] >= 0 && species_of_type_[j] >= 0) return true;
+    return false;
+  };
+  Pair* const first = force->pair_match("coul", 0, 1);
+  for (int number = 1; Pair* const other = force->pair_match("coul", 0, number); ++number) {
+    if (number > 1 && other == first) break;  // LAMMPS gives a single one for any number
+    if (!overlaps(other)) continue;
+    error->warning(FLERR,
+                   "pair_style mlp: {} has its own electrostatics, and pair_style {} beside it counts the "
+                   "Coulomb interaction of the same atoms a second time, unless their charges are 0",
+                   model_path_, force->pair_match_ptr(other));
+  }
 }
 
 void PairMLP::check_atom_virials() {
@@ -64,6 +99,10 @@ void PairMLP::add_box(ns_domain& core_domain) {
   core_domain.cell = charges_.cell;
   std::copy_n(domain->periodicity, 3, core_domain.pbc);
   if (charges_.has_total) core_domain.total_charge = &charges_.total;
+  if (!charges_.has_field) return;
+  std::transform(charges_.field, charges_.field + 3, charges_.core_field,
+                 [&](double x) { return x * field_unit_; });
+  core_domain.efield = charges_.core_field;
 }
 
 void PairMLP::open_charges(ns_results& results) {
@@ -76,8 +115,25 @@ void PairMLP::open_charges(ns_results& results) {
 }
 
 // Potentials are energies of e in LAMMPS' unit of energy.
-void PairMLP::close_charges() {
+void PairMLP::close_charges(ns_results& results) {
+  if (charges_.has_field) add_images(results);
   for (double& potential : charges_.potentials) potential /= energy_unit_;
+}
+
+// The energy of fixed charges in a field along periodic directions: as far as the atoms have gone, like that
+// of fix efield. It has no part in the forces. For other charges the core refuses such fields.
+void PairMLP::add_images(ns_results& results) {
+  const int channels = ns_model_num_charges(model_.get());
+  for (int i = 0; i < atom->nlocal; ++i) {
+    double unwrapped[3], moved = 0;
+    domain->unmap(atom->x[i], atom->image[i], unwrapped);
+    for (int a = 0; a < 3; ++a)
+      moved += charges_.core_field[a] * (unwrapped[a] - atom->x[i][a]) * length_unit_;
+    const double energy = -charges_.values[static_cast<std::size_t>(i) * channels] * moved;
+    results.energy += energy;
+    results.electrostatic += energy;
+    if (has_atom_energies_) atom_energies_[i] += energy;
+  }
 }
 
 // What fix pair knows as charge, charge2, …, potential, potential2, …: one channel each, since its columns

@@ -39,7 +39,9 @@ std::string syntax() {
   std::string text = "pair_style mlp";
   for (const Keyword& keyword : keywords)
     text += std::string(" [") + keyword.name + " " + join(keyword.words, "|") + "]";
-  return text + " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] [charge Q]";
+  return text +
+         " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] [charge Q] "
+         "[efield X Y Z]";
 }
 
 void write_strings(FILE* file, const std::vector<std::string>& strings) {
@@ -68,6 +70,10 @@ void PairMLP::settings(int narg, char** arg) {
     }
     if (std::strcmp(arg[k], "charge") == 0) {
       k += read_total_charge(narg - k, arg + k);
+      continue;
+    }
+    if (std::strcmp(arg[k], "efield") == 0) {
+      k += read_field(narg - k, arg + k);
       continue;
     }
     if (std::strcmp(arg[k], "extrapolation") == 0) {
@@ -283,7 +289,10 @@ void PairMLP::write_restart_settings(FILE* file) {
   const Extrapolation& e = extrapolation_;
   if (e.warn_every > 0) add({"extrapolation", "warn", std::to_string(e.warn_every)});
   if (e.stop_above >= 0) add({"extrapolation", "stop", std::to_string(e.stop_above)});
-  if (charges_.has_total) add({"charge", fmt::format("{:.17g}", charges_.total)});
+  const auto number = [](double value) { return fmt::format("{:.17g}", value); };
+  if (charges_.has_total) add({"charge", number(charges_.total)});
+  const double* const field = charges_.field;
+  if (charges_.has_field) add({"efield", number(field[0]), number(field[1]), number(field[2])});
   write_strings(file, words);
 }
 

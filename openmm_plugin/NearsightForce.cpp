@@ -73,6 +73,14 @@ void NearsightForce::setCharge(double charge) {
   charge_ = charge;
 }
 
+void NearsightForce::setElectricField(const OpenMM::Vec3& field) {
+  for (int d = 0; d < 3; ++d)
+    if (!std::isfinite(field[d]))
+      throw OpenMMException("nearsight: the electric field must be three numbers of V/nm, found " +
+                            std::to_string(field[d]));
+  field_ = field;
+}
+
 OpenMM::ForceImpl* NearsightForce::createImpl() const {
   return new NearsightForceImpl(*this);
 }

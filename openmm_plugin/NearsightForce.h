@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "openmm/Force.h"
+#include "openmm/Vec3.h"
 
 namespace NearsightPlugin {
 
@@ -49,6 +50,10 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   const std::optional<double>& getCharge() const { return charge_; }
   void setCharge(double charge);
 
+  /// Uniform electric field on the charges, V/nm, for models with electrostatics. Default: none.
+  const std::optional<OpenMM::Vec3>& getElectricField() const { return field_; }
+  void setElectricField(const OpenMM::Vec3& field);
+
  protected:
   OpenMM::ForceImpl* createImpl() const override;
 
@@ -62,6 +67,7 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   int threads_ = 1;
   double skin_ = 0.1;
   std::optional<double> charge_;
+  std::optional<OpenMM::Vec3> field_;
 };
 
 }  // namespace NearsightPlugin

@@ -109,6 +109,11 @@ double NearsightForceImpl::computeForce(OpenMM::ContextImpl& context, const std:
     std::fill(system.pbc, system.pbc + 3, 1);
   }
   if (owner_.getCharge()) system.total_charge = &*owner_.getCharge();
+  double field[3];
+  if (owner_.getElectricField()) {
+    for (int d = 0; d < 3; ++d) field[d] = (*owner_.getElectricField())[d] / angstromPerNm;
+    system.efield = field;
+  }
   ns_results results{};
   results.struct_size = sizeof results;
   results.forces = forces_.data();

@@ -27,6 +27,11 @@ void NearsightForceProxy::serialize(const void* object, SerializationNode& node)
   node.setIntProperty("threads", force.getNumThreads());
   node.setDoubleProperty("skin", force.getSkin());
   if (force.getCharge()) node.setDoubleProperty("charge", *force.getCharge());
+  if (const auto& field = force.getElectricField()) {
+    node.setDoubleProperty("efieldX", (*field)[0]);
+    node.setDoubleProperty("efieldY", (*field)[1]);
+    node.setDoubleProperty("efieldZ", (*field)[2]);
+  }
   SerializationNode& list = node.createChildNode("Particles");
   const auto& particles = force.getParticles();
   for (std::size_t k = 0; k < force.getSpecies().size(); ++k) {
@@ -57,6 +62,9 @@ void* NearsightForceProxy::deserialize(const SerializationNode& node) const {
   force->setNumThreads(node.getIntProperty("threads"));
   force->setSkin(node.getDoubleProperty("skin"));
   if (node.hasProperty("charge")) force->setCharge(node.getDoubleProperty("charge"));
+  if (node.hasProperty("efieldX"))
+    force->setElectricField({node.getDoubleProperty("efieldX"), node.getDoubleProperty("efieldY"),
+                             node.getDoubleProperty("efieldZ")});
   return force.release();
 }
 

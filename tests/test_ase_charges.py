@@ -61,6 +61,34 @@ def test_where_the_total_charge_comes_from(paths):
         atoms_of(one, nearsight.Calculator(path), charge="much").get_potential_energy()
 
 
+def test_dipoles_born_charges_and_fields(paths):
+    """A field changes forces by Born charges times it, and the energy by the dipole's."""
+    one, field = case("open", True, "latent"), np.array([0.3, -0.2, 0.5])
+    path = paths["latent"]
+    plain = atoms_of(one, nearsight.Calculator(path, charge=one.charge))
+    expected = nearsight.Potential(path).compute_indices(*one, born_charges=True)
+    np.testing.assert_allclose(plain.get_dipole_moment(), expected.dipole, rtol=1e-12)
+    born = plain.calc.get_born_charges(plain)
+    np.testing.assert_allclose(born, expected.born_charges, atol=1e-11)
+    assert plain.calc.get_property("born_effective_charges") is not None
+    moved = atoms_of(one, nearsight.Calculator(path, charge=one.charge, efield=field))
+    added = moved.get_forces() - plain.get_forces()
+    np.testing.assert_allclose(added, np.einsum("iab,a->ib", born, field), atol=1e-9)
+    difference = moved.get_potential_energy() - plain.get_potential_energy()
+    assert difference == pytest.approx(-expected.dipole @ field, rel=1e-9)
+
+
+def test_dipoles_of_periodic_systems(paths, bpnn_path):
+    one = case("slab", True, "weighted")
+    atoms = atoms_of(one, nearsight.Calculator(paths["weighted"], charge=one.charge))
+    assert atoms.calc.get_born_charges(atoms).shape == (12, 3, 3)
+    with pytest.raises(PropertyNotImplementedError, match="a dipole needs a model with electrostatics and a"):
+        atoms.get_dipole_moment()
+    atoms = atoms_of(case("open", False, "environment"), nearsight.Calculator(bpnn_path))
+    with pytest.raises(PropertyNotImplementedError, match="a dipole needs a model with electrostatics and a"):
+        atoms.get_dipole_moment()
+
+
 def test_models_without_electrostatics(bpnn_path):
     """`info` may say what it likes, an argument is an error."""
     one = case("open", False, "environment")

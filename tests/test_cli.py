@@ -12,7 +12,6 @@ import pytest
 from training_toy import CUTOFF, boxes
 
 from nearsight import __version__
-from nearsight.cli import main
 from nearsight.cli.app import COMMANDS
 from nearsight.data import read_frames, write_extxyz
 from nearsight.interfaces.potential import Potential
@@ -29,21 +28,6 @@ training:
   batch_size: 4
   loss: {{virial: 0.1}}
 """
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the program in this process: exit code, stdout, stderr."""
-
-    def run_program(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nearsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-            sys.exit(0)
-        output = capsys.readouterr()
-        return caught.value.code, output.out, output.err
-
-    return run_program
 
 
 @pytest.fixture
@@ -205,7 +189,6 @@ class Blocked:
         if name.split(".")[0] in ("torch", "ase", "numpy") or name == "nearsight.lib":
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
-from nearsight.cli import main
 main()
 """
     command = [sys.executable, "-c", block, "info", str(trained / "model.pt")]

@@ -35,6 +35,7 @@ def labelled_frames(count=3):
             keys.VIRIAL: VIRIAL * (number + 1),
             keys.CHARGES: rng.normal(size=n),
             keys.DIPOLE: rng.normal(size=3),
+            keys.BORN_CHARGES: rng.normal(size=(n, 3, 3)),
         }
         positions = np.arange(3 * n).reshape(n, 3) * 0.7
         symbols = ["O"] + ["H"] * (n - 1)
@@ -53,6 +54,29 @@ def assert_same(read, expected, tolerance=1e-7):
         assert set(frame.labels) == set(other.labels)
         for name, value in other.labels.items():
             assert_allclose(frame.labels[name], value, atol=tolerance)
+
+
+@pytest.mark.parametrize("keyed", ["REF_bec", "born"])
+def test_born_charges_with_the_displacement_first(tmp_path, keyed):
+    write_extxyz(tmp_path / "data.xyz", labelled_frames())
+    text = (tmp_path / "data.xyz").read_text().replace("REF_born_charges", keyed)
+    (tmp_path / "data.xyz").write_text(text)
+    frames = read_frames(tmp_path / "data.xyz", {"born_charges_transposed": keyed})
+    for frame, other in zip(frames, labelled_frames()):
+        expected = other.labels[keys.BORN_CHARGES].swapaxes(1, 2)
+        assert_allclose(frame.labels[keys.BORN_CHARGES], expected, atol=1e-7)
+        assert frame.label_keys[keys.BORN_CHARGES] == keyed
+
+
+@pytest.mark.parametrize("key", ["REF_bec", "REF_born_charges"])
+def test_born_charges_of_another_shape(tmp_path, key):
+    write_extxyz(tmp_path / "data.xyz", labelled_frames(1))
+    text = (tmp_path / "data.xyz").read_text().replace("REF_charges", key)
+    (tmp_path / "data.xyz").write_text(text.replace("REF_born_charges:R:9", "other:R:9"))
+    with pytest.raises(
+        DataError, match=rf"born_charges \(key '{key}'\) has shape \(2,\), expected \(2, 3, 3"
+    ):
+        read_frames(tmp_path / "data.xyz")
 
 
 @pytest.mark.parametrize("compress", [None, gzip, bz2, lzma], ids=["plain", "gz", "bz2", "xz"])

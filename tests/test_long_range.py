@@ -11,7 +11,7 @@ from core.charge_models import CELLS, KINDS, SPECIES, case, charged_of, graph_of
 
 from nearsight import Potential, keys
 from nearsight.cli.evaluate import predict
-from nearsight.couple import CoulombCouple, FrameCharger, evaluate
+from nearsight.couple import ChargedStructure, CoulombCouple, FrameCharger, evaluate
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.data.frame import total_charge
 from nearsight.data.hdf5 import write_hdf5
@@ -64,6 +64,17 @@ def test_what_the_section_refuses(long_range, message):
 def test_a_loss_of_charges_needs_charges_of_the_environment(long_range):
     values = DATA | {"long_range": long_range, "training": {"loss": {"charges": 1.0}}}
     with pytest.raises(ConfigError, match=r"training\.loss\.charges is 1, but only long_range\.charges: env"):
+        parse_config(values)
+
+
+@pytest.mark.parametrize("name", ["dipole", "born_charges"])
+@pytest.mark.parametrize("long_range", [None, KINDS["fixed"]])
+def test_a_loss_of_dipoles_needs_charges_that_are_trained(long_range, name):
+    values = DATA | {"long_range": long_range, "training": {"loss": {name: 2.0}}}
+    message = (
+        rf"training\.loss\.{name} is 2, but only long_range\.charges: environment or latent gives {name}"
+    )
+    with pytest.raises(ConfigError, match=message):
         parse_config(values)
 
 
@@ -142,11 +153,11 @@ def test_fixed_charges_must_add_up():
     charger = FrameCharger(random_model("fixed").couple)
     neutral, charged = (case("triclinic", net, "fixed") for net in (False, True))
     with pytest.raises(ConfigError, match=r"add up to -1\.2 e, but a periodic frame is taken to have 0 e"):
-        charger(*charged[:4])
+        charger(ChargedStructure(*charged[:4]))
     with pytest.raises(ConfigError, match=r"fixed charges add up to -?\d.* e, but its total charge is 1 e"):
-        charger(*neutral[:4], 1.0)
+        charger(ChargedStructure(*neutral[:4], 1.0))
     open_one = case("open", True, "fixed")
-    assert charger(*open_one[:4]).frames.frame.numel() == 12
+    assert charger(ChargedStructure(*open_one[:4])).frames.frame.numel() == 12
 
 
 @pytest.mark.parametrize("name", ["total_charge", "charge", "Q"])
@@ -174,20 +185,23 @@ def labelled(kind, count=10):
         cell = list(CELLS)[number % 4]
         one = case(cell, bool(number % 2), kind)
         one = one._replace(positions=one.positions + rng.normal(scale=0.05, size=one.positions.shape))
-        found = evaluate(model, graph_of(one), model.couple, charged=charged_of(model, one))
+        found = evaluate(model, graph_of(one), model.couple, charged=charged_of(model, one), born_charges=1)
         labels = {
             keys.ENERGY: found.energy.item() - 10.0 * len(one.species),
             keys.FORCES: found.forces.numpy(),
             keys.VIRIAL: found.virial[0].numpy(),
             keys.CHARGES: found.charges[:, 0].numpy(),
+            keys.BORN_CHARGES: found.born_charges.numpy(),
         }
+        if cell == "open":
+            labels[keys.DIPOLE] = found.dipole[0].numpy()
         symbols = [SPECIES[z] for z in one.species]
         info = {"total_charge": one.charge}
         frames.append(Frame(one.positions, symbols, one.cell, one.pbc, labels=labels, info=info))
     return frames
 
 
-MACE = {"architecture": "mace", "channels": 4, "l_max": 1, "correlation": 2, "num_interactions": 2}
+MACE = {"architecture": "mace", "channels": 4, "l_max": 1, "correlation": 2}
 RUNS = {**{kind: (kind, {"hidden": [8]}) for kind in KINDS}, "mace": ("weighted", MACE)}
 
 
@@ -204,7 +218,7 @@ def trained(request, tmp_path_factory):
         "training": {"epochs": 3, "loss": {"virial": 0.1}},
     }
     if "environment" in KINDS[kind].values():
-        values["training"]["loss"]["charges"] = 1.0
+        values["training"]["loss"] |= {"charges": 1.0, "dipole": 1.0, "born_charges": 0.1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "plot_parity", lambda *_, **__: [])
         patch.setattr(plots, "plot_history", lambda *_: None)
@@ -216,6 +230,7 @@ def test_a_run_ends_with_what_the_core_gives(trained):
     kind, folder = trained
     errors = json.loads((folder / "run" / "results.json").read_text())
     assert ("charges" in errors["training"]) == (kind != "latent")
+    assert errors["training"]["dipole"]["unit"] == "me·Å" and errors["training"]["born_charges"]["r2"] <= 1
     model = Potential(folder / "run" / "model.pt")
     frames = read_frames(folder / "data.xyz")
     numbers = np.loadtxt(folder / "run" / "split" / "validation.txt", dtype=int)
@@ -319,10 +334,32 @@ def test_torchforce(kind, architecture, cell, tmp_path):
         np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture", "periodic"),
+    [("latent", "bpnn", False), ("fixed", "bpnn", True), ("environment", "mace with messages", False)],
+)
+def test_torchforce_in_a_field(kind, architecture, periodic, tmp_path):
+    path = save(kind, tmp_path / "model.pt", architecture)
+    one = case("triclinic" if periodic else "open", True, kind)
+    arguments = {"periodic": periodic, "charge": one.charge, "efield": [3.0, -2.0, 5.0]}
+    if periodic:
+        arguments |= {"positions": one.positions, "cell": one.cell}
+    module = torchforce_module(path, [SPECIES[z] for z in one.species], **arguments)
+    x = torch.tensor(0.1 * one.positions, requires_grad=True)
+    energy = module(x, torch.tensor(0.1 * one.cell)) if periodic else module(x)
+    (gradient,) = torch.autograd.grad(energy, x)
+    expected = Potential(path).compute_indices(*one, [0.3, -0.2, 0.5])
+    assert energy.item() * KJ_PER_MOL == pytest.approx(expected.energy, rel=1e-12)
+    forces = -0.1 * KJ_PER_MOL * gradient.numpy()
+    np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
+
+
 def test_what_torchforce_refuses(tmp_path):
     path = save("environment", tmp_path / "model.pt")
     with pytest.raises(ConfigError, match="mesh of a periodic system is chosen for a structure: give positi"):
         torchforce_module(path, ["H", "O"], periodic=True)
+    with pytest.raises(ConfigError, match="acts along periodic directions on fixed charges only: leave efie"):
+        torchforce_module(path, ["H", "O"], periodic=True, efield=[1.0, 0.0, 0.0])
     path = save("fixed", tmp_path / "fixed.pt")
     with pytest.raises(ConfigError, match=r"fixed charges add up to -0\.4 e, but a periodic frame"):
         torchforce_module(path, ["H", "O"], periodic=True)
@@ -332,6 +369,8 @@ def test_what_torchforce_refuses(tmp_path):
     save_model(tmp_path / "sum.pt", BPNNConfig(cutoff=4.0).build(SPECIES), **source, provenance={})
     with pytest.raises(ConfigError, match="a total charge was given, but the model has no electrostatics"):
         torchforce_module(tmp_path / "sum.pt", ["H", "O"], periodic=False, charge=1.0)
+    with pytest.raises(ConfigError, match="an electric field was given, but the model has no electrostatics"):
+        torchforce_module(tmp_path / "sum.pt", ["H", "O"], periodic=False, efield=[1.0, 0.0, 0.0])
 
 
 def test_check_structures_have_charges(tmp_path):

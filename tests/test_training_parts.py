@@ -1,6 +1,7 @@
 """The parts of training against closed forms: loss, metrics, schedule, batches, checkpoints, plots."""
 
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,70 @@ def test_loss_is_the_documented_formula():
             + 0.5 / 9 * ((results.virial[k].numpy() - frame.labels["virial"]) ** 2).sum() / 1.3**2
         )
     assert_allclose(loss(results, batch).numpy(), expected, rtol=1e-12)
+
+
+def test_the_terms_of_charges():
+    """Charges, dipole and Born charges; the third frame has none of the last."""
+    frames, rng = boxes(3), np.random.default_rng(3)
+    for frame in frames:
+        n = len(frame)
+        shapes = {keys.CHARGES: n, keys.DIPOLE: 3, keys.BORN_CHARGES: (n, 3, 3)}
+        frame.labels |= {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    del frames[2].labels[keys.BORN_CHARGES]
+    batch = batch_of(frames)
+    n, generator = batch.graph.num_atoms, torch.Generator().manual_seed(1)
+    found = {
+        name: torch.randn(shape, generator=generator).double()
+        for name, shape in (("charges", (n, 1)), ("dipole", (3, 3)), ("born_charges", (n, 3, 3)))
+    }
+    weights = {keys.CHARGES: 2.0, keys.DIPOLE: 3.0, keys.BORN_CHARGES: 0.5}
+    loss = Loss(weights, {keys.CHARGES: 0.7, keys.DIPOLE: 0.2, keys.BORN_CHARGES: 1.3})
+    results = replace(random_results(batch), **found)
+    expected, start = [], 0
+    for k, frame in enumerate(frames):
+        atoms, labels = slice(start, start + len(frame)), frame.labels
+        start = atoms.stop
+        q, z = found["charges"][atoms, 0].numpy(), found["born_charges"][atoms].numpy()
+        expected.append(
+            2.0 * ((q - labels[keys.CHARGES]) ** 2).mean() / 0.7**2
+            + 3.0 * ((found["dipole"][k].numpy() - labels[keys.DIPOLE]) ** 2).mean() / 0.2**2
+        )
+        if keys.BORN_CHARGES in labels:
+            expected[-1] += 0.5 * ((z - labels[keys.BORN_CHARGES]) ** 2).mean() / 1.3**2
+    assert_allclose(loss(results, batch).numpy(), expected, rtol=1e-12)
+    assert torch.isfinite(loss(replace(results, born_charges=None), batch)).all()
+    config = LossConfig(**weights, energy=0.0, forces=0.0)
+    sigmas = make_loss(config, frames, REFERENCE).sigmas
+    assert_allclose(
+        sigmas[keys.DIPOLE], np.sqrt(np.mean([frame.labels[keys.DIPOLE] ** 2 for frame in frames]))
+    )
+
+
+def test_a_dipole_of_a_periodic_frame_is_refused():
+    frame = boxes(1)[0]
+    frame.labels[keys.DIPOLE] = np.ones(3)
+    message = (
+        r"frame is periodic and has a dipole, which depends on the images of its atoms; .* training\.loss"
+    )
+    with pytest.raises(DataError, match=message):
+        check_targets(LossConfig(dipole=1.0), KeysConfig(), {"training": [frame]})
+
+
+def test_determination():
+    """1 - Σ(p - r)² / Σ(r - ⟨r⟩)² of all components; of energies it is not given."""
+    rng, metrics, parts = np.random.default_rng(2), Metrics(), (Metrics(), Metrics())
+    references, errors = rng.normal(1.0, 2.0, (4, 3)), rng.normal(0.0, 0.1, (4, 3))
+    for k in range(4):
+        frame = Frame(np.zeros((1, 3)), ["Ne"], np.zeros((3, 3)), [False] * 3, {keys.DIPOLE: references[k]})
+        frame.labels[keys.ENERGY] = 1.0
+        parts[k % 2].add(frame, {keys.DIPOLE: references[k] + errors[k], keys.ENERGY: 2.0})
+    for part in parts:
+        metrics.merge(part)
+    expected = 1 - (errors**2).sum() / ((references - references.mean()) ** 2).sum()
+    found = metrics.as_dict()
+    assert_allclose(found[keys.DIPOLE]["r2"], expected, rtol=1e-12)
+    assert_allclose(found[keys.DIPOLE]["rmse"], 1000 * np.sqrt((errors**2).mean()), rtol=1e-12)
+    assert found[keys.DIPOLE]["unit"] == "me·Å" and "r2" not in found[keys.ENERGY]
 
 
 def test_absent_targets_add_nothing():

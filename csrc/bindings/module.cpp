@@ -61,7 +61,8 @@ class PyEvaluator {
                    EvaluatorOptions{is_double(precision), threads, skin}) {}
 
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
-                    const std::array<bool, 3>& pbc, std::optional<double> charge, bool centroid, bool members,
+                    const std::array<bool, 3>& pbc, std::optional<double> charge,
+                    const std::array<double, 3>& efield, bool born_charges, bool centroid, bool members,
                     bool extrapolations) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
@@ -81,6 +82,8 @@ class PyEvaluator {
       r.charges = Span<double>(charges.mutable_data(), n * channels);
       r.potentials = Span<double>(potentials.mutable_data(), n * channels);
     }
+    auto born = zeros({born_charges ? n : 0, 3, 3});
+    if (born_charges) r.born_charges = Span<double>(born.mutable_data(), 9 * n);
     auto centroid_virials = zeros({centroid ? n : 0, 9});
     if (centroid) r.centroid_virials = Span<double>(centroid_virials.mutable_data(), 9 * n);
     const py::ssize_t num_members = model().num_members();
@@ -104,7 +107,7 @@ class PyEvaluator {
       const Span<const double> x(positions.data(), 3 * n);
       const Span<const int> s(species.data(), n);
       py::gil_scoped_release release;
-      evaluator_.evaluate(x, s, c, charge, r);
+      evaluator_.evaluate(x, s, c, {charge, efield}, r);
     }
     auto virial = zeros({3, 3});
     const int row[6] = {0, 1, 2, 0, 0, 1}, column[6] = {0, 1, 2, 1, 2, 2};
@@ -121,6 +124,7 @@ class PyEvaluator {
       result["charges"] = charges;
       result["potentials"] = potentials;
     }
+    if (born_charges) result["born_charges"] = born;
     if (centroid) result["centroid_virials"] = centroid_virials;
     if (num_members > 1) result["member_energies"] = member_energies;
     if (members) {
@@ -162,16 +166,18 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<const std::string&, const std::string&, const std::string&, int, double>(),
            py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
            py::arg("threads") = 1, py::arg("skin") = 0.0)
-      .def("evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
-           py::arg("pbc"), py::arg("charge") = py::none(), py::arg("centroid") = false,
-           py::arg("members") = false, py::arg("extrapolations") = false,
-           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
-           "virials "
-           "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "
-           "potentials [n, C] V, of a committee member_energies [M], and if asked for: centroid_virials [n, "
-           "9] in xx yy zz "
-           "xy xz yz yx zx zy; member_forces [M, n, 3], member_virials [M, 6]; extrapolations, a list of "
-           "(species, label, count, lowest, highest, minimum, maximum)")
+      .def(
+          "evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
+          py::arg("pbc"), py::arg("charge") = py::none(), py::arg("efield") = std::array<double, 3>{},
+          py::arg("born_charges") = false, py::arg("centroid") = false, py::arg("members") = false,
+          py::arg("extrapolations") = false,
+          "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
+          "virials "
+          "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "
+          "potentials [n, C] V, of a committee member_energies [M], and if asked for: born_charges [n, 3, 3] "
+          "e; centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy; member_forces [M, n, 3], member_virials "
+          "[M, 6]; extrapolations, a list of "
+          "(species, label, count, lowest, highest, minimum, maximum)")
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
       .def_property_readonly("num_interactions",

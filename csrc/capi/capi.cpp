@@ -72,6 +72,7 @@ Results wrap(const ns_results& r, const Model& model, std::size_t num_owned, std
   const std::size_t channels = model.num_charges();
   if (r.charges) results.charges = Span<double>(r.charges, num_owned * channels);
   if (r.potentials) results.potentials = Span<double>(r.potentials, num_owned * channels);
+  if (r.born_charges) results.born_charges = Span<double>(r.born_charges, 9 * num_atoms);
   if (r.energies) results.energies = Span<double>(r.energies, num_owned);
   if (r.virials) results.virials = Span<double>(r.virials, 6 * num_atoms);
   if (r.centroid_virials) results.centroid_virials = Span<double>(r.centroid_virials, 9 * num_atoms);
@@ -88,8 +89,11 @@ Cell read_cell(const double* vectors, const int* pbc, const char* name) {
   return cell;
 }
 
-std::optional<double> read_charge(const double* charge) {
-  return charge ? std::optional<double>(*charge) : std::nullopt;
+Outside read_outside(const double* charge, const double* field) {
+  Outside outside;
+  if (charge) outside.total_charge = *charge;
+  if (field) std::copy(field, field + 3, outside.field.begin());
+  return outside;
 }
 
 void give_back(const Results& from, ns_results& to) {
@@ -241,7 +245,7 @@ ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, n
     Results r = wrap(*results, evaluator->evaluator.model(), n, n);
     evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
                                   Span<const int>(system->species, n), cell,
-                                  read_charge(system->total_charge), r);
+                                  read_outside(system->total_charge, system->efield), r);
     give_back(r, *results);
   });
 }
@@ -255,7 +259,8 @@ ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, n
             "ns_domain: counts must not be negative, and num_atoms includes num_owned");
     const std::size_t n = domain->num_atoms, owned = domain->num_owned;
     const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n),
-                   read_cell(domain->cell, domain->pbc, "ns_domain"), read_charge(domain->total_charge)};
+                   read_cell(domain->cell, domain->pbc, "ns_domain"),
+                   read_outside(domain->total_charge, domain->efield)};
     const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,
                         domain->neighbors, domain->neighbor_mask};
     Results r = wrap(*results, evaluator->evaluator.model(), owned, n);

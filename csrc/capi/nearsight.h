@@ -164,6 +164,10 @@ typedef struct ns_results {
   double* charges;      /* [owned atoms][C] */
   double* potentials;   /* [owned atoms][C] */
   double electrostatic; /* out: this rank's share of the energy that is electrostatic, eV */
+  /* [9 * atoms] Born effective charges d(dipole)/dr_i, e, added to, or NULL; docs/electrostatics.md.
+   * Row-major, the index of the dipole first. NS_ERROR_UNSUPPORTED for models without charges or with several
+   * interaction layers, and with several ranks. */
+  double* born_charges;
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */
@@ -176,6 +180,10 @@ typedef struct ns_system {
   int pbc[3];
   /* e, of a model with charges; NULL: 0, of fixed charges without periodic directions what they add up to */
   const double* total_charge;
+  /* [3] V/Å, uniform electric field on the charges of a model that has them (of several latent ones the
+   * first), or NULL. Their energy -sum_i q_i r_i . efield is that of the positions as they are. Along
+   * periodic directions of fixed charges only. */
+  const double* efield;
 } ns_system;
 
 NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
@@ -200,6 +208,7 @@ typedef struct ns_domain {
   const double* cell;
   int pbc[3];
   const double* total_charge;
+  const double* efield;
 } ns_domain;
 
 NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);

@@ -8,12 +8,21 @@ ENERGY = "energy"  # scalar | total energy, eV
 FORCES = "forces"  # (n, 3) | -dE/dr, eV/Å
 VIRIAL = "virial"  # (3, 3) | -dE/dstrain, symmetric, eV; stress = -virial / volume (ASE's sign)
 CHARGES = "charges"  # (n,) | partial charges, e
-DIPOLE = "dipole"  # (3,) | e·Å
+DIPOLE = "dipole"  # (3,) | Σ q_i r_i of the positions as they are, e·Å; without periodic directions
+BORN_CHARGES = "born_charges"  # (n, 3, 3) | d(dipole)_a/dr_b, e; in files (n, 9), b runs fastest
 TOTAL_CHARGE = "total_charge"  # scalar | e; no label but part of the system: in the frame's info
-LABELS = (ENERGY, FORCES, VIRIAL, CHARGES, DIPOLE)
+SHAPES = {ENERGY: (), FORCES: (3,), VIRIAL: (3, 3), CHARGES: (), DIPOLE: (3,), BORN_CHARGES: (3, 3)}
+LABELS = tuple(SHAPES)
+OF_ATOMS = (FORCES, CHARGES, BORN_CHARGES)  # with a row of that shape for each atom
+
+
+def label_shape(name: str, num_atoms: int) -> tuple[int, ...]:
+    """Return the shape of a label of a frame."""
+    return (num_atoms, *SHAPES[name]) if name in OF_ATOMS else SHAPES[name]
+
 
 # Keys in data files, configurable; stress (eV/Å³, ASE's sign, (3, 3) or Voigt xx yy zz yz xz xy) stands for
-# virial.
+# virial, and Born charges may have the component of the atom's displacement first.
 FILE_KEYS = {
     ENERGY: "REF_energy",
     FORCES: "REF_forces",
@@ -21,6 +30,8 @@ FILE_KEYS = {
     "stress": "REF_stress",
     CHARGES: "REF_charges",
     DIPOLE: "REF_dipole",
+    BORN_CHARGES: "REF_born_charges",
+    "born_charges_transposed": "REF_bec",
     TOTAL_CHARGE: "total_charge",
 }
 TOTAL_CHARGE_KEYS = (TOTAL_CHARGE, "charge")  # in Frame.info and in ASE's atoms.info; the first one wins

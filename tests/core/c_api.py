@@ -46,6 +46,7 @@ class Results(Structure):
         ("extrapolations", POINTER(c_longlong)),
         *((name, POINTER(c_double)) for name in (*EXTRAPOLATIONS[1:], *CHARGES)),
         ("electrostatic", c_double),
+        ("born_charges", POINTER(c_double)),
     ]
 
 
@@ -58,6 +59,7 @@ class System(Structure):
         ("cell", POINTER(c_double)),
         ("pbc", c_int * 3),
         ("total_charge", POINTER(c_double)),
+        ("efield", POINTER(c_double)),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nearsight.couple import FrameCharger
+from nearsight.couple import ChargedStructure, FrameCharger
 from nearsight.models import BPNNConfig, LongRangeConfig, MACEConfig, build_model
 from nearsight.neighbors import make_graph
 
@@ -92,4 +92,4 @@ def charged_of(model, one: Case):
     graph = graph_of(one, model.cutoff)
     with torch.no_grad():
         readouts = model(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-    return FrameCharger(model.couple).with_charges(*one, readouts)
+    return FrameCharger(model.couple).with_charges(ChargedStructure(*one), readouts)

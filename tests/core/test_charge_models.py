@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearsight.couple import FrameCharger, evaluate, join_charged
+from nearsight.couple import ChargedStructure, FrameCharger, evaluate, join_charged
 from nearsight.export import save_model
 from nearsight.lib import _core
 from nearsight.models import training_module
@@ -139,7 +139,7 @@ def batch_of(kind, model):
     """Frames of all kinds and total charges, as training sees them."""
     cases = [case(cell, charged, kind) for cell, charged in zip(CELLS, (True, False, True, False))]
     charger = FrameCharger(model.couple)
-    charged = join_charged([charger(*one) for one in cases])
+    charged = join_charged([charger(ChargedStructure(*one)) for one in cases])
     return collate([graph_of(one) for one in cases]), charged
 
 
@@ -199,7 +199,7 @@ def test_a_batch_is_its_frames(kind, architecture):
     charger, start = FrameCharger(model.couple), 0
     for number, (cell, net) in enumerate(zip(CELLS, (True, False, True, False))):
         one = case(cell, net, kind)
-        found = evaluate(model, graph_of(one), model.couple, charged=charger(*one))
+        found = evaluate(model, graph_of(one), model.couple, charged=charger(ChargedStructure(*one)))
         atoms = slice(start, start + len(one.species))
         start = atoms.stop
         assert together.energy[number].item() == pytest.approx(found.energy.item(), rel=1e-12)
@@ -211,7 +211,7 @@ def test_frames_of_similar_cells_share_a_mesh():
     charger = FrameCharger(random_model("environment").couple)
     one = case("triclinic", False, "environment")
     larger, other = one._replace(cell=1.05 * one.cell), one._replace(cell=1.2 * one.cell)
-    meshes = [charger(*some).frames.mesh[0].tolist() for some in (one, larger, other, one)]
+    meshes = [charger(ChargedStructure(*some)).frames.mesh[0].tolist() for some in (one, larger, other, one)]
     assert meshes[0] == meshes[1] == meshes[3]
     assert len(next(iter(charger.meshes.values()))) == 2
 

@@ -95,6 +95,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
+FIELD = {"si": 1e-10, "electron": 1e-8}  # LAMMPS' units in V/Å, where they are others
 CRYSTAL, CLUSTER, SLAB = True, False, (True, True, False)
 
 
@@ -157,6 +158,38 @@ def compare(charged, tmp_path, atoms, kind, units, ranks, more, words=""):
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "pbc", "units", "ranks"),
+    [
+        ("environment", CLUSTER, "metal", 1),
+        ("latent", CLUSTER, "metal", 3),
+        ("environment", SLAB, "metal", 2),
+        ("latent", CLUSTER, "si", 1),
+        ("environment", CLUSTER, "electron", 1),
+        ("fixed", CRYSTAL, "real", 2),
+        ("mace", CLUSTER, "metal", 2),
+        ("one_layer", SLAB, "metal", 1),
+    ],
+)
+def test_a_field(charged, tmp_path, kind, pbc, units, ranks):
+    """In LAMMPS' unit; of a crystal with atoms in other cells, whose fixed charges have done work."""
+    atoms = grid((3, 2, 3), pbc=pbc, seed=4)
+    field = np.array([0.0, 0.0, 0.4] if pbc == SLAB else [0.3, -0.2, 0.4])  # V/Å
+    charge, words = total(atoms, kind), " ".join(repr(float(x)) for x in field / FIELD.get(units, 1.0))
+    pair_style = pair(charged[kind], f"precision double charge {charge!r} efield {words}")
+    lines, positions = script(tmp_path, atoms, pair_style, units), atoms.positions.copy()
+    if pbc is CRYSTAL:
+        lines.insert(lines.index("run 0"), "set atom 5 image 1 -2 0")
+        positions[4] += np.array([1, -2, 0]) @ atoms.cell
+    thermo, rows = run(tmp_path, lines, ranks)
+    expected = Potential(charged[kind]).compute(positions, atoms.symbols, atoms.cell, pbc, charge, field)
+    energy, force = ENERGY[units], ENERGY[units] / LENGTH[units]
+    assert thermo[0] * energy == pytest.approx(expected.energy, rel=1e-11)
+    assert thermo[1] * energy == pytest.approx(expected.electrostatic_energy, rel=1e-9)
+    assert thermo[4] == pytest.approx(thermo[0], rel=1e-12)
+    assert_close(rows[:, :3] * force, expected.forces)
+
+
 def test_energy_is_conserved(charged, tmp_path):
     """200 steps with the frozen mesh: the total energy changes by less than 1e-3 of the kinetic one."""
     atoms = grid((4, 4, 3), spacing=2.6, seed=5)
@@ -185,6 +218,9 @@ def fails(folder: Path, message: str, lines: list[str], ranks: int = 1) -> None:
     [
         ("charge", (), "'charge' takes a number, the total charge in e, and found nothing"),
         ("charge much", (), "'charge' takes a number, the total charge in e, and found much"),
+        ("efield 1 2", (), "the electric field in LAMMPS' units, and found nothing"),
+        ("efield 1 2 z", (), "the electric field in LAMMPS' units, and found z"),
+        ("efield 1 0 0", (), "the electric field has a component along a periodic direction"),
         ("", ("kspace_style ewald 1e-4",), "KSpace style is incompatible with Pair style"),  # LAMMPS' own
         ("", ("compute s all stress/atom NULL", *SUMMED), "stress/atom and centroid/stress/atom are not "
          "defined for the electrostatics of"),
@@ -209,6 +245,23 @@ def test_a_kspace_style_of_another_pair_style(charged, tmp_path):
     fails(tmp_path, "so that a kspace_style would count it twice; remove the kspace_style", lines)
 
 
+@pytest.mark.parametrize(("elements", "where", "warned"), [("O H", "* *", True), ("O NULL", "2 2", False)])
+def test_a_coulomb_pair_style_beside_it(charged, tmp_path, elements, where, warned):
+    """It may serve atoms that the model does not see; on others it counts twice."""
+    styles = [
+        "pair_style hybrid/overlay mlp precision double coul/cut 6.0",
+        f"pair_coeff * * mlp {charged['environment']} {elements}",
+        f"pair_coeff {where} coul/cut",
+    ]
+    lines = with_charges(tmp_path, script(tmp_path, grid((3, 3, 3), spacing=2.6, seed=4), styles))
+    done = run_script(tmp_path, lines, 2)
+    assert done.code == 0, done.output[-2000:]
+    message = (
+        "has its own electrostatics, and pair_style coul/cut beside it counts the Coulomb interaction of"
+    )
+    assert (message in " ".join(done.output.split())) is warned
+
+
 def with_charges(folder: Path, lines: list[str]) -> list[str]:
     """The script with atoms that have charges, as a kspace_style wants them."""
     head, rows = (folder / "data.0").read_text().split("Atoms # atomic\n\n")
@@ -219,8 +272,9 @@ def with_charges(folder: Path, lines: list[str]) -> list[str]:
 
 
 def test_a_charge_without_electrostatics(models, tmp_path):
-    lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(models["bpnn"], "charge 1"))
-    fails(tmp_path, "'charge' is for models with electrostatics, and", lines)
+    for words in ("charge 1", "efield 0 0 1"):
+        lines = script(tmp_path, grid((3, 3, 3), seed=4), pair(models["bpnn"], words))
+        fails(tmp_path, f"'{words.split()[0]}' is for models with electrostatics, and", lines)
 
 
 def test_fixed_charges_that_do_not_add_up(charged, tmp_path):
@@ -230,7 +284,9 @@ def test_fixed_charges_that_do_not_add_up(charged, tmp_path):
 
 def test_restart_files_keep_the_charge(charged, tmp_path):
     atoms = grid((3, 3, 3), seed=4)
-    lines = script(tmp_path, atoms, pair(charged["environment"], "precision double charge -1.25"))
+    atoms.pbc = False
+    words = "precision double charge -1.25 efield 0.1 -0.2 0.3"
+    lines = script(tmp_path, atoms, pair(charged["environment"], words))
     first, _ = run(tmp_path, [*lines[:-1], "write_restart model.restart", "print DONE"])
     again = ["read_restart model.restart", *lines[7:]]
     second, _ = run(tmp_path, again)

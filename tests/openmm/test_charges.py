@@ -13,6 +13,7 @@ from test_force import TRICLINIC, energy_forces, make_context, make_system, wate
 openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 
 from nearsight import Potential  # noqa: E402
+from nearsight.errors import ConfigError  # noqa: E402
 from nearsight.export import save_model  # noqa: E402
 from nearsight.interfaces.openmm_ml import NearsightPotentialFactory  # noqa: E402
 from nearsight.models import BPNNConfig, LongRangeConfig, MACEConfig, build_model  # noqa: E402
@@ -97,6 +98,34 @@ def test_copies_and_xml_keep_the_charge(charged):
         state = context.getState(getPositions=True)
         assert SystemPotential(system).compute(state).energy == pytest.approx(energies[0], rel=1e-11)
     assert energies[1:] == energies[:1] * 2
+
+
+def test_a_field(charged):
+    """In V/nm; XML and the reporters' way to the model keep it."""
+    positions, symbols = random_structure(1, 24, TRICLINIC)
+    charge, field = total(charged, symbols), [3.0, -2.0, 5.0]
+    force = create_force(charged, symbols, periodic=False, precision="double", charge=charge, efield=field)
+    expected = Potential(charged).compute(positions, symbols, None, False, charge, 0.1 * np.array(field))
+    for other in (force, openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(force))):
+        system = make_system(symbols)
+        system.addForce(other)
+        context = make_context(system, positions)
+        energy, forces = energy_forces(context)
+        assert energy == pytest.approx(expected.energy, rel=1e-11)
+        np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * np.abs(expected.forces).max())
+        state = context.getState(getPositions=True)
+        assert SystemPotential(system).compute(state).energy == pytest.approx(energy, rel=1e-11)
+
+
+def test_fields_that_are_refused(fixed):
+    with pytest.raises(
+        ConfigError, match=r"efield is 1\.0, expected three numbers, the electric field in V/nm"
+    ):
+        create_force(fixed, ["H", "O"], periodic=False, efield=1.0)
+    with pytest.raises(
+        openmm.OpenMMException, match="the electric field must be three numbers of V/nm, found"
+    ):
+        create_force(fixed, ["H", "O"], periodic=False, efield=[0.0, np.nan, 0.0])
 
 
 def test_a_charge_without_electrostatics(model):

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/couple/couple.hpp"
+#include "core/couple/polarization.hpp"
 #include "core/engine/error.hpp"
 #include "core/engine/warning.hpp"
 #include "core/mesh/pme.hpp"
@@ -13,7 +14,7 @@
 namespace nearsight {
 namespace {
 
-constexpr double kRoundOff = 1e-6;  // of a total charge, e
+constexpr double kRoundOff = 1e-6;  // of a total charge, e, and of a field
 
 /// The `couple` object of kind coulomb, docs/file_format.md.
 struct Record {
@@ -48,11 +49,11 @@ Record read_record(const std::string& text, std::size_t num_species) {
 
 /// Electrostatics of charges that are readouts of the model, or fixed numbers of the species:
 ///
-///   E = Σ_i e_i + ½ Σ_c Σ_i q_ci φ_ci,   q_ci = p_ci + w_i (Q_c - Σ_j p_cj) / Σ_j w_j
+///   E = Σ_i e_i + ½ Σ_c Σ_i q_ci φ_ci - Σ_i q_0i r_i · F,   q_ci = p_ci + w_i (Q_c - Σ_j p_cj) / Σ_j w_j
 ///
 /// with the readouts e and p, and w = ln(1 + exp v) of the readout v if weighted, else 1. Q_0 is the total
-/// charge of the system, Q_1 … are 0. Fixed charges are what they are. Readouts stand in the order
-/// e, p_1 … p_C, v.
+/// charge of the system, Q_1 … are 0. Fixed charges are what they are. F is an outer field. Readouts stand in
+/// the order e, p_1 … p_C, v.
 class ChargeCouple final : public Couple {
  public:
   ChargeCouple(Record record, bool double_precision)
@@ -65,6 +66,7 @@ class ChargeCouple final : public Couple {
 
   void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool& threads,
                 Joined& joined) override {
+    take_field(system);
     if (ranks.size > 1 && !ranks.all_to_all)
       throw Error(
           ErrorKind::unsupported,
@@ -86,6 +88,7 @@ class ChargeCouple final : public Couple {
     }
     set_up(system, ranks, threads);
     for (int channel = 0; channel < record_.channels; ++channel) add(channel, system, ranks, threads, joined);
+    if (joined.charge_cotangents) differentiate_charges(joined);
   }
 
  private:
@@ -94,19 +97,34 @@ class ChargeCouple final : public Couple {
             widths_};
   }
 
+  /// Charges that depend on the environment flow from atom to atom. Along a periodic direction the work of a
+  /// field on them depends on the way, so that no energy belongs to it.
+  void take_field(const Coupled& system) {
+    free_ = open_directions(system.cell);
+    field_ = system.outside.field;
+    if (record_.fixed) return;
+    field_ = times(field_, free_);
+    if (norm(system.outside.field - field_) > kRoundOff * norm(system.outside.field))
+      throw Error(
+          ErrorKind::unsupported,
+          "the electric field has a component along a periodic direction, where it has an energy with "
+          "fixed charges only: let it point along directions that are not periodic, in a slab along "
+          "the normal");
+  }
+
   /// A background that nobody asked for would be silently wrong.
   void take_fixed_charges(const Coupled& system, const Communicator& ranks) {
     double sum = 0.0;
     for (std::size_t i = 0; i < num_atoms_; ++i) sum += charges_[i] = record_.values[system.species[i]];
     ranks.all_sum({&sum, 1});
     const auto& pbc = system.cell.pbc;
-    if (!system.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
-    const double expected = system.total_charge.value_or(0.0);
+    if (!system.outside.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
+    const double expected = system.outside.total_charge.value_or(0.0);
     if (std::abs(sum - expected) <= kRoundOff * (1.0 + std::abs(sum))) return;
     std::ostringstream message;
     message << "the fixed charges of the atoms add up to " << sum << " e, but "
-            << (system.total_charge ? "the total charge that was given is "
-                                    : "a periodic system is taken to have ")
+            << (system.outside.total_charge ? "the total charge that was given is "
+                                            : "a periodic system is taken to have ")
             << expected << " e: check the atoms, or give that sum as the total charge";
     throw Error(ErrorKind::argument, message.str());
   }
@@ -129,7 +147,7 @@ class ChargeCouple final : public Couple {
     const double sum = sums.back();
     missing_.resize(record_.channels);
     for (int c = 0; c < record_.channels; ++c) {
-      missing_[c] = (c ? 0.0 : system.total_charge.value_or(0.0)) - sums[c];
+      missing_[c] = (c ? 0.0 : system.outside.total_charge.value_or(0.0)) - sums[c];
       for (std::size_t i = 0; i < n; ++i) charges_[c * n + i] += shares_[i] / sum * missing_[c];
     }
     for (std::size_t i = 0; i < n; ++i) {
@@ -164,13 +182,16 @@ class ChargeCouple final : public Couple {
     const Charges q = charges(channel, system);
     pme_->evaluate(q, system.cell, threads, coulomb_);
     for (std::size_t i = 0; i < num_atoms_; ++i) {
-      const double potential = coulomb_.potentials[i], energy = 0.5 * q.values[i] * potential;
+      const double inner = coulomb_.potentials[i];
+      const double outer = channel == 0 ? -dot(field_, point(system.positions, i)) : 0.0;
+      const double energy = q.values[i] * (0.5 * inner + outer);
       joined.energies[i] += energy;
       joined.electrostatic += energy;
       for (int a = 0; a < 3; ++a) joined.forces[3 * i + a] += q.values[i] * coulomb_.fields[3 * i + a];
       joined.charges[i * channels + channel] = q.values[i];
-      joined.potentials[i * channels + channel] = potential;
+      joined.potentials[i * channels + channel] = coulomb_.potentials[i] = inner + outer;
     }
+    if (channel == 0) push(q, joined);
     for (int a = 0; a < 6; ++a) joined.virial[a] += coulomb_.virial[a];
     if (record_.fixed) return;
     double mean = 0.0;  // of the potential: what all charges lose if one readout grows
@@ -184,6 +205,33 @@ class ChargeCouple final : public Couple {
     }
   }
 
+  /// Forces of the field at constant charges, and their virial. Where only the image of an atom would say how
+  /// far it is from the origin, along periodic directions, it has none.
+  void push(const Charges& q, Joined& joined) const {
+    for (std::size_t i = 0; i < num_atoms_; ++i) {
+      const Vec3 force = q.values[i] * field_, r = times(point(q.positions, i), free_);
+      for (int a = 0; a < 3; ++a) {
+        joined.forces[3 * i + a] += force[a];
+        joined.virial[a] += r[a] * force[a];
+      }
+      joined.virial[3] += 0.5 * (r[0] * force[1] + r[1] * force[0]);
+      joined.virial[4] += 0.5 * (r[0] * force[2] + r[2] * force[0]);
+      joined.virial[5] += 0.5 * (r[1] * force[2] + r[2] * force[1]);
+    }
+  }
+
+  void differentiate_charges(Joined& joined) const {
+    const std::size_t width = columns();
+    std::fill(joined.charge_cotangents.begin(), joined.charge_cotangents.end(), 0.0);
+    std::fill(joined.shares.begin(), joined.shares.end(), 0.0);
+    if (record_.fixed) return;
+    for (std::size_t i = 0; i < num_atoms_; ++i) {
+      joined.charge_cotangents[i * width + 1] = 1.0;
+      if (record_.weighted) joined.charge_cotangents[i * width + width - 1] = missing_[0] * slopes_[i];
+      joined.shares[i] = shares_[i];
+    }
+  }
+
   Record record_;
   PmeOptions options_;
   std::size_t num_atoms_ = 0;
@@ -192,6 +240,8 @@ class ChargeCouple final : public Couple {
   std::vector<double> missing_;          // [channels] what the projection adds, e
   std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw
   std::vector<double> widths_;           // [atoms] Å, or empty
+  Vec3 field_{};                         // V/Å
+  Mat3 free_{};                          // projects on the directions that are not periodic
   std::unique_ptr<Pme> pme_;
   bool warned_ = false;
   Coulomb coulomb_;

@@ -1,9 +1,11 @@
 #pragma once
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "core/engine/communicator.hpp"
+#include "core/engine/edges.hpp"
 #include "core/engine/span.hpp"
 #include "core/engine/threads.hpp"
 #include "core/neighbors/neighbor_list.hpp"
@@ -12,11 +14,11 @@ namespace nearsight {
 
 /// What a couple sees of the system; the atoms are those with readouts.
 struct Coupled {
-  Span<const double> readouts;         // [rows, columns]
-  Span<const double> positions;        // [3 * rows] Å; only of couples with direct forces
-  Span<const int> species;             // [rows]; likewise
-  Cell cell;                           // likewise
-  std::optional<double> total_charge;  // e; absent: the host did not say
+  Span<const double> readouts;   // [rows, columns]
+  Span<const double> positions;  // [3 * rows] Å; only of couples with direct forces
+  Span<const int> species;       // [rows]; likewise
+  Cell cell;                     // likewise
+  Outside outside;               // likewise
 };
 
 /// What a couple gives for the same rows.
@@ -29,6 +31,10 @@ struct Joined {
   Span<double> charges;      // [rows, channels] e
   Span<double> potentials;   // [rows, channels] dE/d(charge), V
   double electrostatic = 0;  // out: what the charges contribute to the energies, eV
+  // For Born effective charges, or empty; assigned. Charges of the first channel change by what the readouts
+  // of their own atom do, and by a share of what the sum of all then lacks.
+  Span<double> charge_cotangents;  // [rows, columns] d(charge)/d(readout) of the first part
+  Span<double> shares;             // [rows]
 };
 
 /// Readouts -> energy and its cotangents dE/d(readout). It may remember what it has set up: each evaluator

@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -8,13 +9,23 @@
 
 namespace nearsight {
 
+/// Order of the nine components of virials in centroid form: xx, yy, zz, xy, xz, yz, yx, zx, zy.
+constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
+constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
+
+/// What the host says of a system with charges.
+struct Outside {
+  std::optional<double> total_charge{};  // e, of the whole system
+  std::array<double, 3> field{};         // V/Å, uniform
+};
+
 /// The part of a system that one process sees: owned atoms first, then ghosts. See ns_domain in the C API.
 struct Domain {
   std::size_t num_owned = 0;
-  Span<const double> positions;          // [3 * atoms] Å
-  Span<const int> species;               // [atoms], -1: outside the model
-  Cell cell{};                           // of the whole system; only couples with charges look at it
-  std::optional<double> total_charge{};  // e, of the whole system
+  Span<const double> positions;  // [3 * atoms] Å
+  Span<const int> species;       // [atoms], -1: outside the model
+  Cell cell{};                   // of the whole system; only couples with charges look at it
+  Outside outside{};             // likewise
 };
 
 /// A host's full neighbor list, indexed by atom; entries are masked first.

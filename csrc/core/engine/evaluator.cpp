@@ -4,18 +4,15 @@
 #include <array>
 #include <cmath>
 
+#include "core/couple/polarization.hpp"
 #include "core/engine/error.hpp"
 
 namespace nearsight {
 namespace {
 
-// Order of the nine components: xx, yy, zz, xy, xz, yz, yx, zx, zy.
-constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
-constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
-
 /// The arrays that every thread adds to, whatever its atoms.
-std::array<Span<double>*, 5> shared_arrays(Results& r) {
-  return {&r.forces, &r.virials, &r.centroid_virials, &r.member_forces, &r.member_virials};
+std::array<Span<double>*, 6> shared_arrays(Results& r) {
+  return {&r.forces, &r.virials, &r.centroid_virials, &r.member_forces, &r.member_virials, &r.charge_flows};
 }
 
 /// Adds the edges' shares to arrays of atoms, null where not wanted, and to virial[6].
@@ -58,7 +55,7 @@ struct Evaluator::Lane {
   EdgeBuffer edges;
   std::vector<double> edge_gradients, cotangents;
   Results results;  // the arrays are the host's in the first thread, else those below
-  std::vector<double> arrays[5], lowest, highest;
+  std::vector<double> arrays[6], lowest, highest;
   std::vector<long long> counts;
 };
 
@@ -98,11 +95,11 @@ void Evaluator::check(const Domain& domain) const {
 }
 
 void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell,
-                         std::optional<double> total_charge, Results& results) {
+                         const Outside& outside, Results& results) {
   // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
   for (int a = 0; a < 3; ++a)
     if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
-  const Domain domain{species.size(), positions, species, cell, total_charge};
+  const Domain domain{species.size(), positions, species, cell, outside};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
@@ -143,6 +140,14 @@ void Evaluator::check(const Results& wanted) const {
   if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
+  if (wanted.born_charges && (couple_->channels() == 0 || model_->file().num_interactions > 1))
+    throw Error(ErrorKind::unsupported,
+                "Born effective charges need a model with charges and one interaction "
+                "layer, and '" +
+                    model_->file().path + "' is none: take forces in a field");
+  if (wanted.born_charges && host_.ranks.size > 1)
+    throw Error(ErrorKind::unsupported,
+                "Born effective charges are computed in one process: ask for them with one rank");
   if ((wanted.member_energies || wanted.member_forces || wanted.member_virials) && model_->num_members() < 2)
     throw Error(ErrorKind::unsupported, "'" + model_->file().path +
                                             "' is no committee, so there are no results of its members: "
@@ -157,9 +162,10 @@ void Evaluator::check(const Results& wanted) const {
 void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
                     Results& results) {
   check(results);
-  if (domain.total_charge && couple_->channels() == 0)
-    throw Error(ErrorKind::argument, "a total charge was given, but '" + model_->file().path +
-                                         "' has no electrostatics: leave the charge out");
+  if (couple_->channels() == 0 && (domain.outside.total_charge || norm(domain.outside.field) > 0.0))
+    throw Error(ErrorKind::argument,
+                std::string(domain.outside.total_charge ? "a total charge" : "an electric field") +
+                    " was given, but '" + model_->file().path + "' has no electrostatics: leave it out");
   const std::size_t columns = couple_->columns(), rows = owned.size();
   const std::size_t tile =
       model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
@@ -167,6 +173,10 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
   energies_.resize(rows);
+  if (results.born_charges) {
+    charge_flows_.assign(12 * domain.species.size(), 0.0);
+    results.charge_flows = charge_flows_;
+  }
   open_lanes(results);
 
   // The same three steps on any range of rows.
@@ -187,6 +197,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     scatter(graph, lane.edge_gradients, r.forces.data(), r.virials.data(), r.centroid_virials.data(),
             r.virial);
     if (r.member_forces || r.member_virials) reverse_members(lane, graph, count);
+    if (r.born_charges) reverse_charges(lane, *lane.worker, graph, first);
   };
   // Calls body(lane, first row, rows) for every tile; a thread always has the same tiles.
   const auto for_tiles = [&](const std::function<void(Lane&, std::size_t, std::size_t)>& body) {
@@ -216,6 +227,12 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     });
   }
   close_lanes(results);
+  if (results.born_charges) {
+    const Span<double> flows(charge_flows_.data(), 9 * domain.species.size());
+    const Span<double> gradients(flows.end(), 3 * domain.species.size());
+    add_born_charges({owned, domain.positions, charges_, shares_, flows, gradients}, domain.cell,
+                     results.born_charges);
+  }
   add_energies(domain, owned, results);
 }
 
@@ -251,8 +268,14 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
   joined.virial = Span<double>(results.virial, 6);
   joined.charges = charges_;
   joined.potentials = potentials_;
-  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.total_charge}, host_.ranks,
-                    threads_, joined);
+  if (results.born_charges) {
+    charge_cotangents_.resize(cotangents_.size());
+    shares_.resize(rows);
+    joined.charge_cotangents = charge_cotangents_;
+    joined.shares = shares_;
+  }
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside}, host_.ranks, threads_,
+                    joined);
   results.electrostatic += joined.electrostatic;
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t i = owned[row];
@@ -299,6 +322,16 @@ void Evaluator::reverse_members(Lane& lane, const Graph& graph, std::size_t rows
     scatter(graph, lane.edge_gradients, forces ? forces.data() + m * width : nullptr, nullptr, nullptr,
             virials ? virials.data() + 6 * m : unwanted);
   }
+}
+
+/// How the charges of centers move with their neighbors; see MovingCharges.
+void Evaluator::reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const {
+  const std::size_t columns = couple_->columns(), atoms = charge_flows_.size() / 12;
+  const Span<const double> cotangents(charge_cotangents_.data() + first * columns, graph.num_rows * columns);
+  worker.reverse(graph, cotangents, lane.edge_gradients);
+  double* const flows = lane.results.charge_flows.data();
+  double unwanted[6] = {};
+  scatter(graph, lane.edge_gradients, flows + 9 * atoms, nullptr, flows, unwanted);
 }
 
 void Evaluator::close_lanes(Results& results) const {

@@ -23,8 +23,10 @@ struct Results {
   Span<double> member_forces;    // [members][3 * atoms]
   Span<double> member_virials;   // [members][6]
   // Of models with charges, in the order of their channels.
-  Span<double> charges;     // [owned][channels] e
-  Span<double> potentials;  // [owned][channels] V
+  Span<double> charges;       // [owned][channels] e
+  Span<double> potentials;    // [owned][channels] V
+  Span<double> born_charges;  // [9 * atoms] e
+  Span<double> charge_flows;  // [12 * atoms] the evaluator's own, see MovingCharges
   Extrapolations extrapolations;
 };
 
@@ -46,8 +48,8 @@ class Evaluator {
   Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host = {});
 
   /// One process: the neighbor list is made here.
-  void evaluate(Span<const double> positions, Span<const int> species, Cell cell,
-                std::optional<double> total_charge, Results& results);
+  void evaluate(Span<const double> positions, Span<const int> species, Cell cell, const Outside& outside,
+                Results& results);
 
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);
@@ -68,6 +70,7 @@ class Evaluator {
   void join_charges(const Domain& domain, Span<const int> owned, Results& results);
   void open_lanes(const Results& results);
   void reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const;
+  void reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const;
   void close_lanes(Results& results) const;
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 
@@ -82,6 +85,7 @@ class Evaluator {
   std::vector<double> readouts_, cotangents_, energies_;
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
   std::vector<int> species_;
+  std::vector<double> charge_flows_, charge_cotangents_, shares_;  // for Born effective charges
 
  public:
   ~Evaluator();

@@ -16,13 +16,13 @@ import typer
 import nearsight
 from nearsight.errors import NearsightError
 
-COMMANDS = ("train", "evaluate", "info", "export", "committee", "lammps", "demo")
+COMMANDS = ("train", "evaluate", "info", "export", "committee", "pme-tune", "lammps", "demo")
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 for _name in COMMANDS:
-    app.command(_name)(importlib.import_module(f"nearsight.cli.{_name}").command)
+    app.command(_name)(importlib.import_module(f"nearsight.cli.{_name.replace('-', '_')}").command)
 app.add_typer(importlib.import_module("nearsight.cli.import_").app, name="import")
 
 

@@ -52,7 +52,8 @@ def command(
         nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
         nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
 
-    Energies and virials are compared per atom, everything in double precision.
+    Energies and virials are compared per atom, everything in double precision. Of models with charges also
+    those, dipoles of frames without periodic directions, and Born effective charges, with R².
     """
     from rich.console import Console
 
@@ -72,6 +73,11 @@ def command(
         console.print(metrics_table(f"Errors of {model}", {"all": metrics}))
     else:
         console.print("No labels were found in the data: there is nothing to compare with (see --key).")
+    if (other := _other_sign(frames, predictions)) is not None:
+        console.print(
+            f"With the other sign of all charges the R² of dipoles is {other:.4f}: energies and forces of "
+            "neutral systems do not say it (docs/electrostatics.md)."
+        )
     if plots:
         plots.mkdir(parents=True, exist_ok=True)
         (plots / "errors.json").write_text(json.dumps(metrics.as_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -117,14 +123,34 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     from nearsight.errors import EvaluationError
 
     charge = total_charge(frame.info, frame.source) if potential.num_charges else None
+    given = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
+    born_charges = potential.num_charges > 0 and given and keys.BORN_CHARGES in frame.labels
     try:
-        results = potential.compute(frame.positions, frame.symbols, frame.cell, frame.pbc, charge)
+        results = potential.compute(
+            frame.positions, frame.symbols, frame.cell, frame.pbc, charge, born_charges=born_charges
+        )
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error
     found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
     if potential.metadata["couple"].get("charges") in PHYSICAL:
         found[keys.CHARGES] = results.charges[:, 0]
+    more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
+    found |= {name: values for name, values in more.items() if values is not None}
     return found
+
+
+def _other_sign(frames: list[Frame], predictions: list[dict[str, Any]]) -> float | None:
+    """R² of dipoles if all charges had the other sign, where it is the better one."""
+    from nearsight import keys
+    from nearsight.training.metrics import Metrics
+
+    both = (Metrics(), Metrics())
+    for metrics, sign in zip(both, (1.0, -1.0)):
+        for frame, found in zip(frames, predictions):
+            if keys.DIPOLE in found:
+                metrics.add(frame, {keys.DIPOLE: sign * found[keys.DIPOLE]})
+    found, other = (metrics.targets[keys.DIPOLE].r2 if metrics.targets else None for metrics in both)
+    return other if found is not None and other > found else None
 
 
 def _plot(folder: Path, model: Path, frames: list[Frame], predictions: list[dict[str, Any]]) -> None:

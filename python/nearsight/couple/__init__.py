@@ -1,7 +1,7 @@
 """Couple: from the readouts of all atoms to the total energy, and from there to forces and virial."""
 
 from nearsight.couple.charge_frames import charge_frame, join_charge_frames
-from nearsight.couple.charging import FrameCharger, join_charged
+from nearsight.couple.charging import ChargedStructure, FrameCharger, join_charged
 from nearsight.couple.coulomb import CoulombCouple
 from nearsight.couple.couples import KINDS, build_couple
 from nearsight.couple.electrostatics import ChargeFrames, Electrostatics
@@ -13,6 +13,7 @@ __all__ = [
     "KINDS",
     "ChargeFrames",
     "Charged",
+    "ChargedStructure",
     "CoulombCouple",
     "Electrostatics",
     "FrameCharger",

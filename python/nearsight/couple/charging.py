@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,26 @@ _DECAYS = 9.0  # how far beyond rtol the exponent of Gaussians that overlap at t
 _ROUND_OFF = 1e-6  # of a total charge, e
 
 
+class ChargedStructure(NamedTuple):
+    """A frame of n atoms, as a couple with charges needs it."""
+
+    positions: np.ndarray  # (n, 3) Å
+    species: Sequence[int]  # n indices into the model's species list
+    cell: np.ndarray  # (3, 3) Å, rows are lattice vectors
+    pbc: Sequence[bool]  # periodic or not, for each of them
+    total_charge: float | None = None  # e; None: 0, of fixed charges in an open frame what they add up to
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether one of the directions is."""
+        return bool(np.any(self.pbc))
+
+    @property
+    def known_charge(self) -> Tensor:
+        """The total charge [1] e, 0 where it is not given."""
+        return torch.tensor([self.total_charge or 0.0], dtype=torch.float64)
+
+
 class FrameCharger:
     """Makes `Charged` of frames; those with similar cells share parameters, so that a batch does their meshes
     together.
@@ -38,118 +58,74 @@ class FrameCharger:
         self.couple: CoulombCouple = build_couple(couple)
         self.meshes: dict[tuple, list[_core.Pme]] = {}
 
-    def __call__(
-        self,
-        positions: np.ndarray,
-        species: Sequence[int],
-        cell: np.ndarray,
-        pbc: Sequence[bool],
-        total_charge: float | None = None,
-    ) -> Charged:
+    def __call__(self, structure: ChargedStructure) -> Charged:
         """Return one frame.
-
-        Args:
-            positions: (n, 3) Å.
-            species: n indices into the model's species list.
-            cell: (3, 3) Å, rows are lattice vectors.
-            pbc: periodic or not, for each of them.
-            total_charge: e; None: 0, of fixed charges in an open frame what they add up to.
 
         Raises:
             ConfigError: fixed charges do not add up to the total charge.
             EvaluationError: positions or cell cannot be used, or one direction is periodic.
         """
-        pme = None
-        if np.any(pbc):
-            charges = np.random.default_rng(0).choice([-1.0, 1.0], len(species))
-            pme = self._mesh(positions, charges, cell, pbc, self._widths(species))
-        return self._charged(positions, species, cell, pbc, total_charge, pme)
+        return self._charged(structure, self._mesh(structure) if structure.is_periodic else None)
 
-    def with_charges(
-        self,
-        positions: np.ndarray,
-        species: Sequence[int],
-        cell: np.ndarray,
-        pbc: Sequence[bool],
-        total_charge: float | None,
-        readouts: dict[str, Tensor],
-    ) -> Charged:
+    def with_charges(self, structure: ChargedStructure, readouts: dict[str, Tensor]) -> Charged:
         """Return one frame with the parameters that the core takes for the charges of these readouts."""
-        pme = self.choose(positions, species, cell, pbc, total_charge, readouts) if np.any(pbc) else None
-        return self._charged(positions, species, cell, pbc, total_charge, pme)
+        return self._charged(structure, self.choose(structure, readouts) if structure.is_periodic else None)
 
-    def choose(
-        self,
-        positions: np.ndarray,
-        species: Sequence[int],
-        cell: np.ndarray,
-        pbc: Sequence[bool],
-        total_charge: float | None,
-        readouts: dict[str, Tensor],
-    ) -> _core.Pme:
+    def choose(self, structure: ChargedStructure, readouts: dict[str, Tensor]) -> _core.Pme:
         """Return the set-up that the core takes for the charges of these readouts in a periodic frame."""
-        from nearsight.lib import _core  # the compiled core; frames from elsewhere do without it
-
-        kinds, total = torch.as_tensor(species), torch.tensor([total_charge or 0.0], dtype=torch.float64)
+        kinds = torch.as_tensor(structure.species)
         with torch.no_grad():
-            charges = self.couple.charges(readouts, torch.zeros_like(kinds), kinds, total)
-        largest = charges[:, int((charges**2).sum(0).argmax())].numpy()
-        return _core.Pme(positions, largest, cell, pbc, self._widths(species), rtol=self.couple.rtol)
+            charges = self.couple.charges(readouts, torch.zeros_like(kinds), kinds, structure.known_charge)
+        return self._set_up(structure, charges[:, int((charges**2).sum(0).argmax())].numpy())
 
-    def _charged(
-        self,
-        positions: np.ndarray,
-        species: Sequence[int],
-        cell: np.ndarray,
-        pbc: Sequence[bool],
-        total_charge: float | None,
-        pme: _core.Pme | None,
-    ) -> Charged:
-        kinds = torch.as_tensor(np.asarray(species), dtype=torch.int64)
-        self.check_total(species, pbc, total_charge)
-        frame = charge_frame(positions, cell, pbc, pme, self._widths(species))
-        total = torch.tensor([total_charge or 0.0], dtype=torch.float64)
-        return Charged(kinds, torch.as_tensor(np.array(positions, dtype=np.float64)), total, frame, None)
-
-    def check_total(self, species: Sequence[int], pbc: Sequence[bool], total_charge: float | None) -> None:
+    def check_total(self, structure: ChargedStructure) -> None:
         """Refuse a background that nobody asked for: it would be silently wrong.
 
         Raises ConfigError where fixed charges do not add up to the total charge.
         """
-        if not self.couple.fixed or (total_charge is None and not np.any(pbc)):
+        total = structure.total_charge
+        if not self.couple.fixed or (total is None and not structure.is_periodic):
             return
-        found, expected = float(self.couple.values[torch.as_tensor(species)].sum()), total_charge or 0.0
+        found, expected = float(self.couple.values[torch.as_tensor(structure.species)].sum()), total or 0.0
         if abs(found - expected) > _ROUND_OFF * (1 + abs(found)):
-            given = "a periodic frame is taken to have" if total_charge is None else "its total charge is"
+            given = "a periodic frame is taken to have" if total is None else "its total charge is"
             raise ConfigError(
                 f"the fixed charges add up to {found:.6g} e, but {given} {expected:.6g} e: check the atoms, "
                 "or give that sum as the total charge"
             )
 
+    def _charged(self, structure: ChargedStructure, pme: _core.Pme | None) -> Charged:
+        self.check_total(structure)
+        kinds = torch.as_tensor(np.asarray(structure.species), dtype=torch.int64)
+        positions = torch.as_tensor(np.array(structure.positions, dtype=np.float64))
+        widths = self._widths(structure.species)
+        frame = charge_frame(structure.positions, structure.cell, structure.pbc, pme, widths)
+        return Charged(kinds, positions, structure.known_charge, frame, None, None)
+
     def _widths(self, species: Sequence[int]) -> np.ndarray | None:
         return self.couple.widths.numpy()[np.asarray(species)] if self.couple.smeared else None
 
-    def _mesh(
-        self,
-        positions: np.ndarray,
-        charges: np.ndarray,
-        cell: np.ndarray,
-        pbc: Sequence[bool],
-        widths: np.ndarray | None,
-    ) -> _core.Pme:
+    def _mesh(self, structure: ChargedStructure) -> _core.Pme:
         """A set-up that fits. Slabs have their own, since its vacuum is for their thickness."""
-        from nearsight.lib import _core
-
-        known = self.meshes.setdefault((len(charges), tuple(map(bool, pbc))), [])
-        arguments = (positions, charges, cell, pbc)
-        if np.all(pbc):
+        charges = np.random.default_rng(0).choice([-1.0, 1.0], len(structure.species))
+        known = self.meshes.setdefault((len(charges), tuple(map(bool, structure.pbc))), [])
+        if np.all(structure.pbc):
             for pme in known:
-                if pme.fits(*arguments):
+                if pme.fits(structure.positions, charges, structure.cell, structure.pbc):
                     return pme
+        widths = self._widths(structure.species)
         widest = 0.0 if widths is None else widths.max(initial=0.0)
         cutoff = max(_CUTOFF, 2 * widest * math.sqrt(_DECAYS - math.log(self.couple.rtol)))
-        known.append(_core.Pme(*arguments, widths, rtol=self.couple.rtol, cutoff=cutoff))
+        known.append(self._set_up(structure, charges, cutoff))
         return known[-1]
+
+    def _set_up(self, structure: ChargedStructure, charges: np.ndarray, cutoff: float = 0.0) -> _core.Pme:
+        """The core's parameters for charges; cutoff in Å, 0: the core's own choice."""
+        from nearsight.lib import _core  # the compiled core; frames from elsewhere do without it
+
+        arguments = (structure.positions, charges, structure.cell, structure.pbc)
+        widths = self._widths(structure.species)
+        return _core.Pme(*arguments, widths, rtol=self.couple.rtol, cutoff=cutoff)
 
 
 def join_charged(frames: Sequence[Charged]) -> Charged:
@@ -160,4 +136,5 @@ def join_charged(frames: Sequence[Charged]) -> Charged:
         total_charge=torch.cat([one.total_charge for one in frames]),
         frames=join_charge_frames([one.frames for one in frames]),
         strain=None,
+        field=None,
     )

@@ -60,11 +60,14 @@ class CoulombCouple(nn.Module):
         if self.fixed:
             return self.values.index_select(0, species).unsqueeze(1)
         charges = readouts["charge"].reshape(-1, self.channels)
-        weights: Tensor | None = None
-        if self.weighted:
-            v = readouts["charge_weight"].reshape(-1).to(torch.float64)
-            weights = torch.logaddexp(v, torch.zeros_like(v))
-        return project_charges(charges, total_charge, frame, weights)
+        return project_charges(charges, total_charge, frame, self.weights(readouts))
+
+    def weights(self, readouts: dict[str, Tensor]) -> Tensor | None:
+        """Return what the missing charge is shared by, [n] in double, or None: all alike."""
+        if not self.weighted:
+            return None
+        v = readouts["charge_weight"].reshape(-1).to(torch.float64)
+        return torch.logaddexp(v, torch.zeros_like(v))
 
     def forward(self, readouts: dict[str, Tensor], system: System) -> Tensor:
         """Return the energy [F] in eV, in double."""
@@ -75,4 +78,8 @@ class CoulombCouple(nn.Module):
         if self.smeared:
             widths = self.widths.index_select(0, charged.species)
         electrostatic = self.sums(charged.positions, charges, charged.frames, widths, charged.strain)
+        field = charged.field
+        if field is not None:
+            dipoles = sum_frames(charges[:, :1] * charged.positions, system.frame, system.num_frames)
+            electrostatic = electrostatic - dipoles @ field
         return sum_frames(readouts["energy"].reshape(-1), system.frame, system.num_frames) + electrostatic

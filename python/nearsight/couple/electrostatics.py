@@ -135,8 +135,7 @@ def slab_energies(
         return energies
     boxes, count = boxes.index_select(0, members), members.numel()
     row, open_row = torch.arange(count, device=boxes.device), torch.argmin(frames.pbc[members].int(), dim=1)
-    normal = torch.linalg.cross(boxes[row, (open_row + 1) % 3], boxes[row, (open_row + 2) % 3])
-    normal = normal / torch.sqrt((normal**2).sum(1, keepdim=True))
+    normal = slab_normals(boxes, frames.pbc.index_select(0, members))
     height = (boxes[row, open_row] * normal).sum(1, keepdim=True)
 
     q = charges.index_select(0, atoms)
@@ -151,6 +150,13 @@ def slab_energies(
     charge, dipole = sum_frames(q, frame, count), sum_frames(q * z, frame, count)
     moments = dipole**2 - charge * (sum_frames(q * second, frame, count) + charge * height**2 / 12)
     return energies.index_add(0, members, 2 * math.pi / volumes(boxes) * moments.sum(1))
+
+
+def slab_normals(boxes: Tensor, pbc: Tensor) -> Tensor:
+    """Return unit vectors normal to the two periodic directions of boxes[F, 3, 3] with pbc[F, 3], [F, 3]."""
+    row, open_row = torch.arange(boxes.size(0), device=boxes.device), torch.argmin(pbc.int(), dim=1)
+    normal = torch.linalg.cross(boxes[row, (open_row + 1) % 3], boxes[row, (open_row + 2) % 3])
+    return normal / torch.sqrt((normal**2).sum(1, keepdim=True))
 
 
 def reciprocal_energies(positions: Tensor, charges: Tensor, boxes: Tensor, frames: ChargeFrames) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nearsight.couple.coulomb import PHYSICAL, CoulombCouple
 from nearsight.couple.couples import build_couple
+from nearsight.couple.polarization import BornCharges, dipoles
 from nearsight.couple.sums import sum_frames
 from nearsight.couple.system import Charged, System
 from nearsight.errors import ConfigError
@@ -27,6 +28,8 @@ class Results:
     readouts: dict[str, Tensor]  # [n, ...] eV, e
     charges: Tensor | None = None  # [n, channels] e, of couples with charges
     physical_charges: bool = False  # whether they are meant to be those of the data: one channel, not latent
+    dipole: Tensor | None = None  # [num_frames, 3] e·Å, of couples with charges
+    born_charges: Tensor | None = None  # [n, 3, 3] e, if asked for
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ def evaluate(
     couple: dict[str, Any],
     create_graph: bool = False,
     charged: Charged | None = None,
+    born_charges: int = 0,
 ) -> Results:
     """Evaluate a model; `create_graph` makes forces and virial differentiable by the parameters.
 
-    A couple with charges needs `charged` of the graph's frames, see `FrameCharger`.
+    A couple with charges needs `charged` of the graph's frames, see `FrameCharger`. `born_charges`, where
+    they are wanted, is the number of the model's interaction layers.
 
     Raises:
         ConfigError: the couple is unknown, or needs something that the module or the caller does not give.
@@ -56,25 +61,39 @@ def evaluate(
     vectors = graph.edge_vectors.detach().requires_grad_(True)
     readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
     _check_needs(joint, couple, readouts, charged)
-    inputs, charges = [vectors], None
+    inputs, charges, dipole, born = [vectors], None, None, None
     if isinstance(joint, CoulombCouple):
         positions = charged.positions.detach().requires_grad_(True)
         strain = torch.zeros_like(charged.frames.boxes, requires_grad=True)
         inputs += [positions, strain]
         charged = charged._replace(positions=positions, strain=strain)
         charges = joint.charges(readouts, graph.frame, graph.species, charged.total_charge)
+        dipole = dipoles(charges, charged)
+        if born_charges:
+            moving = replace(graph, edge_vectors=vectors)
+            single = _of_single_edges(module, moving, readouts) if born_charges == 1 else readouts
+            born = BornCharges(joint, single, moving, charged, create_graph)(born_charges)
     energy = joint(readouts, System(graph.frame, graph.num_frames, charged))
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph)
     if not create_graph:
         energy = energy.detach()
-        charges = None if charges is None else charges.detach()
+        charges, dipole, born = (None if some is None else some.detach() for some in (charges, dipole, born))
         readouts = {name: values.detach() for name, values in readouts.items()}
     sums = getattr(module, "edge_sums", edge_sums)  # a training module may have faster ones
     forces, virial = sums(gradients[0].to(torch.float64), graph)
     if charges is not None:
         forces = forces - gradients[1]
         virial = virial - 0.5 * (gradients[2] + gradients[2].transpose(1, 2))
-    return Results(energy, forces, virial, readouts, charges, couple.get("charges") in PHYSICAL)
+    physical = couple.get("charges") in PHYSICAL
+    return Results(energy, forces, virial, readouts, charges, physical, dipole, born)
+
+
+def _of_single_edges(module: nn.Module, graph: Graph, readouts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The readouts with a gradient of each edge, where those of a training module know pairs only."""
+    single = getattr(module, "of_single_edges", None)
+    if single is None:
+        return readouts
+    return single(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
 
 
 def _check_needs(

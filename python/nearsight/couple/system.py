@@ -15,6 +15,7 @@ class Charged(NamedTuple):
     total_charge: Tensor  # [F] e
     frames: ChargeFrames
     strain: Optional[Tensor]  # [F, 3, 3], see `Electrostatics`  # noqa: UP045
+    field: Optional[Tensor]  # [3] V/Å, uniform, on the first channel; has no virial  # noqa: UP045
 
 
 class System(NamedTuple):

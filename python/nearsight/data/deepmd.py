@@ -24,8 +24,6 @@ from nearsight.data.frame import Frame
 from nearsight.errors import DataError
 
 _FILES = {keys.ENERGY: "energy", keys.FORCES: "force", keys.VIRIAL: "virial"}
-_SHAPES = {keys.ENERGY: (), keys.FORCES: (3,), keys.VIRIAL: (3, 3), keys.CHARGES: (), keys.DIPOLE: (3,)}
-_PER_ATOM = (keys.FORCES, keys.CHARGES)
 
 
 def read_deepmd(folder: Path, file_keys: Mapping[str, str] = keys.FILE_KEYS) -> list[Frame]:
@@ -104,10 +102,10 @@ def _attach_labels(frames: list[Frame], folder: Path, real: np.ndarray, file_key
         path = folder / f"{_FILES.get(label, key) if key == keys.FILE_KEYS[label] else key}.npy"
         if not path.exists():
             continue
-        shape = (real.shape[1], *_SHAPES[label]) if label in _PER_ATOM else _SHAPES[label]
+        shape = keys.label_shape(label, real.shape[1])
         for frame, values, atoms in zip(frames, _load(path, len(frames), math.prod(shape)), real):
             values = values.reshape(shape)
-            frame.labels[label] = values[atoms] if label in _PER_ATOM else values
+            frame.labels[label] = values[atoms] if label in keys.OF_ATOMS else values
             frame.label_keys[label] = path.name
 
 

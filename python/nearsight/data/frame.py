@@ -149,19 +149,12 @@ def check_distances(frame: Frame, min_distance: float = MIN_DISTANCE) -> None:
 
 
 def _check_labels(frame: Frame, max_force: float) -> None:
-    n = len(frame)
-    shapes = {
-        keys.ENERGY: (),
-        keys.FORCES: (n, 3),
-        keys.VIRIAL: (3, 3),
-        keys.CHARGES: (n,),
-        keys.DIPOLE: (3,),
-    }
     for name, value in frame.labels.items():
         found = f"{name} (key {frame.label_keys.get(name, name)!r})"
         array = np.asarray(value, dtype=float)
-        if array.shape != shapes[name]:
-            raise DataError(f"{frame.source}: {found} has shape {array.shape}, expected {shapes[name]}.")
+        expected = keys.label_shape(name, len(frame))
+        if array.shape != expected:
+            raise DataError(f"{frame.source}: {found} has shape {array.shape}, expected {expected}.")
         if not np.isfinite(array).all():
             raise DataError(f"{frame.source}: {found} is NaN or infinite; remove the label or the frame.")
         frame.labels[name] = float(array) if name == keys.ENERGY else array

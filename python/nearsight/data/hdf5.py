@@ -28,7 +28,6 @@ from nearsight.errors import DataError
 
 FORMAT = "nearsight-data"
 FORMAT_VERSION = 1
-_PER_ATOM = (keys.FORCES, keys.CHARGES)
 
 
 def write_hdf5(path: str | Path, frames: Sequence[Frame]) -> None:
@@ -50,7 +49,7 @@ def write_hdf5(path: str | Path, frames: Sequence[Frame]) -> None:
                 values = [np.asarray(frames[number].labels[label]) for number in having]
                 group = file.create_group(f"labels/{label}")
                 group["frames"] = having
-                group["values"] = np.concatenate(values) if label in _PER_ATOM else np.stack(values)
+                group["values"] = np.concatenate(values) if label in keys.OF_ATOMS else np.stack(values)
                 group.attrs["key"] = frames[having[0]].label_keys.get(label, label)
 
 
@@ -105,10 +104,10 @@ def _frames(file: Any, name: str) -> list[Frame]:
     ]
     for label, group in file.get("labels", {}).items():
         having = [frames[number] for number in group["frames"][()]]
-        sizes = [len(frame) if label in _PER_ATOM else 1 for frame in having]
+        sizes = [len(frame) if label in keys.OF_ATOMS else 1 for frame in having]
         parts = np.split(group["values"][()], np.cumsum(sizes)[:-1])
         for frame, values in zip(having, parts):
-            frame.labels[label] = values if label in _PER_ATOM else values[0]
+            frame.labels[label] = values if label in keys.OF_ATOMS else values[0]
             frame.label_keys[label] = str(group.attrs["key"])
     return frames
 

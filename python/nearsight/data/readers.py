@@ -30,6 +30,7 @@ _EXTENDED_XYZ = {".xyz", ".extxyz"}
 _DATABASES = {".db", ".json"}
 _HDF5 = {".h5", ".hdf5"}
 _STRESS = "stress"
+_TRANSPOSED = "born_charges_transposed"
 
 
 def read_frames(
@@ -175,10 +176,16 @@ def _in_calculator(label: str, key: str) -> str:
 
 
 def _assign_labels(frame: Frame, found: dict[str, Any]) -> None:
-    """Move what was found into `frame.labels`; a stress becomes a virial, -stress·volume (ASE's sign)."""
+    """Move what was found into `frame.labels`; a stress becomes a virial, -stress·volume (ASE's sign), and
+    Born charges with the displacement first are transposed."""
     if keys.TOTAL_CHARGE in found:
         frame.info[keys.TOTAL_CHARGE] = found.pop(keys.TOTAL_CHARGE)
         del frame.label_keys[keys.TOTAL_CHARGE]
+    transposed = found.pop(_TRANSPOSED, None)
+    transposed_key = frame.label_keys.pop(_TRANSPOSED, None)
+    if transposed is not None and keys.BORN_CHARGES not in found:
+        found[keys.BORN_CHARGES] = _rows_of_matrices(transposed, turned=True)
+        frame.label_keys[keys.BORN_CHARGES] = transposed_key
     stress = found.pop(_STRESS, None)
     stress_key = frame.label_keys.pop(_STRESS, None)
     for label, value in found.items():
@@ -186,12 +193,22 @@ def _assign_labels(frame: Frame, found: dict[str, Any]) -> None:
             value = _symmetric_matrix(value)
         elif label == keys.ENERGY and np.size(value) == 1:
             value = np.asarray(value).reshape(())
+        elif label == keys.BORN_CHARGES:
+            value = _rows_of_matrices(value)
         frame.labels[label] = value
     if stress is not None and keys.VIRIAL not in frame.labels:
         if frame.volume == 0:
             raise DataError(f"{frame.source} has a stress (key {stress_key!r}) but no cell with a volume.")
         frame.labels[keys.VIRIAL] = -frame.volume * _symmetric_matrix(stress)
         frame.label_keys[keys.VIRIAL] = stress_key
+
+
+def _rows_of_matrices(value: Any, turned: bool = False) -> np.ndarray:
+    """(n, 3, 3) from (n, 9), transposed if `turned`; other shapes are left as they are."""
+    array = np.asarray(value)
+    if array.ndim == 2 and array.shape[1] == 9:
+        array = array.reshape(-1, 3, 3)
+    return array.swapaxes(1, 2) if turned and array.ndim == 3 else array
 
 
 def _symmetric_matrix(value: Any) -> np.ndarray:

@@ -12,7 +12,6 @@ from nearsight import keys
 from nearsight.data.frame import Frame
 
 PREDICTION_PREFIX = "nearsight_"
-_PER_ATOM = (keys.FORCES, keys.CHARGES)
 
 
 def write_extxyz(
@@ -44,8 +43,9 @@ def write_extxyz(
 
 
 def _attach(atoms: Any, key: str, label: str, value: Any) -> None:
-    if label in _PER_ATOM:
-        atoms.set_array(key, np.asarray(value))
+    if label in keys.OF_ATOMS:
+        rows = np.asarray(value)
+        atoms.set_array(key, rows.reshape(len(rows), 9) if label == keys.BORN_CHARGES else rows)
     else:
         atoms.info[key] = value if label == keys.ENERGY else np.asarray(value)
 

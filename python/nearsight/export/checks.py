@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nearsight.couple import FrameCharger, evaluate
+from nearsight.couple import ChargedStructure, FrameCharger, evaluate
 from nearsight.neighbors import make_graph
 
 RELATIVE = 1e-10
@@ -78,8 +78,8 @@ def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str
     if "charge" in structure:  # with the parameters that the core chooses
         with torch.no_grad():
             readouts = module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-        arguments = (*(structure[key] for key in keys), structure["charge"], readouts)
-        charged = FrameCharger(metadata["couple"]).with_charges(*arguments)
+        charges = ChargedStructure(*(structure[key] for key in keys), structure["charge"])
+        charged = FrameCharger(metadata["couple"]).with_charges(charges, readouts)
     results = evaluate(module, graph, metadata["couple"], charged=charged)
     reference = sum(
         metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from nearsight.couple import Charged, ChargeFrames, FrameCharger, System, build_couple
+from nearsight.couple import Charged, ChargedStructure, ChargeFrames, FrameCharger, System, build_couple
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
@@ -34,9 +34,12 @@ class SystemCharges(nn.Module):
         species: of the atoms.
         total_charge: e.
         parameters: of `_core.Pme`; None where nothing is periodic.
+        field: (3,) V/Å.
     """
 
-    def __init__(self, species: list[int], total_charge: float, parameters: dict[str, Any] | None):
+    def __init__(
+        self, species: list[int], total_charge: float, parameters: dict[str, Any] | None, field: np.ndarray
+    ):
         super().__init__()
         self.periodic = parameters is not None
         parameters = parameters or {"splitting": 0.0, "cutoff": 0.0, "order": 0, "mesh": [0, 0, 0]}
@@ -47,6 +50,7 @@ class SystemCharges(nn.Module):
         self.register_buffer("reach", torch.tensor([self.cutoff], dtype=torch.float64))
         self.register_buffer("species", torch.tensor(species, dtype=torch.int64))
         self.register_buffer("frame", torch.zeros(len(species), dtype=torch.int64))
+        self.register_buffer("field", torch.from_numpy(field))
 
     def forward(self, positions: Tensor, cell: Tensor) -> Charged:
         """Return the system; positions[n, 3] and cell[3, 3] in Å."""
@@ -74,7 +78,7 @@ class SystemCharges(nn.Module):
             image_shifts=shifts,
             pairs=torch.stack([pairs[0], torch.arange(pairs.size(1), device=cell.device)]),
         )
-        return Charged(self.species, positions, self.total_charge, frames, None)
+        return Charged(self.species, positions, self.total_charge, frames, None, self.field)
 
 
 class TorchForceModule(nn.Module):
@@ -124,14 +128,16 @@ def torchforce_module(
     *,
     periodic: bool,
     charge: float | None = None,
+    efield: ArrayLike | None = None,
     positions: ArrayLike | None = None,
     cell: ArrayLike | None = None,
 ) -> torch.jit.ScriptModule:
     """Return the scripted module for the atoms of an OpenMM system, given in order by symbol or number.
 
     A model with electrostatics takes the total charge (e; None: 0, of fixed charges without a cell what they
-    add up to), and in a periodic system positions[n, 3] and cell[3, 3] (Å) like those of the simulation,
-    which the mesh is chosen for: it stays as it is, also in other boxes.
+    add up to), a uniform electric field efield[3] (V/nm), in a periodic system on fixed charges only, and in
+    a periodic system positions[n, 3] and cell[3, 3] (Å) like those of the simulation, which the mesh is
+    chosen for: it stays as it is, also in other boxes.
 
     Raises:
         ModelFileError: the model file cannot be used.
@@ -147,33 +153,36 @@ def torchforce_module(
     species = [known.index(symbol) for symbol in symbols]
     charges = None
     if loaded.metadata["couple"]["kind"] == "coulomb":
-        charges = _system_charges(loaded, species, periodic, charge, positions, cell)
-    elif charge is not None:
-        raise ConfigError("a total charge was given, but the model has no electrostatics: leave it out")
+        structure = ChargedStructure(positions, species, cell, [periodic] * 3, charge)
+        charges = _system_charges(
+            loaded, structure, np.zeros(3) if efield is None else np.array(efield, float)
+        )
+    elif charge is not None or efield is not None:
+        given = "an electric field" if charge is None else "a total charge"
+        raise ConfigError(f"{given} was given, but the model has no electrostatics: leave it out")
     return script(TorchForceModule(loaded, species, periodic, charges).eval())
 
 
-def _system_charges(
-    loaded: LoadedModel,
-    species: list[int],
-    periodic: bool,
-    charge: float | None,
-    positions: ArrayLike | None,
-    cell: ArrayLike | None,
-) -> SystemCharges:
-    charger, pbc = FrameCharger(loaded.metadata["couple"]), [periodic] * 3
-    charger.check_total(species, pbc, charge)
+def _system_charges(loaded: LoadedModel, structure: ChargedStructure, efield: np.ndarray) -> SystemCharges:
+    """`efield` in V/nm."""
+    charger = FrameCharger(loaded.metadata["couple"])
+    charger.check_total(structure)
+    if efield.any() and structure.is_periodic and not charger.couple.fixed:
+        raise ConfigError(
+            "an electric field acts along periodic directions on fixed charges only: leave efield out, or "
+            "take periodic=False"
+        )
     parameters = None
-    if periodic:
-        if positions is None or cell is None:
+    if structure.is_periodic:
+        if structure.positions is None or structure.cell is None:
             raise ConfigError(
                 "the mesh of a periodic system is chosen for a structure: give positions and cell of one"
             )
-        graph = make_graph(positions, species, cell, pbc, loaded.metadata["cutoff"])
+        graph = make_graph(*structure[:4], loaded.metadata["cutoff"])
         with torch.no_grad():
-            readouts = loaded.module(graph.species, graph.edge_index, graph.edge_vectors, len(species))
-        parameters = charger.choose(positions, species, cell, pbc, charge, readouts).parameters
-    return SystemCharges(species, charge or 0.0, parameters)
+            readouts = loaded.module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        parameters = charger.choose(structure, readouts).parameters
+    return SystemCharges(structure.species, structure.total_charge or 0.0, parameters, efield / NM)
 
 
 def export_torchforce(
@@ -183,11 +192,12 @@ def export_torchforce(
     *,
     periodic: bool,
     charge: float | None = None,
+    efield: ArrayLike | None = None,
     positions: ArrayLike | None = None,
     cell: ArrayLike | None = None,
 ) -> None:
     """Write the module of `torchforce_module` to a file for openmmtorch.TorchForce(path)."""
     module = torchforce_module(
-        model, elements, periodic=periodic, charge=charge, positions=positions, cell=cell
+        model, elements, periodic=periodic, charge=charge, efield=efield, positions=positions, cell=cell
     )
     Path(path).write_bytes(to_bytes(module, {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ _ENERGIES = ("energy_std", "member_energies")  # of a committee
 _FORCES = ("forces_std", "member_forces")
 _EXTRAPOLATIONS = "extrapolations"
 _CHARGES = ("charges", "potentials")  # of models with electrostatics
+_DIPOLE, _BORN = "dipole", "born_effective_charges"  # likewise, under ASE's names
 
 
 class Calculator(AseCalculator):
@@ -29,7 +31,8 @@ class Calculator(AseCalculator):
     `stress`; both exist only where all three directions are periodic. It can be copied and pickled.
 
     A model with electrostatics gives `charges` in e and `potentials` = dE/d(charge) in V, (n,) or (n, C) for
-    C charges per atom, and no `stresses`, since the mesh knows only the sum.
+    C charges per atom, without periodic directions `dipole` in e·Å, and no `stresses`, since the mesh knows
+    only the sum. `get_born_charges(atoms)` gives Born effective charges.
 
     A committee gives `energy_std` and `member_energies` (M,) with every energy. More is computed when
     `calc.get_property(name, atoms)` asks for it: of a committee `forces_std` (n,) and `member_forces`
@@ -40,6 +43,8 @@ class Calculator(AseCalculator):
         skin: Verlet skin, Å, for moving atoms; costs little otherwise.
         charge: total charge, e, of a model with electrostatics; None: `total_charge` or `charge` of
             `atoms.info`, if it is there.
+        efield: uniform electric field, three numbers in V/Å, on the charges of such a model; along periodic
+            directions on fixed charges only.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -52,6 +57,8 @@ class Calculator(AseCalculator):
         *_FORCES,
         _EXTRAPOLATIONS,
         *_CHARGES,
+        _DIPOLE,
+        _BORN,
     )
 
     def __init__(
@@ -62,10 +69,11 @@ class Calculator(AseCalculator):
         threads: int = 1,
         skin: float = 1.0,
         charge: float | None = None,
+        efield: Sequence[float] | None = None,
     ):
         super().__init__()  # ASE's base class takes any further keyword and forgets it
         self.potential = Potential(path, backend=backend, precision=precision, threads=threads, skin=skin)
-        self._charge = charge
+        self._charge, self._efield = charge, efield
         self._numbers = np.zeros(0, dtype=int)
         self._species = np.zeros(0, dtype=np.int32)
 
@@ -80,7 +88,8 @@ class Calculator(AseCalculator):
         Raises:
             EvaluationError: an element that the model does not know; members or extrapolations of a model
                 that has none.
-            PropertyNotImplementedError: stress was asked for without three periodic directions.
+            PropertyNotImplementedError: stress was asked for without three periodic directions, or a dipole
+                with one.
         """
         super().calculate(atoms, properties, system_changes)
         if self.potential.num_charges > 0 and "stresses" in (properties or ()):
@@ -93,6 +102,11 @@ class Calculator(AseCalculator):
             raise PropertyNotImplementedError(
                 f"stress needs three periodic directions and a cell, found pbc = {self.atoms.pbc.tolist()}"
             )
+        if _DIPOLE in (properties or ()) and (self.potential.num_charges == 0 or self.atoms.pbc.any()):
+            raise PropertyNotImplementedError(
+                "a dipole needs a model with electrostatics and a system without periodic directions, where "
+                "it would depend on the images of the atoms; Born charges do not"
+            )
         if not np.array_equal(self.atoms.numbers, self._numbers):
             self._species = self.potential.species_indices(self.atoms.numbers)
             self._numbers = self.atoms.numbers.copy()
@@ -102,12 +116,22 @@ class Calculator(AseCalculator):
             self.atoms.cell.array,
             self.atoms.pbc,
             self._total_charge(),
+            self._efield,
+            born_charges=_BORN in (properties or ()),
             members=any(name in _FORCES for name in properties or ()),
             extrapolations=_EXTRAPOLATIONS in (properties or ()),
         )
         if system_changes:
             self.results = {}
         self.results |= _ase_results(found, self.atoms.get_volume() if periodic else None)
+
+    def get_born_charges(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Born effective charges Z_iab = dμ_a/dr_ib = dF_ib/d(efield)_a, (n, 3, 3) e: docs/electrostatics.md.
+
+        Raises:
+            EvaluationError: a model without charges, or a periodic system and several interaction layers.
+        """
+        return self.get_property(_BORN, atoms)
 
     def _total_charge(self) -> float | None:
         if self.potential.num_charges == 0:
@@ -129,6 +153,8 @@ def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:
     if found.charges is not None:
         shape = found.charges.shape if found.charges.shape[1] > 1 else -1
         results |= {name: getattr(found, name).reshape(shape) for name in _CHARGES}
+    named = {_DIPOLE: found.dipole, _BORN: found.born_charges}
+    results |= {name: values for name, values in named.items() if values is not None}
     names = _ENERGIES if found.member_energies is not None else ()
     names += _FORCES if found.member_forces is not None else ()
     results |= {name: getattr(found, name) for name in names}

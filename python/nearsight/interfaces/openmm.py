@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import openmm
 from openmm import app
 
@@ -49,6 +50,7 @@ def create_force(
     threads: int = 1,
     skin: float = 0.1,
     charge: float | None = None,
+    efield: Sequence[float] | None = None,
     force_group: int = 0,
     name: str = "NearsightForce",
 ) -> openmm.Force:
@@ -65,6 +67,8 @@ def create_force(
         skin: Verlet skin, nm: the neighbor list is kept until a particle has moved half of it.
         charge: total charge of the particles that the model sees, e, of a model with electrostatics; None:
             neutral, or what fixed charges add up to where nothing is periodic.
+        efield: uniform electric field on the charges of such a model, three numbers in V/nm; without a
+            box, or with fixed charges.
         force_group: OpenMM force group, 0 to 31.
         name: name of the force.
 
@@ -109,6 +113,11 @@ def create_force(
     )
     if charge is not None:
         force.set("charge", repr(float(charge)))
+    if efield is not None:
+        if np.shape(efield) != (3,):
+            raise ConfigError(f"efield is {efield}, expected three numbers, the electric field in V/nm")
+        for axis, value in zip("XYZ", efield):
+            force.set(f"efield{axis}", repr(float(value)))
     _add_particles(force, symbols, indices)
     return openmm.XmlSerializer.deserialize(ET.tostring(force, encoding="unicode"))
 

@@ -7,7 +7,7 @@ openmm-ml and the compiled plugin come in when a potential is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
             backend: str = "auto",
             threads: int = 1,
             charge: float | None = None,
+            efield: Sequence[float] | None = None,
             **args: Any,
         ) -> None:
             """Add the force to the System; periodic if the Topology has a box or the System is periodic.
 
-            `precision`, `backend`, `threads` and `charge` are those of `nearsight.openmm.create_force` and
-            can be given to `createSystem` and `createMixedSystem`. Other keywords belong to openmm-ml's
-            embeddings.
+            `precision`, `backend`, `threads`, `charge` and `efield` are those of
+            `nearsight.openmm.create_force` and can be given to `createSystem` and `createMixedSystem`. Other
+            keywords belong to openmm-ml's embeddings.
             """
             from nearsight.interfaces.openmm import create_force
 
@@ -71,6 +72,7 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
                 backend=backend,
                 threads=threads,
                 charge=charge,
+                efield=efield,
                 force_group=forceGroup,
             )
             system.addForce(force)

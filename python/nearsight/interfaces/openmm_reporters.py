@@ -42,6 +42,8 @@ class SystemPotential:
         self._particles = np.array([int(e.get("index", number)) for number, e in enumerate(entries)])
         self._periodic = force.get("periodic") == "1"
         self._charge = None if force.get("charge") is None else float(force.get("charge"))
+        field = [force.get(f"efield{axis}") for axis in "XYZ"]
+        self._efield = None if field[0] is None else np.array(field, dtype=float) / NM
         self.potential = Potential(
             force.get("model"),
             backend=force.get("backend"),
@@ -61,6 +63,7 @@ class SystemPotential:
             cell,
             self._periodic,
             self._charge,
+            self._efield,
             members=members,
             extrapolations=extrapolations,
         )

@@ -57,8 +57,10 @@ class Results:
     electrostatic_energy: float | None = None  # part of the energy
     charges: np.ndarray | None = None  # (n, C) e
     potentials: np.ndarray | None = None  # (n, C) dE/d(charge), V
+    dipole: np.ndarray | None = None  # (3,) Σ q_i r_i of the first charge, e·Å; not of periodic systems
     member_energies: np.ndarray | None = None  # (M,) of a committee
     # If asked for.
+    born_charges: np.ndarray | None = None  # (n, 3, 3) d(dipole)_a/dr_b, e
     member_forces: np.ndarray | None = None  # (M, n, 3)
     member_virials: np.ndarray | None = None  # (M, 6)
     extrapolations: list[Extrapolation] | None = None
@@ -166,7 +168,9 @@ class Potential:
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
         charge: float | None = None,
+        efield: Sequence[float] | None = None,
         *,
+        born_charges: bool = False,
         members: bool = False,
         extrapolations: bool = False,
     ) -> Results:
@@ -179,17 +183,19 @@ class Potential:
             pbc: periodic or not, for all three directions or each.
             charge: total charge, e, of a model with electrostatics; None: neutral, or what fixed charges add
                 up to where nothing is periodic.
+            efield: (3,) V/Å, uniform electric field on the charges of such a model, along periodic directions
+                on fixed charges only. Their energy -Σ q_i r_i · efield is that of the positions as they are.
+            born_charges: also Born effective charges, of such a model.
             members: also forces and virials of each member of a committee.
             extrapolations: also which features lie outside of their ranges in the training set.
 
         Raises:
             EvaluationError: shapes that do not belong together, an element that the model does not know, or
-                members or extrapolations of a model that has none.
+                something asked for that the model does not have.
         """
         species = self.species_indices(atoms)
-        return self.compute_indices(
-            positions, species, cell, pbc, charge, members=members, extrapolations=extrapolations
-        )
+        wanted = {"born_charges": born_charges, "members": members, "extrapolations": extrapolations}
+        return self.compute_indices(positions, species, cell, pbc, charge, efield, **wanted)
 
     def compute_indices(
         self,
@@ -198,7 +204,9 @@ class Potential:
         cell: np.ndarray | None = None,
         pbc: bool | Sequence[bool] = False,
         charge: float | None = None,
+        efield: Sequence[float] | None = None,
         *,
+        born_charges: bool = False,
         members: bool = False,
         extrapolations: bool = False,
     ) -> Results:
@@ -213,12 +221,35 @@ class Potential:
             raise EvaluationError(
                 f"the cell has shape {cell.shape}, expected (3, 3): its rows are the lattice vectors"
             )
+        field = np.zeros(3) if efield is None else np.asarray(efield, dtype=np.float64)
+        if field.shape != (3,):
+            raise EvaluationError(f"efield has shape {field.shape}, expected three numbers, V/Å")
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
+        system = (positions, species, cell, periodic, charge)
+        by_fields = born_charges and self.num_charges > 0 and self._evaluator.num_interactions > 1
         found = self._evaluator.evaluate(
-            positions, species, cell, periodic, charge, members=members, extrapolations=extrapolations
+            *system,
+            field,
+            born_charges=born_charges and not by_fields,
+            members=members,
+            extrapolations=extrapolations,
         )
+        if by_fields:
+            found["born_charges"] = self._born_charges(system, field, found["forces"])
+        if self.num_charges > 0 and not periodic.any():
+            found["dipole"] = found["charges"][:, 0] @ positions
         if extrapolations:
             found["extrapolations"] = [
                 Extrapolation(self.species[kind], *rest) for kind, *rest in found["extrapolations"]
             ]
         return Results(**found)
+
+    def _born_charges(self, system: tuple, field: np.ndarray, forces: np.ndarray) -> np.ndarray:
+        """From forces, which are linear in the field: of charges that depend on more than the neighbors."""
+        if system[3].any():
+            raise EvaluationError(
+                "Born effective charges of periodic systems need charges that depend on the neighbors only: "
+                f"take a model with one interaction layer, found {self._evaluator.num_interactions}"
+            )
+        columns = [self._evaluator.evaluate(*system, field + unit)["forces"] - forces for unit in np.eye(3)]
+        return np.stack(columns, axis=1)

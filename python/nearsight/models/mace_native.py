@@ -171,7 +171,8 @@ class NativeMACE(nn.Module):
     """A MACE model whose edges and polynomials the core evaluates; it shares the parameters of the module.
 
     The energy has first derivatives by positions, and those have derivatives by parameters; sums over edges
-    such as forces and virials are right, while gradients of single edges count both edges of a pair as one.
+    such as forces and virials are right, while gradients of single edges count both edges of a pair as one:
+    take `of_single_edges` for those.
 
     Args:
         model: whose parameters are trained.
@@ -228,6 +229,11 @@ class NativeMACE(nn.Module):
             found["energy"] = found["energy"] + pairs
         return found
 
+    @property
+    def of_single_edges(self) -> MACE:
+        """The module whose readouts have a gradient of each edge."""
+        return self.model
+
     def stored(self, graph: Graph) -> Edges:
         """What a run keeps of a frame."""
         return self.edges(graph.species, graph.edge_index, graph.edge_vectors)
@@ -249,6 +255,7 @@ class StoredMACE:
 
     def __init__(self, native: NativeMACE, frames: Sequence[Edges]):
         self.native, self.frames = native, frames
+        self.of_single_edges = native.of_single_edges
 
     def __call__(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int

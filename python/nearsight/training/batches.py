@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nearsight import keys
-from nearsight.couple import Charged, FrameCharger, join_charged
+from nearsight.couple import Charged, ChargedStructure, FrameCharger, join_charged
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.data.frame import total_charge
 from nearsight.errors import ConfigError, DataError, EvaluationError
@@ -18,7 +18,7 @@ from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
 from nearsight.training.stored import Stored
 
-TARGETS = (keys.ENERGY, keys.FORCES, keys.VIRIAL, keys.CHARGES)
+TARGETS = keys.LABELS
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Batch:
     Attributes:
         graph: of all frames.
         num_atoms: [B] atoms per frame, double.
-        targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3], charges [n]; zeros
-            where absent.
+        targets: energy [B] without reference energies, forces [n, 3], virial [B, 3, 3], charges [n], dipole
+            [B, 3], born_charges [n, 3, 3]; zeros where absent.
         present: target → [B] the frame's weight where the frame has it, else 0.
         stored: descriptors or edges of the frames, where they are stored.
         charged: the frames for a couple with charges, None for others.
@@ -69,25 +69,40 @@ def make_batch(
     n = len(frame)
     kinds = species_numbers(frame, species)
     graph = make_graph(frame.positions, kinds, frame.cell, frame.pbc, cutoff)
-    shapes = {keys.ENERGY: (1,), keys.FORCES: (n, 3), keys.VIRIAL: (1, 3, 3), keys.CHARGES: (n,)}
     labels = dict(frame.labels)
     if keys.ENERGY in labels:
         labels[keys.ENERGY] = labels[keys.ENERGY] - reference.total(frame.symbols)
     targets = {
-        name: torch.as_tensor(np.broadcast_to(labels.get(name, 0.0), shape).copy(), dtype=torch.float64)
-        for name, shape in shapes.items()
+        name: torch.as_tensor(
+            np.broadcast_to(labels.get(name, 0.0), _shape(name, n)).copy(), dtype=torch.float64
+        )
+        for name in TARGETS
     }
     present = {name: torch.tensor([weight * (name in labels)], dtype=torch.float64) for name in TARGETS}
     charged = _charge(frame, kinds, charger) if charger else None
     return Batch(graph, torch.tensor([float(n)], dtype=torch.float64), targets, present, charged=charged)
 
 
+def _shape(name: str, num_atoms: int) -> tuple[int, ...]:
+    shape = keys.label_shape(name, num_atoms)
+    return shape if name in keys.OF_ATOMS else (1, *shape)
+
+
 def _charge(frame: Frame, kinds: np.ndarray, charger: FrameCharger) -> Charged:
     total = total_charge(frame.info, frame.source)
     try:
-        return charger(frame.positions, kinds, frame.cell, frame.pbc, total)
+        return charger(ChargedStructure(frame.positions, kinds, frame.cell, frame.pbc, total))
     except (ConfigError, EvaluationError) as error:
         raise DataError(f"{frame.source}: {error}.") from error
+
+
+def born_layers(batch: Batch, num_interactions: int) -> int:
+    """Return what `evaluate` takes as `born_charges` to compare with labels: the model's interaction layers
+    where a frame of the batch has labels and the model gives them, else 0."""
+    if batch.charged is None or not batch.present[keys.BORN_CHARGES].any():
+        return 0
+    periodic = bool(batch.charged.frames.pbc.any())
+    return num_interactions if num_interactions == 1 or not periodic else 0
 
 
 def join(batches: Sequence[Batch]) -> Batch:

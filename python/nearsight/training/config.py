@@ -43,6 +43,8 @@ class KeysConfig(_Section):
     stress: str = keys.FILE_KEYS["stress"]
     charges: str = keys.FILE_KEYS[keys.CHARGES]
     dipole: str = keys.FILE_KEYS[keys.DIPOLE]
+    born_charges: str = keys.FILE_KEYS[keys.BORN_CHARGES]
+    born_charges_transposed: str = keys.FILE_KEYS["born_charges_transposed"]
     total_charge: str = keys.FILE_KEYS[keys.TOTAL_CHARGE]
 
 
@@ -89,11 +91,15 @@ class SecondStageConfig(_Section):
     forces: Weight | None = None
     virial: Weight | None = None
     charges: Weight | None = None
+    dipole: Weight | None = None
+    born_charges: Weight | None = None
 
     @model_validator(mode="after")
     def _something_changes(self) -> SecondStageConfig:
         if not self.weights():
-            raise ValueError("no weight changes; give energy, forces, virial or charges")
+            raise ValueError(
+                "no weight changes; give energy, forces, virial, charges, dipole or born_charges"
+            )
         return self
 
     def weights(self) -> dict[str, float]:
@@ -108,10 +114,14 @@ class LossConfig(_Section):
     forces: Weight = 1.0
     virial: Weight = 0.0
     charges: Weight = 0.0
+    dipole: Weight = 0.0
+    born_charges: Weight = 0.0
     sigma_energy: Positive | None = None
     sigma_forces: Positive | None = None
     sigma_virial: Positive | None = None
     sigma_charges: Positive | None = None
+    sigma_dipole: Positive | None = None
+    sigma_born_charges: Positive | None = None
     second_stage: SecondStageConfig | None = None
 
     def stages(self) -> dict[str, LossConfig]:
@@ -271,13 +281,16 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _charges_are_trained(self) -> Config:
-        trained = self.long_range is not None and self.long_range.charges == "environment"
+        kind = None if self.long_range is None else self.long_range.charges
+        trained = {keys.CHARGES: ("environment",)}
+        trained |= dict.fromkeys((keys.DIPOLE, keys.BORN_CHARGES), ("environment", "latent"))
         for section, stage in self.training.loss.stages().items():
-            if stage.charges > 0 and not trained:
-                raise ValueError(
-                    f"{section}.charges is {stage.charges:g}, but only long_range.charges: environment gives "
-                    "charges to compare with those of the data; leave it out"
-                )
+            for name, kinds in trained.items():
+                if getattr(stage, name) > 0 and kind not in kinds:
+                    raise ValueError(
+                        f"{section}.{name} is {getattr(stage, name):g}, but only long_range.charges: "
+                        f"{' or '.join(kinds)} gives {name} to compare with those of the data; leave it out"
+                    )
         return self
 
 

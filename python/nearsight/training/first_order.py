@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight import keys
 from nearsight.couple import evaluate
 from nearsight.training.batches import Batch, join
 from nearsight.training.config import ShampooAdamConfig, TrainingConfig
@@ -68,7 +69,8 @@ class FirstOrder:
         if batches:
             batch = join(batches)
             module = with_stored(self.module, batch.stored) if batch.stored else self.module
-            results = evaluate(module, batch.graph, self.model.couple, True, batch.charged)
+            layers = self.model.num_interactions if keys.BORN_CHARGES in self.loss.weights else 0
+            results = evaluate(module, batch.graph, self.model.couple, True, batch.charged, layers)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)

@@ -27,7 +27,7 @@ from nearsight import keys
 from nearsight.couple import Results, evaluate
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import NearsightError
-from nearsight.training.batches import Batch, batch_order, join
+from nearsight.training.batches import Batch, batch_order, born_layers, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, write_checkpoint
 from nearsight.training.config import Config
 from nearsight.training.logbook import Logbook
@@ -310,7 +310,10 @@ class Trainer:
         metrics, total = Metrics(), 0.0
         for numbers in in_parts(self.data.validation, self.options.batch_size):
             batch = join([self.data.validation[number] for number in numbers])
-            results = evaluate(self.module, batch.graph, self.model.couple, charged=batch.charged)
+            layers = born_layers(batch, self.model.num_interactions)
+            results = evaluate(
+                self.module, batch.graph, self.model.couple, charged=batch.charged, born_charges=layers
+            )
             total += float(self.optimizer.loss(results, batch).sum())
             frames = [self.data.validation_frames[number] for number in numbers]
             for frame, prediction in zip(frames, split_results(results, frames, self.data.reference)):
@@ -332,7 +335,7 @@ def split_results(
     results: Results, frames: Sequence[Frame], reference: ReferenceEnergies
 ) -> list[dict[str, Any]]:
     """Per frame {energy with reference energies, forces, virial} of the results of a batch, as numpy, and
-    charges that can be compared with those of the data."""
+    charges that can be compared with those of the data, dipoles where nothing is periodic, Born charges."""
     sizes = [len(frame) for frame in frames]
     forces = results.forces.split(sizes)
     found = [
@@ -346,6 +349,12 @@ def split_results(
     if results.charges is not None and results.physical_charges:
         for one, charges in zip(found, results.charges[:, 0].split(sizes)):
             one[keys.CHARGES] = charges.numpy()
+    if results.dipole is not None:
+        for one, frame, dipole in zip(found, frames, results.dipole):
+            one |= {} if frame.pbc.any() else {keys.DIPOLE: dipole.numpy()}
+    if results.born_charges is not None:
+        for one, born_charges in zip(found, results.born_charges.split(sizes)):
+            one[keys.BORN_CHARGES] = born_charges.numpy()
     return found
 
 

@@ -1,15 +1,16 @@
 """The loss.
 
     L = 1/B Σ_k [ w_E ((E_k - E_k^ref)/σ_E)² + w_F/(3 n_k) Σ_i |F_ki - F_ki^ref|²/σ_F²
-                  + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² + w_q/n_k Σ_i (q_ki - q_ki^ref)²/σ_q² ]
+                  + w_V/9 Σ_ab (W_kab - W_kab^ref)²/σ_V² + w_q/n_k Σ_i (q_ki - q_ki^ref)²/σ_q²
+                  + w_μ/3 |μ_k - μ_k^ref|²/σ_μ² + w_Z/(9 n_k) Σ_iab (Z_kiab - Z_kiab^ref)²/σ_Z² ]
 
 over the B frames of a batch with n_k atoms each. E_k is the energy of the whole frame (eV, without reference
-energies), F the forces (eV/Å), W the virial of the whole frame (eV), q the charges (e). Weights w are the
-configuration's. Where σ is not given it is estimated on the training frames: σ_E the standard deviation of
-E - ΣE0, σ_F the root mean square of a force component, σ_V the standard deviation of a component of the
-virial, σ_q the root mean square of a charge; so every term is of order one. A target that a frame does not
-have adds nothing; one that no frame has is an error. The loss of a frame is multiplied by the weight of its
-config_type. A run may have two stages with other w and the same σ.
+energies), F the forces (eV/Å), W the virial of the whole frame (eV), q the charges (e), μ the dipole (e·Å), Z
+the Born effective charges (e, see `couple.polarization`). Weights w are the configuration's. Where σ is not
+given it is estimated on the training frames: σ_E the standard deviation of E - ΣE0, σ_V that of a component
+of the virial, the others the root mean square of a component; so every term is of order one. A target that
+a frame does not have adds nothing; one that no frame has is an error. The loss of a frame is multiplied by
+the weight of its config_type. A run may have two stages with other w and the same σ.
 """
 
 from __future__ import annotations
@@ -43,25 +44,26 @@ class Loss:
         """Loss of every frame, [B] in double, dimensionless."""
         errors = {
             keys.ENERGY: lambda: (results.energy - batch.targets[keys.ENERGY]) ** 2,
-            keys.FORCES: lambda: self._forces(results, batch),
+            keys.FORCES: lambda: _of_atoms(results.forces - batch.targets[keys.FORCES], batch),
             keys.VIRIAL: lambda: ((results.virial - batch.targets[keys.VIRIAL]) ** 2).mean(dim=(1, 2)),
-            keys.CHARGES: lambda: self._charges(results, batch),
+            keys.CHARGES: lambda: _of_atoms(results.charges[:, 0] - batch.targets[keys.CHARGES], batch),
+            keys.DIPOLE: lambda: ((results.dipole - batch.targets[keys.DIPOLE]) ** 2).mean(dim=1),
+            keys.BORN_CHARGES: lambda: _of_atoms(
+                results.born_charges - batch.targets[keys.BORN_CHARGES], batch
+            ),
         }
         total = torch.zeros_like(batch.num_atoms)
         for name, weight in self.weights.items():
+            if name == keys.BORN_CHARGES and results.born_charges is None:
+                continue  # no frame has labels
             total = total + weight / self.sigmas[name] ** 2 * batch.present[name] * errors[name]()
         return total
 
-    @staticmethod
-    def _forces(results: Results, batch: Batch) -> Tensor:
-        squares = ((results.forces - batch.targets[keys.FORCES]) ** 2).sum(dim=1)
-        sums = torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares)
-        return sums / (3 * batch.num_atoms)
 
-    @staticmethod
-    def _charges(results: Results, batch: Batch) -> Tensor:
-        squares = (results.charges[:, 0] - batch.targets[keys.CHARGES]) ** 2
-        return torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares) / batch.num_atoms
+def _of_atoms(errors: Tensor, batch: Batch) -> Tensor:
+    """Mean squares of errors[n, ...] in every frame, [B]."""
+    squares = (errors**2).reshape(len(errors), -1).mean(dim=1)
+    return torch.zeros_like(batch.num_atoms).index_add(0, batch.graph.frame, squares) / batch.num_atoms
 
 
 def make_loss(config: LossConfig, frames: Sequence[Frame], reference: ReferenceEnergies) -> Loss:
@@ -77,7 +79,7 @@ def _estimate(name: str, frames: Sequence[Frame], reference: ReferenceEnergies) 
     having = [frame for frame in frames if name in frame.labels]
     if name == keys.ENERGY:
         sigma = np.std([f.labels[name] - reference.total(f.symbols) for f in having])
-    elif name in (keys.FORCES, keys.CHARGES):
+    elif name != keys.VIRIAL:
         sigma = np.sqrt(np.mean(np.concatenate([f.labels[name].ravel() for f in having]) ** 2))
     else:
         virials = np.stack([f.labels[name] for f in having])
@@ -98,10 +100,22 @@ def check_targets(config: LossConfig, file_keys: KeysConfig, sets: dict[str, Seq
                     raise DataError(
                         _absent(f"{section}.{name}", weight, name, getattr(file_keys, name), part, frames)
                     )
+        if keys.DIPOLE in weights:
+            _check_dipoles(f"{section}.{keys.DIPOLE}", sets)
         if not weights:
             raise DataError(
                 f"{section} weights nothing; give one of {', '.join(TARGETS)} a weight above zero."
             )
+
+
+def _check_dipoles(weighted: str, sets: dict[str, Sequence[Frame]]) -> None:
+    for frames in sets.values():
+        for frame in frames:
+            if keys.DIPOLE in frame.labels and frame.pbc.any():
+                raise DataError(
+                    f"{frame.source} is periodic and has a dipole, which depends on the images of its atoms; "
+                    f"remove the label, set pbc to F F F if it is a molecule, or {weighted}: 0."
+                )
 
 
 def _absent(weighted: str, weight: float, name: str, key: str, part: str, frames: Sequence[Frame]) -> str:

@@ -21,6 +21,7 @@ from nearsight.training.metrics import MEV, UNITS
 
 COLORS = {"training": "#4477aa", "validation": "#cc3311", keys.ENERGY: "#228833"}
 COLORS |= {keys.FORCES: "#aa3377", keys.VIRIAL: "#ccbb44", keys.CHARGES: "#66ccee"}
+COLORS |= {keys.DIPOLE: "#ee7733", keys.BORN_CHARGES: "#0077bb"}
 _DPI = 150
 _DENSE = 1000  # points; above, they are colored by density
 _DRAWN = 40_000  # points; above, a random part is drawn (errors are of all)
@@ -32,6 +33,8 @@ _PARITY = {
     keys.FORCES: ("force component", "eV/Å"),
     keys.VIRIAL: ("virial component / atom", "eV"),
     keys.CHARGES: ("charge", "e"),
+    keys.DIPOLE: ("dipole component", "e·Å"),
+    keys.BORN_CHARGES: ("Born charge component", "e"),
 }
 
 

@@ -322,7 +322,8 @@ def _describe(logbook: Logbook, model: nn.Module, loss: Loss, processes: Process
         f"Model: {model.architecture}, {parameters:,} parameters, cutoff {model.cutoff:g} Å, "
         f"species {' '.join(model.species)}."
     )
-    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV", "charges": "e"}
+    units = {"energy": "eV", "forces": "eV/Å", "virial": "eV", "charges": "e", "dipole": "e·Å"}
+    units["born_charges"] = "e"
     terms = (
         f"{name} {loss.weights[name]:g} (σ {loss.sigmas[name]:.4g} {units[name]})" for name in loss.weights
     )

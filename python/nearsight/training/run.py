@@ -18,7 +18,7 @@ from nearsight.data import Frame, plausibility_warnings, report_table, summarize
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
 from nearsight.models import BPNNConfig, LinearConfig, MACEConfig, build_model
-from nearsight.training.batches import Batch, batch_order, join
+from nearsight.training.batches import Batch, batch_order, born_layers, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
@@ -185,7 +185,8 @@ def _predict(
     mine: dict[int, dict[str, Any]] = {}
     for numbers in in_parts(batches, size):
         batch = join([batches[number] for number in numbers])
-        results = evaluate(module, batch.graph, model.couple, charged=batch.charged)
+        layers = born_layers(batch, model.num_interactions)
+        results = evaluate(module, batch.graph, model.couple, charged=batch.charged, born_charges=layers)
         some = [frames[number] for number in numbers]
         mine |= zip(numbers, split_results(results, some, trainer.data.reference))
     everything = {number: found for part in trainer.processes.gather(mine) for number, found in part.items()}
