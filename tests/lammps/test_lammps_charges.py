@@ -245,7 +245,7 @@ def test_a_kspace_style_of_another_pair_style(charged, tmp_path):
     fails(tmp_path, "so that a kspace_style would count it twice; remove the kspace_style", lines)
 
 
-@pytest.mark.parametrize(("elements", "where", "warned"), [("O H", "* *", True), ("O NULL", "2 2", False)])
+@pytest.mark.parametrize(("elements", "where", "warned"), [("O H", "* *", True), ("O NULL", "* 2", False)])
 def test_a_coulomb_pair_style_beside_it(charged, tmp_path, elements, where, warned):
     """It may serve atoms that the model does not see; on others it counts twice."""
     styles = [
