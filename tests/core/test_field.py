@@ -43,7 +43,7 @@ def paths(models, tmp_path_factory):
     return {kind: save(folder / f"{kind}.pt", model) for kind, model in models.items()}
 
 
-def slope(evaluator, field, changed, step=2e-3):
+def slope(evaluator, field, changed, step=5e-4):
     energies = [evaluator.evaluate(*changed(k * step), field)["energy"] for k in (-2, -1, 1, 2)]
     return (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * step)
 
@@ -137,7 +137,7 @@ def test_born_charges_of_many_atoms(paths, options, monkeypatch):
     expected = _core.Evaluator(str(paths["weighted"])).evaluate(*one, born_charges=True)["born_charges"]
     evaluator = _core.Evaluator(str(paths["weighted"]), **{"precision": "double"} | options)
     found = evaluator.evaluate(*large, born_charges=True)["born_charges"].reshape(8, 12, 3, 3)
-    tolerance = 1e-5 if options.get("precision") == "mixed" else 1e-11
+    tolerance = 3e-5 if options.get("precision") == "mixed" else 1e-11
     assert_close(found, np.broadcast_to(expected, found.shape), tolerance)
 
 
