@@ -238,16 +238,18 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
 }  // namespace
 
 void bind_mesh(py::module_& m) {
-  m.def(
-      "pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
-      py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
-      py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0}, py::arg("drift") = py::none(),
-      "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
-      "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
-      "evaluations, the first of which sets up; positions move by drift [n, 3] in between. pencils: the grid\n"
-      "of ranks that transform, (0, 0) is automatic. Returns a dict of the last evaluation: energies [ranks] and virials [ranks, 3, 3], shares\n"
-      "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
-      "communication and transforms [ranks] s, of all evaluations.");
+  m.def("pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
+        py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
+        py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
+        py::arg("drift") = py::none(),
+        "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
+        "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
+        "evaluations, the first of which sets up; positions move by drift [n, 3] in between. pencils: the "
+        "grid\n"
+        "of ranks that transform, (0, 0) is automatic. Returns a dict of the last evaluation: energies "
+        "[ranks] and virials [ranks, 3, 3], shares\n"
+        "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
+        "communication and transforms [ranks] s, of all evaluations.");
   m.def("ewald", &run_ewald, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
         py::arg("widths") = py::none(), py::arg("splitting") = 0.0, py::arg("threads") = 1,
         "Electrostatics of charges [n] e by Ewald's sum in double, an oracle; open systems by the direct "

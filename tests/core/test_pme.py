@@ -226,7 +226,9 @@ def test_charges_on_top_of_each_other(precision):
     for gap in (0.0, 5e-4):
         close = system.positions.copy()
         close[7] = close[19] + [gap, 0, 0]
-        with pytest.raises(EvaluationError, match=r"charges (7 and 19|19 and 7) are .* Å apart, but they must"):
+        with pytest.raises(
+            EvaluationError, match=r"charges (7 and 19|19 and 7) are .* Å apart, but they must"
+        ):
             mesh.evaluate(*system._replace(positions=close).arguments())
 
 

@@ -13,8 +13,9 @@ namespace {
 constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
 constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
 
-/// Tiles that are remembered while a couple waits for all of them; others run forward twice.
-static const std::size_t kMostKept = getenv("KEPT") ? atoi(getenv("KEPT")) : 512;
+/// Centers that workers remember while a couple waits for the readouts of all; for others they run forward
+/// twice. They take about 50 KB each.
+static const std::size_t kMostKept = getenv("KEPT") ? atoi(getenv("KEPT")) : 4096;
 constexpr std::size_t kNoTile = static_cast<std::size_t>(-1);
 
 /// The arrays that every thread adds to, whatever its atoms.
@@ -189,10 +190,10 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   };
   const auto forward = [&](Memory& memory, const Part& part) {
     memory.edges.clear();
-    for (std::size_t row = part.first; row < part.first + part.count; ++row)
-      append(memory.edges, owned[row]);
+    for (std::size_t row = part.first; row < part.first + part.count; ++row) append(memory.edges, owned[row]);
     for (const int i : ghosts) append(memory.edges, i);
-    memory.worker->forward(memory.edges.graph(domain), {readouts_.data() + part.first * columns, part.count * columns});
+    memory.worker->forward(memory.edges.graph(domain),
+                           {readouts_.data() + part.first * columns, part.count * columns});
     memory.tile = part.tile;
   };
   const auto reverse = [&](Lane& lane, Memory& memory, const Part& part) {
@@ -207,7 +208,8 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     if (r.member_forces || r.member_virials) reverse_members(lane, memory, graph, part.count);
   };
   // Calls body(lane, memory, part) for every tile; a thread always has the same tiles.
-  const std::size_t most_kept = couple_->is_local() ? 1 : kMostKept / lanes_.size();
+  const std::size_t most_kept =
+      couple_->is_local() ? 1 : std::max<std::size_t>(1, kMostKept / tile / lanes_.size());
   const auto for_tiles = [&](const std::function<void(Lane&, Memory&, const Part&)>& body) {
     const auto work = [&](int thread, std::size_t first, std::size_t last) {
       Lane& lane = *lanes_[thread];

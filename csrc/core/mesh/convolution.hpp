@@ -10,8 +10,8 @@
 
 namespace nearsight {
 
-/// The Fourier transform of a real periodic mesh [n0][n1][n2], of which each rank has a block of rows, and back,
-/// by columns of which it has a block.
+/// The Fourier transform of a real periodic mesh [n0][n1][n2], of which each rank has a block of rows, and
+/// back, by columns of which it has a block.
 template <class T>
 class Convolution {
  public:
@@ -27,9 +27,9 @@ class Convolution {
   /// Of this rank.
   std::size_t num_columns() const { return columns_.volume() / lengths_[0]; }
 
-  /// In place: mesh[m] = Σ_k S(k) exp(2πi k·m / n) of what visit makes of S(k) = Σ_m mesh[m] exp(-2πi k·m / n);
-  /// not divided by the number of points. Lines of the last direction are `row` numbers apart. Collective. The
-  /// same bits for any number of threads.
+  /// In place: mesh[m] = Σ_k S(k) exp(2πi k·m / n) of what visit makes of S(k) = Σ_m mesh[m] exp(-2πi k·m /
+  /// n); not divided by the number of points. Lines of the last direction are `row` numbers apart.
+  /// Collective. The same bits for any number of threads.
   void apply(T* mesh, std::size_t row, ThreadPool& threads, const Visitor& visit, Ranks& ranks);
 
  private:

@@ -50,7 +50,8 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
       for (int n = 0; n < kTogether; ++n) {
         const Vec<T> dx = others.x[k + n] - x, dy = others.y[k + n] - y, dz = others.z[k + n] - z;
         r2[n] = dx * dx + dy * dy + dz * dz;
-        t[n] = least<T>(r2[n] * series.scale - T(1), one);  // pairs beyond count 0, but times something finite
+        t[n] =
+            least<T>(r2[n] * series.scale - T(1), one);  // pairs beyond count 0, but times something finite
         value[n] = broadcast(series.value[series.terms - 1]);
         slope[n] = broadcast(series.slope[series.terms - 1]);
       }

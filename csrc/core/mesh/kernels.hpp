@@ -9,8 +9,8 @@ namespace pairs {
 template <class T>
 constexpr int kBlock = 64 / sizeof(T);
 
-constexpr int kChunk = 128;      // charges that a block meets at a time: their sums are in T, sums of these not
-constexpr int kMostTerms = 64;   // of a series
+constexpr int kChunk = 128;  // charges that a block meets at a time: their sums are in T, sums of these not
+constexpr int kMostTerms = 64;     // of a series
 constexpr double kClosest = 1e-3;  // Å, below which pairs have no meaning
 
 /// A polynomial in t = 2 r² / r_c² - 1, and its derivative by r over r. What lies beyond the cutoff counts 0.

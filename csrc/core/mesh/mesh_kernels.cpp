@@ -51,8 +51,7 @@ struct Splines {
   /// M_n from M_(n-1).
   static void raise(int n, Eight<double> f, Eight<double>* m) {
     const double share = 1.0 / (n - 1);
-    for (int i = n - 1; i > 0; --i)
-      m[i] = share * ((f + double(i)) * m[i] + (double(n - i) - f) * m[i - 1]);
+    for (int i = n - 1; i > 0; --i) m[i] = share * ((f + double(i)) * m[i] + (double(n - i) - f) * m[i - 1]);
     m[0] = share * f * m[0];
   }
 };

@@ -33,10 +33,10 @@ struct Brick {
 template <class T>
 struct Waves {
   T a;
-  const T *b, *c;           // [lanes]
-  T quarter;                // 1 / 4α²
-  int length, lanes;        // of columns; columns at a time
-  const T* influence;       // [length][columns] from the first of these columns on
+  const T *b, *c;      // [lanes]
+  T quarter;           // 1 / 4α²
+  int length, lanes;   // of columns; columns at a time
+  const T* influence;  // [length][columns] from the first of these columns on
   std::size_t columns;
 };
 
@@ -51,8 +51,8 @@ struct Kernels {
   void (*gather)(int order, const Placed<T>& placed, std::size_t first, std::size_t last,
                  const Brick<T>& brick, T (*results)[4]);
 
-  /// One pass of Stockham's transform of radix R; arrays are vectors of a cache line of transforms. roots[j] =
-  /// cos and sin of 2π j / R.
+  /// One pass of Stockham's transform of radix R; arrays are vectors of a cache line of transforms. roots[j]
+  /// = cos and sin of 2π j / R.
   void (*pass)(int radix, int rest, int stride, const T* twiddles, const T* roots, const T* from_real,
                const T* from_imaginary, T* to_real, T* to_imaginary);
 

@@ -30,7 +30,8 @@ struct Costs {
   int block;      // charges that meet others together
   double pair;    // of a block and another charge
   double image;   // of a charge or one of its images
-  double wave;    // of a point of the mesh, for each factor of two of their number
+  double point;   // of a point of the mesh, and
+  double wave;    // for each factor of two of their number
   double charge;  // of a charge, spread and gathered
   double line;    // of each line that it reaches
 
@@ -44,11 +45,12 @@ struct Costs {
   }
   double of_mesh(const ChargeSize& size, int order, const std::array<int, 3>& mesh) const {
     const double points = num_points(mesh);
-    return wave * points * std::log2(points + 1.0) + size.num_charges * (charge + line * order * order);
+    return points * (point + wave * std::log2(points + 1.0)) +
+           size.num_charges * (charge + line * order * order);
   }
 };
-constexpr Costs kSingle{16, 12.0, 6.0, 0.8, 60.0, 1.5};
-constexpr Costs kDouble{8, 20.0, 6.0, 1.6, 70.0, 2.5};
+constexpr Costs kSingle{16, 12.5, 10.0, 1.4, 0.30, 70.0, 1.6};
+constexpr Costs kDouble{8, 17.5, 10.0, 2.0, 0.53, 80.0, 2.0};
 
 void check_wishes(const PmeWishes& wishes) {
   if (wishes.order != 0 && (wishes.order < kMinOrder || wishes.order > kMaxOrder))
@@ -116,8 +118,8 @@ PmeParameters choose_cheapest(const ChargeSize& size, const Box& box, double err
 }
 
 /// The error of all forces from pairs between the cutoff and `kBeyond` times it, eV/Å.
-double measured_short_range_error(const Charges& charges, const ChargeSize& size, const Box& box, double alpha,
-                                  double cutoff, ThreadPool& threads, Ranks& ranks) {
+double measured_short_range_error(const Charges& charges, const ChargeSize& size, const Box& box,
+                                  double alpha, double cutoff, ThreadPool& threads, Ranks& ranks) {
   const std::vector<Region> regions = find_regions(charges, box, ranks);
   Coulomb near, far;
   near.clear(charges.size());
@@ -138,16 +140,16 @@ double choose_splitting(const Charges& charges, const ChargeSize& size, const Bo
   double exponent = decays(size, box, cutoff, force_error);
   if (size.num_charges > kMostMeasured) return std::sqrt(exponent) / cutoff;
   for (int step = 0; step < kMeasurements; ++step) {
-    const double found = measured_short_range_error(charges, size, box, std::sqrt(exponent) / cutoff, cutoff,
-                                                    threads, ranks);
+    const double found =
+        measured_short_range_error(charges, size, box, std::sqrt(exponent) / cutoff, cutoff, threads, ranks);
     if (found <= force_error) break;
     exponent += std::log(found / force_error) + 0.1;
   }
   return std::sqrt(exponent) / cutoff;
 }
 
-/// The coarsest mesh of this order that is good enough: from coarse to fine, as the error goes with the spacing
-/// to the power of the order.
+/// The coarsest mesh of this order that is good enough: from coarse to fine, as the error goes with the
+/// spacing to the power of the order.
 std::array<int, 3> choose_mesh(const ChargeSize& size, const Box& box, double alpha, int order,
                                double error) {
   for (double spacing = coarsest_spacing(alpha);;) {

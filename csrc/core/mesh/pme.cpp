@@ -12,6 +12,7 @@ namespace nearsight {
 namespace {
 
 constexpr double kSafety = 0.5;   // estimates are statistical
+constexpr double kCrystal = 0.2;  // where forces vanish: errors of the energy of a crystal add up
 constexpr double kVacuum = 1.25;  // room for a slab to grow
 constexpr double kFinestDouble = 1e-13;
 constexpr double kOutgrown = 0.1;  // change of a lattice vector that calls for other parameters
@@ -46,28 +47,30 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
   }
   if (size.squares == 0) return;  // nothing to be accurate about
   const double unit = kCoulomb * size.squares / size.num_charges;
-  force_scale_ = measure_forces(charges, size, cell, box, unit, threads);
-  set_up(charges, size, box, kSafety * options.rtol * force_scale_, threads);
+  const double found = measure_forces(charges, size, cell, box, unit, threads);
+  force_scale_ = found > 0 ? found : unit;
+  const double error = (found > 0 ? kSafety : kCrystal) * options.rtol * force_scale_;
+  set_up(charges, size, box, error, options.single, threads);
   times_ = {};
 }
 
 void Pme::set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
-                 ThreadPool& threads) {
-  parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, options_.single, threads,
-                                  ranks_);
+                 bool single, ThreadPool& threads) {
+  parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, single, threads, ranks_);
   const Pencils pencils(parameters_.mesh, ranks_.size(), options_.pencils);
-  if (options_.single)
+  double_.reset();
+  if (single)
     single_ = std::make_unique<PmeParts<float>>(parameters_, pencils, ranks_.rank());
   else
     double_ = std::make_unique<PmeParts<double>>(parameters_, pencils, ranks_.rank());
 }
 
-/// The root mean square force, from sums just accurate enough to tell.
+/// The root mean square force, from sums just accurate enough to tell; 0 if it is nothing against the unit.
 double Pme::measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
                            double unit, ThreadPool& threads) {
   Coulomb result;
   for (const double rough : {1e-2, 1e-3, 1e-4}) {
-    set_up(charges, size, box, rough * unit, threads);
+    set_up(charges, size, box, rough * unit, false, threads);
     evaluate(charges, cell, threads, result);
     double squares = 0;
     for (std::size_t k = 0; k < result.fields.size(); ++k)
@@ -76,7 +79,7 @@ double Pme::measure_forces(const Charges& charges, const ChargeSize& size, const
     const double found = std::sqrt(squares / size.num_charges);
     if (found > 10.0 * rough * unit) return found;
   }
-  return unit;
+  return 0.0;
 }
 
 /// All ranks see that a rank has another cell: one that fails alone leaves the others waiting.
@@ -132,7 +135,7 @@ void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads
 void Pme::add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result) {
   result.clear(charges.size());
   if (is_silent()) return check_silence(charges);
-  if (options_.single)
+  if (single_)
     add_parts(*single_, charges, box, threads, result);
   else
     add_parts(*double_, charges, box, threads, result);

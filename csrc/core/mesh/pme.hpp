@@ -75,7 +75,7 @@ class Pme {
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
   bool is_silent() const { return !double_ && !single_; }
-  void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
+  void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error, bool single,
               ThreadPool& threads);
   double measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
                         double unit, ThreadPool& threads);

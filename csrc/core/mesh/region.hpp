@@ -48,8 +48,8 @@ class Surroundings {
   template <class Wanted>
   Charges exchange(const Charges& own, Ranks& ranks, const Wanted& wanted);
 
-  std::vector<std::size_t> sent_;            // own charges, those for rank 0 first
-  std::vector<std::size_t> given_, taken_;   // [ranks] numbers that are sent and received
+  std::vector<std::size_t> sent_;           // own charges, those for rank 0 first
+  std::vector<std::size_t> given_, taken_;  // [ranks] numbers that are sent and received
   std::vector<double> positions_, values_, widths_;
 };
 

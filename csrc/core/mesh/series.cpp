@@ -12,8 +12,8 @@ namespace {
 /// More digits than the result has: high powers of t are differences of large numbers.
 using Exact = long double;
 
-/// erf(α r) / r + erfc(α r_c) / r_c at r² = r_c² (1 + t) / 2: coefficients of Chebyshev's polynomials in t, until
-/// the rest is below `least` of the first one.
+/// erf(α r) / r + erfc(α r_c) / r_c at r² = r_c² (1 + t) / 2: coefficients of Chebyshev's polynomials in t,
+/// until the rest is below `least` of the first one.
 std::vector<Exact> chebyshev(double alpha, double cutoff, double least) {
   constexpr int nodes = 2 * pairs::kMostTerms;
   std::vector<Exact> coefficients(pairs::kMostTerms, 0.0);

@@ -17,8 +17,8 @@ NEARSIGHT_CHOOSE_KERNELS(double)
 
 namespace {
 
-constexpr double kMargin = 1e-4;        // Å, for the round-off of single precision
-constexpr double kThinnest = 2.0;       // Å, of the region of charges where bins are chosen
+constexpr double kMargin = 1e-4;   // Å, for the round-off of single precision
+constexpr double kThinnest = 2.0;  // Å, of the region of charges where bins are chosen
 constexpr double kMostImages = 2.0e9;
 
 }  // namespace
@@ -62,9 +62,7 @@ struct ShortRange<T>::Grid {
     for (int d = 0; d < 3; ++d) size[d] = bin(d, length[d] + margin[d]) + 1;
   }
 
-  int bin(int d, double u) const {
-    return std::max(0, static_cast<int>((u + margin[d]) / width[d]));
-  }
+  int bin(int d, double u) const { return std::max(0, static_cast<int>((u + margin[d]) / width[d])); }
   std::array<int, 3> bins(const Vec3& u) const { return {bin(0, u[0]), bin(1, u[1]), bin(2, u[2])}; }
   std::int32_t number(const std::array<int, 3>& b) const { return (b[0] * size[1] + b[1]) * size[2] + b[2]; }
   /// The same along a path that turns around at the ends of the grid.

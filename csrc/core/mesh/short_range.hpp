@@ -7,9 +7,9 @@ namespace nearsight {
 
 /// What add_short_range computes, in numbers T with sums in double, for many evaluations: a list with
 /// cutoff + skin is kept while it holds all pairs. Own charges stand in blocks of neighbors in space, one in
-/// each lane of a vector; a block meets the others near it one by one, so that vectors are full, and sums stay
-/// in registers. A pair is seen from both of its ends: nothing is gathered or scattered, threads share nothing,
-/// and results have the same bits for any number of them.
+/// each lane of a vector; a block meets the others near it one by one, so that vectors are full, and sums
+/// stay in registers. A pair is seen from both of its ends: nothing is gathered or scattered, threads share
+/// nothing, and results have the same bits for any number of them.
 template <class T>
 class ShortRange {
  public:
@@ -46,14 +46,14 @@ class ShortRange {
   pairs::Series<T> series_;
   Skin skin_;
   Surroundings surroundings_;
-  std::vector<Image> images_;                    // sorted by bins
-  std::vector<std::int32_t> bins_;               // [bins + 1] where images of a bin begin
-  std::vector<std::int32_t> lanes_;              // [blocks][kBlock] images, the last ones repeated
-  std::vector<std::size_t> starts_;              // [blocks + 1]
-  std::vector<std::int32_t> others_;             // images near each block, itself included
-  std::vector<double> x_, y_, z_;                // [images] Å
-  std::vector<double> values_, widths2_;         // [images] e, Å²
-  std::vector<std::array<double, 6>> virials_;   // [blocks]
+  std::vector<Image> images_;                   // sorted by bins
+  std::vector<std::int32_t> bins_;              // [bins + 1] where images of a bin begin
+  std::vector<std::int32_t> lanes_;             // [blocks][kBlock] images, the last ones repeated
+  std::vector<std::size_t> starts_;             // [blocks + 1]
+  std::vector<std::int32_t> others_;            // images near each block, itself included
+  std::vector<double> x_, y_, z_;               // [images] Å
+  std::vector<double> values_, widths2_;        // [images] e, Å²
+  std::vector<std::array<double, 6>> virials_;  // [blocks]
   std::size_t own_ = 0;
   bool gaussian_ = false;
   long num_lists_ = 0;

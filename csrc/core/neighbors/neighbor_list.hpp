@@ -47,8 +47,8 @@ class Skin {
   void start(Span<const double> positions, const Cell& cell);
   /// There is no list.
   void stop() { valid_ = false; }
-  /// Whether it holds all pairs now: until atoms have moved so far that one could be missing. A changing cell is
-  /// followed while its strain, with what atoms have moved on top of it, leaves the skin intact.
+  /// Whether it holds all pairs now: until atoms have moved so far that one could be missing. A changing cell
+  /// is followed while its strain, with what atoms have moved on top of it, leaves the skin intact.
   bool holds(Span<const double> positions, const Cell& cell) const;
 
  private:

@@ -7,9 +7,9 @@ namespace nearsight {
 namespace {
 namespace simd {
 
-/// exp(x²) erfc(x) for x >= 0: 1 / (1 + 2 x) times a Chebyshev series in t = (x - 3) / (x + 3), after Shepherd
-/// and Laframboise, Math. Comp. 36, 249 (1981). Coefficients computed with mpmath; relative error 4e-15 in
-/// double.
+/// exp(x²) erfc(x) for x >= 0: 1 / (1 + 2 x) times a Chebyshev series in t = (x - 3) / (x + 3), after
+/// Shepherd and Laframboise, Math. Comp. 36, 249 (1981). Coefficients computed with mpmath; relative error
+/// 4e-15 in double.
 template <class T>
 inline Vec<T> scaled_erfc(Vec<T> x) {
   constexpr T coefficients[] = {
