@@ -14,8 +14,8 @@ constexpr int kCentroidRow[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
 constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
 
 /// Centers that workers remember while a couple waits for the readouts of all; for others they run forward
-/// twice. They take about 50 KB each.
-static const std::size_t kMostKept = getenv("KEPT") ? atoi(getenv("KEPT")) : 4096;
+/// twice. Edges and features take some KB for each.
+constexpr std::size_t kMostKept = 16384;
 constexpr std::size_t kNoTile = static_cast<std::size_t>(-1);
 
 /// The arrays that every thread adds to, whatever its atoms.
@@ -76,7 +76,11 @@ struct Evaluator::Lane {
   explicit Lane(const WorkerOptions& options) : of_workers(options) {}
 
   void keep(std::size_t tiles, const Potential& potential) {
-    while (memories.size() < tiles) memories.push_back({potential.make_worker(of_workers), {}, kNoTile});
+    while (memories.size() < tiles) {
+      auto worker = memories.empty() ? potential.make_worker(of_workers) : memories[0].worker->sibling();
+      if (!worker) return;
+      memories.push_back({std::move(worker), {}, kNoTile});
+    }
   }
 };
 

@@ -104,6 +104,8 @@ class Workspace final : public DescriptorWorkspace {
 
   void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
+  void prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+               std::size_t stride) override;
   void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                std::size_t stride, Span<double> edge_gradients) override;
   void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
@@ -111,6 +113,7 @@ class Workspace final : public DescriptorWorkspace {
   void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) override;
 
  private:
+  Neighborhood<T>& neighborhood(std::size_t k);
   void load(const Graph& graph, std::size_t c, Neighborhood<T>& neighborhood);
   void make_shell(const Graph& graph, std::size_t c, std::size_t number, Neighborhood<T>& neighborhood);
   void make_triplets(std::size_t number, Neighborhood<T>& neighborhood);

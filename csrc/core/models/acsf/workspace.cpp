@@ -140,16 +140,31 @@ void Workspace<T>::make_triplets(std::size_t number, Neighborhood<T>& n) {
   t.masks = arrays.masks.data();
 }
 
+/// The k-th of the centers that are remembered together.
+template <class T>
+Neighborhood<T>& Workspace<T>::neighborhood(std::size_t k) {
+  while (neighborhoods_.size() <= k) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
+  return *neighborhoods_[k];
+}
+
 template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
-  while (neighborhoods_.size() < centers.size())
-    neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   for (std::size_t k = 0; k < centers.size(); ++k) {
-    Neighborhood<T>& n = *neighborhoods_[k];
+    Neighborhood<T>& n = neighborhood(k);
     load(graph, centers[k], n);
     kernels<T>().forward(n.center->functions, n.shells.data(), n.kept, features + k * stride);
+  }
+}
+
+template <class T>
+void Workspace<T>::prepare(const Graph& graph, Span<const std::size_t> centers, double*, std::size_t) {
+  const FlushDenormals flush;
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    Neighborhood<T>& n = neighborhood(k);
+    load(graph, centers[k], n);
+    kernels<T>().remember(n.center->functions, n.shells.data(), n.kept);
   }
 }
 
@@ -186,8 +201,7 @@ template <class T>
 void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                            double* tangents, std::size_t stride) {
   const FlushDenormals flush;
-  if (neighborhoods_.empty()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
-  Neighborhood<T>& n = *neighborhoods_[0];
+  Neighborhood<T>& n = neighborhood(0);
   for (std::size_t k = 0; k < centers.size(); ++k) {
     load(graph, centers[k], n);
     for (std::size_t m = 0; m < n.shells.size(); ++m) {
