@@ -1,14 +1,12 @@
-"""Basis functions, envelope, transforms and ZBL's repulsion against their closed forms."""
+"""Basis functions, envelope and transforms against their closed forms."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
 
-from nearsight.models.edge_functions import ZBL, RadialBasis, polynomial_envelope
+from nearsight.models.edge_functions import RadialBasis, polynomial_envelope
 from nearsight.models.mace_config import RadialConfig
 
 CUTOFF = 5.0
@@ -63,27 +61,3 @@ def test_envelope(order):
     curvature = torch.autograd.grad(slope.sum(), x)[0]
     assert slope[[0, 3, 4]].abs().max() < 1e-12
     assert curvature[[3, 4]].abs().max() < 1e-11
-
-
-def test_zbl_of_a_pair():
-    """O - H at 0.4 Å inside, and at 0.97 Å at the end of the radii's sum; each end has half of the energy."""
-    record = {
-        "p": 6,
-        "a_exponent": 0.3,
-        "a_prefactor": 0.4543,
-        "numbers": [1, 8],
-        "radii": [RADII["H"], RADII["O"]],
-        "scale": 2.0,
-    }
-    module = ZBL(record, 2)
-    distances = torch.tensor([0.4, 0.4, 0.97, 1.5], dtype=torch.float64)
-    edges = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
-    length = 0.4543 * 0.529 / (1 + 8**0.3)
-    terms = [(0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016)]
-    screening = sum(c * math.exp(-d * 0.4 / length) for c, d in terms)
-    x = 0.4 / 0.97
-    envelope = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
-    pair = 2.0 * 14.3996 * 8 / 0.4 * screening * envelope
-    np.testing.assert_allclose(module(distances, KINDS, edges, 2).numpy(), [pair / 2] * 2, rtol=1e-13)
-    assert module(distances.float(), KINDS, edges, 2).dtype == torch.float64
-    assert not ZBL(None, 2)(distances, KINDS, edges, 2).any()

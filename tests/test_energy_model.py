@@ -8,6 +8,28 @@ import torch
 from message_passing_models import CUTOFF, SPECIES, graph_of, make, molecule
 
 from nearsight.couple import evaluate
+from nearsight.models import LongRangeConfig, MACEConfig, PaiNNConfig, build_model
+
+
+@pytest.mark.parametrize("config", [MACEConfig, PaiNNConfig])
+def test_only_energies_are_scaled_and_shifted_to_the_data(config):
+    """Charges are 0.1 e times the outputs, weights of their projection the outputs."""
+    torch.manual_seed(1)
+    charges = LongRangeConfig(charges="latent", channels=2, weighted=True)
+    model = build_model(config(cutoff=CUTOFF, channels=4), SPECIES, charges)
+    graph = graph_of(*molecule(), CUTOFF)
+    arguments = (graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+    model.fit_statistics([graph], 1.0)
+    before = model(*arguments)
+    model.fit_statistics([graph], 0.7)
+    model.set_mean_energies(dict.fromkeys(SPECIES, 1.0))
+    after = model(*arguments)
+    assert model.scale.tolist() == [0.7, 0.1, 0.1, 1.0]
+    assert [part.shape[1:] for part in after.values()] == [(), (2,), (1,)]
+    spread = after["energy"] - after["energy"][:1]
+    assert not torch.equal(spread, before["energy"] - before["energy"][:1])
+    for name in ("charge", "charge_weight"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["two interactions", "painn"])

@@ -19,7 +19,7 @@ from nearsight.errors import ConfigError, DataError, ModelFileError
 from nearsight.export import load, read_metadata, save_model, torchforce_module
 from nearsight.export.describe import describe
 from nearsight.export.torchscript import freeze
-from nearsight.models import LinearConfig, LongRangeConfig, MACEConfig, PaiNNConfig, build_model
+from nearsight.models import LinearConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.models.bpnn import BPNNConfig
 from nearsight.training import plots, train
 from nearsight.training.config import parse_config
@@ -84,21 +84,16 @@ def test_defaults_of_latent_charges():
     ("config", "long_range", "message"),
     [
         (
-            MACEConfig(),
-            {"charges": "latent"},
-            "is 'latent', but architecture mace has no readouts",
-        ),
-        (
             LinearConfig(architecture="linear"),
             {"charges": "environment"},
-            "architecture linear has no",
+            "linear models, which are solved",
         ),
         (
             LinearConfig(architecture="linear"),
             KINDS["fixed"],
             "linear models, which are solved",
         ),
-        (BPNNConfig(states=2), KINDS["fixed"], "long_range needs a model with one trained energy"),
+        (BPNNConfig(states=2), KINDS["latent"], "long_range needs a model with one trained energy"),
         (
             BPNNConfig(),
             {"charges": "fixed", "values": {"H": 1.0}},
@@ -192,15 +187,19 @@ def labelled(kind, count=10):
     return frames
 
 
-@pytest.fixture(scope="module", params=KINDS)
+MACE = {"architecture": "mace", "channels": 4, "l_max": 1, "correlation": 2, "num_interactions": 2}
+RUNS = {**{kind: (kind, {"hidden": [8]}) for kind in KINDS}, "mace": ("weighted", MACE)}
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def trained(request, tmp_path_factory):
     """A short run on frames that are the test set, too."""
-    kind, folder = request.param, tmp_path_factory.mktemp("run")
+    (kind, model), folder = RUNS[request.param], tmp_path_factory.mktemp("run")
     write_extxyz(folder / "data.xyz", labelled(kind))
     long_range = KINDS[kind] | ({"widths": {"H": 0.1, "O": 0.5}} if kind == "latent" else {})
     values = {
         "data": {"training": str(folder / "data.xyz"), "validation": 2},
-        "model": {"cutoff": 4.0, "hidden": [8]},
+        "model": {"cutoff": 4.0, **model},
         "long_range": long_range,
         "training": {"epochs": 3, "loss": {"virial": 0.1}},
     }
@@ -271,14 +270,10 @@ def test_what_a_file_says(trained, capsys):
     assert ("values H 0.4 O -0.8" in line) == (kind == "fixed")
 
 
-@pytest.mark.parametrize("architecture", ["painn", "mace"])
-def test_charges_of_message_passing(architecture, tmp_path):
-    """PaiNN has readouts of its own, MACE fixed charges; the file is checked with both."""
+@pytest.mark.parametrize("kind", ["fixed", "latent"])
+def test_charges_of_painn(kind, tmp_path):
     torch.manual_seed(1)
-    config = {"painn": PaiNNConfig, "mace": MACEConfig}[architecture](
-        cutoff=4.0, channels=4, num_interactions=2
-    )
-    kind = {"painn": "latent", "mace": "fixed"}[architecture]
+    config = PaiNNConfig(cutoff=4.0, channels=4, num_interactions=2)
     model = build_model(config, SPECIES, LongRangeConfig(**KINDS[kind]))
     save_model(
         tmp_path / "model.pt",
@@ -295,17 +290,19 @@ def test_charges_of_message_passing(architecture, tmp_path):
     np.testing.assert_allclose(found.charges, expected.charges.numpy(), atol=1e-12)
 
 
-def save(kind, path):
+def save(kind, path, architecture="bpnn"):
     source = {"reference_energies": {"H": -13.0, "O": -431.0}, "reference_energies_source": "given"}
-    save_model(path, random_model(kind), **source, provenance={})
+    save_model(path, random_model(kind, architecture=architecture), **source, provenance={})
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "architecture"), [*((kind, "bpnn") for kind in KINDS), ("latent", "mace with messages")]
+)
 @pytest.mark.parametrize("cell", ["open", "triclinic"])
-def test_torchforce(kind, cell, tmp_path):
+def test_torchforce(kind, architecture, cell, tmp_path):
     """The frozen module and the core choose the same mesh for the same structure."""
-    path, one = save(kind, tmp_path / "model.pt"), case(cell, True, kind)
+    path, one = save(kind, tmp_path / "model.pt", architecture), case(cell, True, kind)
     symbols, periodic = [SPECIES[z] for z in one.species], cell != "open"
     arguments = {"periodic": periodic, "charge": one.charge}
     if periodic:

@@ -43,6 +43,21 @@ def test_canonical_form_is_complete(model):
     assert all(tensor.dtype == torch.float64 for tensor in weights.values())
 
 
+def test_readouts_are_part_of_the_canonical_form():
+    torch.manual_seed(1)
+    readouts, config = {"charge": 2, "charge_weight": 1}, MACEConfig(channels=3, l_max=1, num_interactions=2)
+    model = config.build(SPECIES, readouts)
+    weights = model.weights()
+    assert weights["layers.0.readout.0.weight"].shape == (4, 3)
+    assert weights["layers.1.readout.0.weight"].shape[0] == weights["layers.1.readout.1.weight"].shape[1]
+    again = MACE(SPECIES, model.cutoff, model.record(), weights, readouts)
+    assert again.readouts == model.readouts
+    graph = graph_of(*molecule(), model.cutoff)
+    arguments = (graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+    for found, expected in zip(again(*arguments).values(), model(*arguments).values()):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_maps_by_the_center_s_species():
     """`select` follows the messages' map: where all species have the same one it can be part of it."""
     model = make("two interactions")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nearsight.couple import FrameCharger
-from nearsight.models import BPNNConfig, LongRangeConfig, build_model
+from nearsight.models import BPNNConfig, LongRangeConfig, MACEConfig, build_model
 from nearsight.neighbors import make_graph
 
 from .charged_systems import OPEN, PERIODIC, SLAB
@@ -22,6 +22,19 @@ KINDS = {
     "weighted": {"charges": "environment", "weighted": True, "widths": {"H": 0.0, "O": 0.5}},
     "latent": {"charges": "latent", "channels": 2, "weighted": True},
 }
+MACE_CONFIGS = {
+    "mace": {"channels": 5, "l_max": 2, "correlation": 2, "zbl": True},
+    "mace with messages": {
+        "channels": 4,
+        "num_interactions": 2,
+        "l_max": 2,
+        "correlation": 2,
+        "density": True,
+        "hidden": "0e + 0o + 1o",
+        "radial": {"hidden": [8]},
+    },
+}
+ARCHITECTURES = ["bpnn", *MACE_CONFIGS]
 CELLS = {"open": OPEN, "orthorhombic": PERIODIC, "triclinic": PERIODIC, "slab": SLAB}
 
 
@@ -35,10 +48,18 @@ class Case(NamedTuple):
     charge: float  # e
 
 
-def random_model(kind: str, rtol: float = 1e-4, **config):
-    """Random weights, statistics and scales, so that nothing cancels; charges of order 0.5 e."""
+def random_model(kind: str, rtol: float = 1e-4, architecture: str = "bpnn", **config):
+    """Random weights, statistics and scales, so that nothing cancels; charges of order 0.5 e.
+
+    `config`: of BPNN.
+    """
     torch.manual_seed(11)
     long_range = LongRangeConfig(**KINDS[kind], rtol=rtol)
+    if architecture != "bpnn":
+        model = build_model(MACEConfig(cutoff=4.0, **MACE_CONFIGS[architecture]), SPECIES, long_range)
+        model.fit_statistics([graph_of(case(cell, False, kind)) for cell in CELLS], 0.8)
+        model.scale[1:].uniform_(0.5, 1.5)
+        return model
     model = build_model(BPNNConfig(**{"cutoff": 4.0, "hidden": [8, 6]} | config), SPECIES, long_range)
     for network in model.networks:
         network.shift.normal_()

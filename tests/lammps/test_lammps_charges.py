@@ -13,12 +13,17 @@ from lammps_systems import cluster_in_a_corner, grid
 
 from nearsight import Potential
 from nearsight.export import save_model
-from nearsight.models import BPNNConfig, LongRangeConfig, build_model
+from nearsight.models import BPNNConfig, LongRangeConfig, MACEConfig, build_model
 
+NETWORKS = BPNNConfig(cutoff=4.0, hidden=[8])
+MESSAGES = MACEConfig(cutoff=3.6, channels=4, num_interactions=2, l_max=2, correlation=2)
+ONE_LAYER = MACEConfig(cutoff=3.6, channels=4, l_max=2, correlation=2, zbl=True)
 MODELS = {
-    "fixed": {"charges": "fixed", "values": {"H": 0.4, "O": -0.8}},
-    "environment": {"charges": "environment", "weighted": True},
-    "latent": {"charges": "latent", "channels": 2},
+    "fixed": (NETWORKS, {"charges": "fixed", "values": {"H": 0.4, "O": -0.8}}),
+    "environment": (NETWORKS, {"charges": "environment", "weighted": True}),
+    "latent": (NETWORKS, {"charges": "latent", "channels": 2}),
+    "mace": (MESSAGES, {"charges": "environment", "weighted": True}),
+    "one_layer": (ONE_LAYER, {"charges": "latent"}),
 }
 
 
@@ -26,10 +31,10 @@ MODELS = {
 def charged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model files with charges, by the kind of these."""
     folder = tmp_path_factory.mktemp("charges")
-    for kind, long_range in MODELS.items():
+    for kind, (config, long_range) in MODELS.items():
         torch.manual_seed(3)
-        model = build_model(BPNNConfig(cutoff=4.0, hidden=[8]), ["H", "O"], LongRangeConfig(**long_range))
-        model.output_scale.uniform_(0.5, 1.5)
+        model = build_model(config, ["H", "O"], LongRangeConfig(**long_range))
+        (model.output_scale if config is NETWORKS else model.scale[1:]).uniform_(0.5, 1.5)
         save_model(
             folder / f"{kind}.pt",
             model,
@@ -105,24 +110,32 @@ BALANCED = ("comm_style tiled", "balance 1.0 rcb")
         ("environment", SLAB, "metal", 4, ()),
         ("latent", CRYSTAL, "metal", 6, ()),
         ("fixed", CRYSTAL, "metal", 4, BALANCED),
+        *(("mace", pbc, "metal", ranks, ()) for pbc in (CRYSTAL, CLUSTER) for ranks in (2, 3)),
+        ("mace", CRYSTAL, "metal", 4, BALANCED),
+        ("one_layer", SLAB, "metal", 3, ()),
     ],
 )
 def test_everything_equals_the_core(charged, tmp_path, kind, pbc, units, ranks, more):
     compare(charged, tmp_path, grid((3, 2, 3), pbc=pbc, seed=4), kind, units, ranks, more)
 
 
-def test_ranks_without_atoms(charged, tmp_path):
-    compare(charged, tmp_path, cluster_in_a_corner(), "environment", "metal", 4, ())
+@pytest.mark.parametrize("kind", ["environment", "mace"])
+def test_ranks_without_atoms(charged, tmp_path, kind):
+    compare(charged, tmp_path, cluster_in_a_corner(), kind, "metal", 4, ())
 
 
-def compare(charged, tmp_path, atoms, kind, units, ranks, more):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_every_rank_has_a_halo(charged, tmp_path, ranks):
+    compare(charged, tmp_path, grid((3, 2, 3), seed=4), "mace", "metal", ranks, (), "messages halo")
+
+
+def compare(charged, tmp_path, atoms, kind, units, ranks, more, words=""):
     """LAMMPS and the core in one call."""
     charge = total(atoms, kind)
     channels = 2 if kind == "latent" else 1
     fields = " ".join(f"{name}{c or ''} 1" for c in (0, 2)[:channels] for name in ("charge", "potential"))
-    lines = script(
-        tmp_path, atoms, pair(charged[kind], f"precision double charge {charge!r}"), units, fields, more
-    )
+    words = f"precision double charge {charge!r} {words}"
+    lines = script(tmp_path, atoms, pair(charged[kind], words), units, fields, more)
     thermo, rows = run(tmp_path, lines, ranks)
     expected = Potential(charged[kind]).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, charge)
     energy, force = ENERGY[units], ENERGY[units] / LENGTH[units]

@@ -15,22 +15,22 @@ openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 from nearsight import Potential  # noqa: E402
 from nearsight.export import save_model  # noqa: E402
 from nearsight.interfaces.openmm_ml import NearsightPotentialFactory  # noqa: E402
-from nearsight.models import BPNNConfig, LongRangeConfig, build_model  # noqa: E402
+from nearsight.models import BPNNConfig, LongRangeConfig, MACEConfig, build_model  # noqa: E402
 from nearsight.openmm import SystemPotential, create_force  # noqa: E402
 
 KINDS = {
     "fixed": {"charges": "fixed", "values": {"H": 0.4, "O": -0.8, "Si": 1.6}},
     "environment": {"charges": "environment", "weighted": True},
     "latent": {"charges": "latent", "channels": 2},
+    "mace": {"charges": "latent", "weighted": True},
 }
-
-
+MESSAGES = MACEConfig(cutoff=4.0, channels=3, num_interactions=2, l_max=1, correlation=2)
 ENERGIES = {"H": -13.6, "O": -2043.0, "Si": -7800.0}
 
 
 def save(folder, kind):
     torch.manual_seed(3)
-    config = BPNNConfig(cutoff=4.0, hidden=[8])
+    config = MESSAGES if kind == "mace" else BPNNConfig(cutoff=4.0, hidden=[8])
     model = build_model(config, ["H", "O", "Si"], LongRangeConfig(**KINDS[kind]))
     source = {"reference_energies": ENERGIES, "reference_energies_source": "given"}
     save_model(folder / "model.pt", model, **source, provenance={})

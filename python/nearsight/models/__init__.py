@@ -55,20 +55,11 @@ def build_model(
     """
     if long_range is None:
         return config.build(species)
-    readouts = long_range.readouts()
-    if readouts:
-        if not isinstance(config, (BPNNConfig, PaiNNConfig)):
-            raise ConfigError(
-                f"long_range.charges is {long_range.charges!r}, but architecture {config.architecture} has "
-                "no readouts for charges: take bpnn or painn, or fixed charges."
-            )
-        model = config.build(species, readouts=readouts)
-    else:
-        model = config.build(species)
-    if isinstance(config, LinearConfig) or model.couple != {"kind": "sum"}:
+    if isinstance(config, LinearConfig) or (isinstance(config, BPNNConfig) and config.states > 1):
         raise ConfigError(
             "long_range needs a model with one trained energy: linear models, which are solved, and those of "
             "several states have no charges."
         )
+    model = config.build(species, readouts=long_range.readouts())
     model.couple = long_range.couple(species)
     return model

@@ -1,4 +1,4 @@
-"""What message passing knows of a distance: basis functions, envelope, transforms, and ZBL's repulsion.
+"""What message passing knows of a distance: basis functions, envelope and transforms.
 
 The formulas are those of mace-torch, so that its models can be taken over: Batatia et al., Advances in Neural
 Information Processing Systems 35 (2022), and Batatia et al., arXiv:2401.00096.
@@ -14,11 +14,6 @@ import torch
 from torch import Tensor
 
 from nearsight.models.constants import ConstantsModule
-
-# Universal screening function of Ziegler, Biersack and Littmark, in the digits that mace-torch takes.
-_ZBL_TERMS = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
-_ZBL_BOHR = 0.529  # Å
-_ZBL_COULOMB = 14.3996  # eV Å
 
 
 def polynomial_envelope(x: Tensor, order: float) -> Tensor:
@@ -103,41 +98,3 @@ class RadialBasis(ConstantsModule):
         """Return the tensors by their names in the file."""
         names = {"bessel": "radial.frequencies", "gaussian": "radial.centers"}
         return {names[self.kind]: self.table} if self.kind in names else {}
-
-
-class ZBL(ConstantsModule):
-    """Ziegler, Biersack and Littmark's repulsion, which ends at the sum of the covalent radii of a pair.
-
-    Args:
-        record: object `zbl` of the hyperparameters, see docs/file_format.md; None: no repulsion.
-        num_species: of the model.
-    """
-
-    def __init__(self, record: Mapping[str, Any] | None, num_species: int):
-        super().__init__()
-        self.used = record is not None
-        record = record or {"numbers": [1] * num_species, "radii": [1.0] * num_species}
-        self.order, self.exponent, self.prefactor, self.factor = (
-            float(record.get(name, 1.0)) for name in ("p", "a_exponent", "a_prefactor", "scale")
-        )
-        self.terms = [list(term) for term in _ZBL_TERMS]
-        self.bohr, self.coulomb = _ZBL_BOHR, _ZBL_COULOMB
-        self.constant("numbers", torch.tensor(record["numbers"], dtype=torch.float64))
-        self.constant("radii", torch.tensor(record["radii"], dtype=torch.float64))
-
-    def forward(self, distances: Tensor, species: Tensor, edge_index: Tensor, num_rows: int) -> Tensor:
-        """Return the energy [num_rows] of each center, half of each pair's; centers are below num_rows."""
-        energies = torch.zeros(num_rows, dtype=torch.float64, device=distances.device)
-        if not self.used:
-            return energies
-        r = distances.to(torch.float64)
-        centers, neighbors = species[edge_index[0]], species[edge_index[1]]
-        numbers, radii = self.numbers.to(torch.float64), self.radii.to(torch.float64)
-        z1, z2 = numbers[centers], numbers[neighbors]
-        length = self.prefactor * self.bohr / (z1**self.exponent + z2**self.exponent)
-        screening = torch.zeros_like(r)
-        for term in self.terms:
-            screening = screening + term[0] * torch.exp(-term[1] * r / length)
-        envelope = polynomial_envelope(r / (radii[centers] + radii[neighbors]), self.order)
-        pairs = self.factor * self.coulomb * z1 * z2 / r * screening * envelope
-        return energies.index_add(0, edge_index[0], 0.5 * pairs)

@@ -1,4 +1,4 @@
-"""What message-passing models have in common: energies of atoms are scale · output + shift of the species."""
+"""What message-passing models share: readouts are scaled outputs, energies with a shift of the species."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from nearsight.keys import READOUT_ENERGY
+from nearsight.models.long_range import readout_scales
 from nearsight.neighbors import Graph
 
 _CENTERING_FRAMES = 20
 
 
 class EnergyModel(nn.Module):
-    """Attributes of docs/model_contract.md; scale [1] and shift [species] in eV, and their untrained values.
+    """Attributes of docs/model_contract.md; scale [columns] in eV and e, shift [species] in eV, and their
+    untrained values.
 
     Args:
         species: chemical symbols; their order numbers the species.
         cutoff: Å.
         num_interactions: layers.
+        readouts: columns of readouts beside the energy, by name.
         scale, shift: of a trained model.
     """
 
@@ -28,6 +31,7 @@ class EnergyModel(nn.Module):
         species: list[str],
         cutoff: float,
         num_interactions: int,
+        readouts: Mapping[str, int] | None = None,
         scale: Tensor | None = None,
         shift: Tensor | None = None,
     ):
@@ -35,24 +39,38 @@ class EnergyModel(nn.Module):
         self.species = list(species)
         self.cutoff = float(cutoff)
         self.num_interactions = num_interactions
-        self.readouts = [{"name": READOUT_ENERGY, "columns": 1}]
+        widths = {READOUT_ENERGY: 1, **(readouts or {})}
+        self.names, self.widths = list(widths), list(widths.values())
+        self.readouts = [{"name": name, "columns": width} for name, width in widths.items()]
         self.couple = {"kind": "sum"}
-        scale = torch.ones(1) if scale is None else scale
+        scale = readout_scales(self.readouts) if scale is None else scale
         shift = torch.zeros(len(species)) if shift is None else shift
         self.register_buffer("scale", scale.detach().to(torch.float64, copy=True))
         self.register_buffer("shift", shift.detach().to(torch.float64, copy=True))
+
+    def readouts_of(self, outputs: Tensor, species: Tensor) -> dict[str, Tensor]:
+        """Return the readouts of atoms species[n] with these outputs [n, columns]: `energy` [n] in eV, and
+        others [n, columns]."""
+        outputs = self.scale * outputs
+        found: dict[str, Tensor] = {}
+        start = 0
+        for name, width in zip(self.names, self.widths):
+            found[name] = outputs[:, start : start + width]
+            start += width
+        found["energy"] = found["energy"].squeeze(1) + self.shift[species]
+        return found
 
     @torch.jit.unused
     @torch.no_grad()
     def fit_statistics(
         self, graphs: Iterable[Graph], output_scale: float, source: nn.Module | None = None
     ) -> None:
-        """Set what multiplies the outputs (eV), and a shift that makes the mean energy of each species 0.
+        """Set what multiplies the energies (eV), and a shift that makes the mean energy of each species 0.
 
         `source`, a training module of this model, evaluates the energies.
         """
         graphs = list(graphs)
-        self.scale.fill_(output_scale)
+        self.scale[0] = output_scale
         self.shift.zero_()
         sums, counts = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
         for graph in graphs[:: max(1, len(graphs) // _CENTERING_FRAMES)]:

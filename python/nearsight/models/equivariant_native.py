@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from nearsight.models.native_ops import load_ops, offsets_of
+from nearsight.models.native_ops import ParameterGradients, load_ops, offsets_of
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _arguments(graph: Neighborhoods, tables: ConvolutionTables, tensors: tuple[T
     return [*index, tables.paths, tables.couplings, *tensors, graph.num_threads]
 
 
-class _ByParameters(Function):
+class _ByParameters(ParameterGradients):
     """Adjoints of sources and values."""
 
     @staticmethod
@@ -264,12 +264,6 @@ class _ByParameters(Function):
         arguments = _arguments(convolution.graph, convolution.tables, tensors)
         load_ops().edge_convolution_by_parameters(*arguments, adjoints, by_sources, by_values)
         return by_sources, by_values
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise NotImplementedError(
-            "native training has no second derivatives by parameters: take training.backend torch"
-        )
 
 
 class _ByGeometry(Function):

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from nearsight.models.equivariant import Weight
 from nearsight.models.equivariant_native import is_wanted
+from nearsight.models.native_ops import ParameterGradients
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,14 @@ class _Transposed(Function):
         return ctx.maps.forward(along, weights, ctx.counts), None, None, *by_weights
 
 
-class _ByWeights(Function):
-    """Adjoints of the matrices, in a function of their own: they have no second derivatives here."""
+class _ByWeights(ParameterGradients):
+    """Adjoints of the matrices."""
 
     @staticmethod
     def forward(
         ctx: Any, adjoints: Tensor, x: Tensor, maps: Maps, counts: list[int], *weights: Tensor
     ) -> tuple[Tensor, ...]:
         return tuple(maps.by_weights(x, adjoints, weights, counts))
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise NotImplementedError(
-            "native training has no second derivatives by parameters: take training.backend torch"
-        )
 
 
 class TrainedTensors:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearsight.data.elements import covalent_radii
 from nearsight.models.constants import ConstantsModule
-from nearsight.models.edge_functions import ZBL, RadialBasis
+from nearsight.models.edge_functions import RadialBasis
 from nearsight.models.energy_model import EnergyModel
 from nearsight.models.equivariant import (
     Dense,
@@ -29,6 +30,7 @@ from nearsight.models.equivariant import (
 )
 from nearsight.models.harmonics import spherical_harmonics
 from nearsight.models.irreps import irrep, starts
+from nearsight.models.pair_energies import ZBL, Walls
 from nearsight.neighbors import Graph
 
 _FITTED_FRAMES = 8
@@ -245,7 +247,8 @@ class MACE(EnergyModel):
         species: chemical symbols; their order numbers the species.
         cutoff: Å.
         hyperparameters: of the model file, see docs/file_format.md.
-        weights: tensors of the model file.
+        weights: tensors of the model file; `scale` and `shift` may be missing.
+        readouts: columns of readouts beside the energy, by name.
     """
 
     architecture = "mace"
@@ -256,14 +259,17 @@ class MACE(EnergyModel):
         cutoff: float,
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Tensor],
+        readouts: Mapping[str, int] | None = None,
     ):
         radial, layers = hyperparameters["radial"], hyperparameters["layers"]
-        super().__init__(species, cutoff, len(layers), weights["scale"], weights["shift"])
+        scale, shift = weights.get("scale"), weights.get("shift")
+        super().__init__(species, cutoff, len(layers), readouts, scale, shift)
         self.hyperparameters = dict(hyperparameters)
         self.l_max: int = hyperparameters["l_max"]
         self.embedding = Weight(weights["embedding"])
         self.basis = RadialBasis(radial, weights, self.cutoff, len(species))
         self.zbl = ZBL(hyperparameters["zbl"], len(species))
+        self.walls = Walls(hyperparameters.get("walls"), weights.get("walls"), len(species))
         self.layers = nn.ModuleList(
             Interaction(
                 layer, _of_layer(weights, t), hyperparameters["channels"], self.l_max, radial["envelope"]
@@ -274,11 +280,12 @@ class MACE(EnergyModel):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """Return the readout `energy` [num_owned] in eV."""
+        """Return the readout `energy` [num_owned] in eV, and others [num_owned, columns]."""
         distances, basis, envelope, harmonics = self.edges(species, edge_index, edge_vectors)
         # Edges are sorted by center, and those of owned atoms come first.
         owned = int((edge_index[0] < num_owned).sum())
-        outputs = torch.zeros(num_owned, dtype=edge_vectors.dtype, device=edge_vectors.device)
+        columns = self.scale.numel()
+        outputs = torch.zeros(num_owned, columns, dtype=edge_vectors.dtype, device=edge_vectors.device)
         h = self.embedding()[species].unsqueeze(1)
         for t, layer in enumerate(self.layers):
             rows, edges = species.size(0), edge_index.size(1)
@@ -287,10 +294,16 @@ class MACE(EnergyModel):
             h = layer(
                 h, species, edge_index[:, :edges], basis[:edges], envelope[:edges], harmonics[:edges], rows
             )
-            outputs = outputs + layer.readout(h[:num_owned, 0]).squeeze(1)
-        repulsion = self.zbl(distances[:owned], species, edge_index[:, :owned], num_owned)
-        energy = self.scale * outputs + self.shift[species[:num_owned]] + repulsion.to(outputs.dtype)
-        return {"energy": energy}
+            outputs = outputs + layer.readout(h[:num_owned, 0])
+        found = self.readouts_of(outputs, species[:num_owned])
+        pairs = self.pair_energies(distances[:owned], species, edge_index[:, :owned], num_owned)
+        found["energy"] = found["energy"] + pairs.to(outputs.dtype)
+        return found
+
+    def pair_energies(self, distances: Tensor, species: Tensor, edge_index: Tensor, num_owned: int) -> Tensor:
+        """Return the energies [num_owned] of `zbl` and `walls`, in eV and double precision."""
+        zbl = self.zbl(distances, species, edge_index, num_owned)
+        return zbl + self.walls(distances, species, edge_index, num_owned)
 
     def edges(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor
@@ -329,6 +342,12 @@ class MACE(EnergyModel):
         super().fit_statistics(graphs, output_scale, source)
 
     @torch.jit.unused
+    def fit_walls(self, graphs: Iterable[Graph]) -> None:
+        """Set the limits of `walls`, if there are any, from all graphs of the training set."""
+        if self.walls.used:
+            self.walls.fit(graphs, covalent_radii(self.species))
+
+    @torch.jit.unused
     def record(self) -> dict[str, Any]:
         """Return the hyperparameters of the model file."""
         return self.hyperparameters
@@ -342,6 +361,8 @@ class MACE(EnergyModel):
             "scale": self.scale,
             "shift": self.shift,
         }
+        if self.walls.used:
+            tensors["walls"] = self.walls.limits
         for t, layer in enumerate(self.layers):
             tensors |= {f"layers.{t}.{name}": tensor for name, tensor in layer.weights().items()}
         return {

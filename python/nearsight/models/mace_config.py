@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from nearsight.models.irreps import SCALAR, Irrep, in_order, irrep, parse_irreps
 from nearsight.models.mace import MACE
 from nearsight.models.polynomials import symmetric_polynomials
 
-_READOUT_WIDTH = 16
+_READOUT_WIDTH = 16  # hidden layer of the last readout, for each column
 _DENSITY_WIDTH = 64
 _DEGREE_SIZE = 0.3  # of polynomials of a degree, relative to those of one degree less
 _SILU_GAIN = 1.6765  # makes the mean square of silu of a normal variable 1
@@ -100,6 +100,7 @@ class MACEConfig(BaseModel):
     radial: RadialConfig = RadialConfig()
     density: bool = False
     zbl: bool = False
+    walls: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> MACEConfig:
@@ -107,10 +108,12 @@ class MACEConfig(BaseModel):
             raise ValueError(f"hidden needs the scalars 0e, found {self.hidden!r}")
         return self
 
-    def build(self, species: list[str]) -> MACE:
-        """Return an untrained model, its weights drawn from torch's global random numbers."""
-        record = self.record(species)
-        return MACE(species, self.cutoff, record, self.initial_weights(record, len(species)))
+    def build(self, species: list[str], readouts: Mapping[str, int] | None = None) -> MACE:
+        """Return an untrained model, its weights drawn from torch's global random numbers; `readouts` as of
+        `MACE`."""
+        record, columns = self.record(species), 1 + sum((readouts or {}).values())
+        weights = self.initial_weights(record, len(species), columns)
+        return MACE(species, self.cutoff, record, weights, readouts)
 
     def record(self, species: Sequence[str]) -> dict[str, Any]:
         """Return the hyperparameters of the model file."""
@@ -136,27 +139,26 @@ class MACEConfig(BaseModel):
             "l_max": self.l_max,
             "radial": self.radial.record(self.cutoff, species),
             "zbl": zbl,
+            "walls": {"slope": 4.0, "repulsion": 100.0} if self.walls else None,
             "layers": layers,
         }
 
-    def initial_weights(self, record: dict[str, Any], num_species: int) -> dict[str, Tensor]:
-        """Return random tensors for the record, such that features of unit variance stay so."""
-        k = self.channels
-        tensors = {
-            "embedding": _normal(num_species, k),
-            "scale": torch.ones(1, dtype=torch.float64),
-            "shift": torch.zeros(num_species, dtype=torch.float64),
-            **self.radial.tables(self.cutoff),
-        }
+    def initial_weights(self, record: dict[str, Any], num_species: int, columns: int) -> dict[str, Tensor]:
+        """Return random tensors for the record and so many columns of readouts, such that features of unit
+        variance stay so."""
+        tensors = {"embedding": _normal(num_species, self.channels), **self.radial.tables(self.cutoff)}
         for t, layer in enumerate(record["layers"]):
             tensors |= {
                 f"layers.{t}.{name}": tensor
-                for name, tensor in self._layer_weights(t, layer, num_species).items()
+                for name, tensor in self._layer_weights(t, layer, num_species, columns).items()
             }
         return tensors
 
-    def _layer_weights(self, t: int, layer: dict[str, Any], num_species: int) -> dict[str, Tensor]:
+    def _layer_weights(
+        self, t: int, layer: dict[str, Any], num_species: int, columns: int
+    ) -> dict[str, Tensor]:
         k = self.channels
+        hidden = [_READOUT_WIDTH * columns] if layer["readout"] == "mlp" else []
         source, message, output = (tuple(map(irrep, layer[part])) for part in ("input", "message", "output"))
         polynomials = symmetric_polynomials(message, output, self.correlation)
         counts = torch.tensor([polynomials.outputs.count(number) for number in polynomials.outputs])
@@ -166,7 +168,7 @@ class MACEConfig(BaseModel):
             "product.terms": torch.from_numpy(smaller_by_degree(polynomials.rows)),
             "product.weights": _normal(num_species, polynomials.num_paths, k) / counts.sqrt().unsqueeze(1),
             **self.radial.initial_weights(len(layer["paths"]) * k),
-            **_dense("readout", [k, _READOUT_WIDTH, 1] if layer["readout"] == "mlp" else [k, 1]),
+            **_dense("readout", [k, *hidden, columns]),
         }
         for which in message:
             inputs = reached.count(str(which)) * k

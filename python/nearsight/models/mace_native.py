@@ -159,12 +159,12 @@ class _NativeInteraction(nn.Module):
         return new
 
     def readout(self, h: Tensor, step: _Step) -> Tensor:
-        """Return the outputs [atoms]."""
+        """Return the outputs [atoms, columns]."""
         atoms, k = step.graph.num_atoms, self.layer.channels
         x = h[: atoms * k].view(atoms, k)
         for number, weight in enumerate(step.of(self.layer.readout)):
             x = (silu(x) if number else x) @ weight.T
-        return x.squeeze(1)
+        return x
 
 
 class NativeMACE(nn.Module):
@@ -206,23 +206,27 @@ class NativeMACE(nn.Module):
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
     ) -> dict[str, Tensor]:
-        """See docs/model_contract.md; all atoms must be owned. The energy is in double."""
+        """See docs/model_contract.md; all atoms must be owned. Readouts are in double."""
         edges = self.edges(species, edge_index, edge_vectors)
-        return {"energy": self._energy(edges, species, edge_index, edge_vectors)}
+        return self.readouts(edges, species, edge_index, edge_vectors)
 
-    def _energy(self, edges: Edges, species: Tensor, edge_index: Tensor, vectors: Tensor) -> Tensor:
+    def readouts(
+        self, edges: Edges, species: Tensor, edge_index: Tensor, vectors: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the readouts of atoms whose edges are known."""
         model = self.model
         step = _Step(edges, vectors, species, self.weights())
         h = self.embedding(step.kinds, [step.weights[model.embedding].T], step.counts)
-        outputs = torch.zeros(species.numel(), dtype=torch.float64)
+        outputs = torch.zeros(species.numel(), model.scale.numel(), dtype=torch.float64)
         for layer in self.layers:
             h = layer(h, step)
             outputs = outputs + layer.readout(h, step).to(torch.float64)
-        energy = model.scale * outputs.index_select(0, edges.graph.places) + model.shift[species]
-        if model.zbl.used:
+        found = model.readouts_of(outputs.index_select(0, edges.graph.places), species)
+        if model.zbl.used or model.walls.used:
             distances = vectors.to(torch.float64).square().sum(1).sqrt()
-            energy = energy + model.zbl(distances, species, edge_index, species.numel())
-        return energy
+            pairs = model.pair_energies(distances, species, edge_index, species.numel())
+            found["energy"] = found["energy"] + pairs
+        return found
 
     def stored(self, graph: Graph) -> Edges:
         """What a run keeps of a frame."""
@@ -251,6 +255,6 @@ class StoredMACE:
     ) -> dict[str, Tensor]:
         """Return the readouts."""
         edges = Edges.join(self.frames, species)
-        return {"energy": self.native._energy(edges, species, edge_index, edge_vectors)}
+        return self.native.readouts(edges, species, edge_index, edge_vectors)
 
     edge_sums = staticmethod(edge_sums)

@@ -98,6 +98,17 @@ def offsets_of(counts: Tensor) -> Tensor:
     return offsets
 
 
+class ParameterGradients(torch.autograd.Function):
+    """Adjoints of parameters, in functions of their own."""
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        """Refuse second derivatives, which these functions do not have."""
+        raise NotImplementedError(
+            "native training has no second derivatives by parameters: take training.backend torch"
+        )
+
+
 class _EdgeSums(torch.autograd.Function):
     """Gradients of the edges [E, 3] -> forces [n, 3] and virials [num_frames, 3, 3]; linear."""
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from nearsight.models.edge_functions import RadialBasis
 from nearsight.models.energy_model import EnergyModel
-from nearsight.models.long_range import readout_scales
 from nearsight.models.mace_config import RadialConfig
 
 _SMALLEST_NORM = 1e-8  # ε
@@ -57,7 +56,7 @@ class PaiNN(EnergyModel):
     architecture = "painn"
 
     def __init__(self, config: PaiNNConfig, species: list[str], readouts: Mapping[str, int] | None = None):
-        super().__init__(species, config.cutoff, config.num_interactions)
+        super().__init__(species, config.cutoff, config.num_interactions, readouts)
         channels, count = config.channels, config.num_basis
         radial = RadialConfig(count=count, envelope_order=config.envelope_order)
         record = radial.record(config.cutoff, species)
@@ -70,11 +69,7 @@ class PaiNN(EnergyModel):
         self.embedding = nn.Parameter(torch.randn(len(species), channels, dtype=torch.float64))
         self.messages = nn.ModuleList(Message(channels, count) for _ in range(config.num_interactions))
         self.updates = nn.ModuleList(Update(channels) for _ in range(config.num_interactions))
-        self.readouts += [{"name": name, "columns": width} for name, width in (readouts or {}).items()]
-        self.names = [readout["name"] for readout in self.readouts]
-        self.widths = [readout["columns"] for readout in self.readouts]
         self.readout = _network(channels, max(channels // 2, 1), sum(self.widths))
-        self.register_buffer("scales", readout_scales(self.readouts))
 
     def forward(
         self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_owned: int
@@ -88,14 +83,7 @@ class PaiNN(EnergyModel):
         for message, update in zip(self.messages, self.updates):
             s, v = message(s, v, edge_index, directions, basis, envelope)
             s, v = update(s, v)
-        outputs = self.scales * self.readout(s[:num_owned])
-        found: dict[str, Tensor] = {}
-        start = 0
-        for name, width in zip(self.names, self.widths):
-            found[name] = outputs[:, start : start + width]
-            start += width
-        found["energy"] = self.scale * found["energy"].squeeze(1) + self.shift[species[:num_owned]]
-        return found
+        return self.readouts_of(self.readout(s[:num_owned]), species[:num_owned])
 
 
 class Message(nn.Module):

@@ -35,6 +35,8 @@ from nearsight.training.loss import Loss
 from nearsight.training.metrics import Metrics
 from nearsight.training.processes import Processes
 
+_SECONDS_BETWEEN_LOOKS = 0.1
+
 
 class Optimizer(Protocol):
     """What the loop needs of an optimizer; it trains the parameters of the model in place.
@@ -147,6 +149,7 @@ class Trainer:
         self.started = time.perf_counter()
         self.received: Sequence[int] = ()
         self.stopping = False
+        self.next_look = 0
 
     # ---- state ----------------------------------------------------------------------------------
 
@@ -259,13 +262,15 @@ class Trainer:
         self.state.step += 1
         self.state.batches += 1
         self.state.loss_sum += total
-        self._look_up()
+        if self.processes.size == 1 or self.state.step >= self.next_look:
+            self._look_up()
 
     def _look_up(self) -> None:
-        """See the clock and the signals, the same in all processes."""
+        """See the clock and the signals, the same in all processes, which wait for each other here."""
         clock = time.perf_counter() - self.started if self.processes.first else 0.0
         news = self.processes.sum(torch.tensor([clock, float(bool(self.received))], dtype=torch.float64))
         self.state.elapsed, self.stopping = float(news[0]), bool(news[1])
+        self.next_look = self.state.step + int(_SECONDS_BETWEEN_LOOKS * self.state.step / self.state.elapsed)
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

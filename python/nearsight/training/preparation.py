@@ -14,7 +14,7 @@ from nearsight.data import Frame, fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_ENERGY
-from nearsight.models import BPNN, LinearConfig, build_model, training_module
+from nearsight.models import BPNN, MACE, LinearConfig, build_model, training_module
 from nearsight.models.mace_native import NativeMACE
 from nearsight.models.moments import MomentDescriptor
 from nearsight.models.native import NativeBPNN
@@ -275,8 +275,10 @@ def _fit(
         if charger:
             frames = [_without_charges(model, module, frames[number], batch(number)) for number in some]
         model.set_mean_energies(fit_energies(frames, sets.species, sets.reference))
+    graphs = (batch(number).graph for number in range(len(sets.frames["training"])))
+    if isinstance(model, MACE):
+        model.fit_walls(graphs)
     if isinstance(model, BPNN):
-        graphs = (batch(number).graph for number in range(len(sets.frames["training"])))
         for sentence in survey(model, graphs, module):
             logbook.say(sentence)
     return model

@@ -39,6 +39,7 @@ class ShampooAdam(torch.optim.Optimizer):
         frequency: steps from one power iteration to the next.
         block_size: longest side of a block.
         weight_decay: decoupled, times the learning rate.
+        dtype: of the state and of the steps, None for the one of the parameters.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class ShampooAdam(torch.optim.Optimizer):
         frequency: int = 10,
         block_size: int = 64,
         weight_decay: float = 0.0,
+        dtype: torch.dtype | None = None,
     ):
         self.betas = tuple(betas)
         self.shampoo_beta = self.betas[1] if shampoo_beta is None else shampoo_beta
-        self.frequency, self.block_size = frequency, block_size
+        self.frequency, self.block_size, self.dtype = frequency, block_size, dtype
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
         self._parameters = self.param_groups[0]["params"]
         self._blocks = self._by_shape(parameter.detach() for parameter in self._parameters)
@@ -64,14 +66,16 @@ class ShampooAdam(torch.optim.Optimizer):
         rate, decay = (self.param_groups[0][name] for name in ("lr", "weight_decay"))
         gradients = self._by_shape(parameter.grad.contiguous() for parameter in self._parameters)
         for shape, blocks in self._blocks.items():
-            gradient, state = torch.cat(gradients[shape]), self.state[shape]
+            gradient, state = torch.cat(gradients[shape]).to(self.dtype), self.state[shape]
             if not state:
                 state.update(_first(gradient))
                 self._follow(state["sides"], gradient)
                 for side in state["sides"]:
                     side["basis"] = _eigenvectors(side["matrix"])
                 continue
-            changes = self._change(state, gradient).split([len(block) for block in blocks])
+            changes = (
+                self._change(state, gradient).to(blocks[0].dtype).split([len(block) for block in blocks])
+            )
             if decay:
                 torch._foreach_mul_(blocks, 1 - rate * decay)
             torch._foreach_sub_(blocks, changes, alpha=rate / (1 - self.betas[0] ** state["steps"]))

@@ -32,9 +32,12 @@ class Reader {
     channels_ = d.channels;
     read_radial(record.at("radial"), d);
     if (!record.at("zbl").is_null()) d.zbl = zbl(record.at("zbl"));
+    // Files from before there were walls do not have the entry.
+    if (record.contains("walls") && !record.at("walls").is_null()) d.walls = walls(record.at("walls"));
     d.embedding = matrix("embedding", {species_, channels_});
     d.shift = matrix("shift", {species_});
-    d.scale = *matrix("scale", {1});
+    d.columns = file_.num_columns();
+    d.scale = matrix("scale", {static_cast<std::size_t>(d.columns)});
     const json& layers = record.at("layers");
     if (layers.empty()) fail("a model has at least one layer");
     for (const json& layer : layers) {
@@ -111,6 +114,16 @@ class Reader {
     return z;
   }
 
+  Walls walls(const json& record) const {
+    const std::size_t num_species = file_.species.size();
+    Walls w;
+    w.slope = record.at("slope");
+    w.repulsion = record.at("repulsion");
+    w.num_species = static_cast<int>(num_species);
+    w.limits = matrix("walls", {num_species, num_species, 3});
+    return w;
+  }
+
   Irreps irreps(const json& names) const {
     Irreps list;
     int first = 0;
@@ -176,7 +189,7 @@ class Reader {
     layer.radial = dense("radial", d.basis.count, layer.paths.size() * channels_);
     if (layer.radial.empty()) fail("layers lack their radial weights");
     layer.density = dense("density", d.basis.count, 1);
-    layer.readout = dense("readout", channels_, 1);
+    layer.readout = dense("readout", channels_, d.columns);
     if (layer.readout.weights.empty() || layer.readout.weights.size() > 2)
       fail("a readout has one or two dense layers");
     layer.up = maps("up", layer.input, false);

@@ -82,18 +82,26 @@ struct Zbl {
   std::vector<double> numbers, radii;                        // [species]
 };
 
+struct Walls {
+  double slope = 0, repulsion = 0;  // eV/Å, eV
+  int num_species = 0;
+  Matrix limits = nullptr;  // [species][species][3] Å, null: there are none
+};
+
 /// A record and its tensors in double. The file must outlive it.
 struct Definition {
   std::vector<std::string> species;
   double cutoff = 0;
   int channels = 0, l_max = 0;
+  int columns = 1;  // of the readouts, the energy first
   Basis basis;
   Transform transform;
   bool envelope_first = true;  // the envelope multiplies the basis, not the functions
   double envelope_order = 5;
   Zbl zbl;
-  Matrix embedding = nullptr, shift = nullptr;  // [species][K], [species]
-  double scale = 1;
+  Walls walls;
+  Matrix embedding = nullptr;               // [species][K]
+  Matrix scale = nullptr, shift = nullptr;  // of readouts [columns], of energies [species]
   std::vector<Layer> layers;
 
   int num_species() const { return static_cast<int>(species.size()); }

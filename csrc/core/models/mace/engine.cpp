@@ -47,8 +47,11 @@ Engine<T>::Engine(const Definition& definition, Radials radials)
   if (samples.back() != pairs_.back()) samples.push_back(pairs_.back());
   first_ = compress(networks_[0], d_.cutoff, samples, kCompression<T>);
   int most = 0;
-  for (const RadialNetwork& network : networks_)
-    most = std::max(most, choose_intervals(network, d_.cutoff, samples, intervals<T>(), kInterpolation<T>));
+  for (const auto* const networks : {&networks_, &densities_})
+    for (const RadialNetwork& network : *networks)
+      if (!network.dense().empty())
+        most =
+            std::max(most, choose_intervals(network, d_.cutoff, samples, intervals<T>(), kInterpolation<T>));
   grid_ = Grid(d_.cutoff, most);
   for (std::size_t t = 0; t < layers; ++t) {
     species_[t].resize(d_.num_species());

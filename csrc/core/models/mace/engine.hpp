@@ -30,7 +30,7 @@ template <class T>
 struct LayerTables {
   std::vector<Map<T>> combine, up, update;  // of the message, input, output irreps
   Panels<T> readout_forward, readout_reverse;
-  std::vector<double> readout;  // of the last dense layer of the readout
+  std::vector<double> readout;  // of the last dense layer of the readout, [in][columns]
   std::vector<Row<T>> couplings;
   Polynomials polynomials;
   std::vector<int> first_root;

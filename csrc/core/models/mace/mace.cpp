@@ -36,7 +36,10 @@ class MacePotential final : public Potential {
       widest = std::max(widest, num_components(definition_.layers[t].input) * padded(definition_.channels));
     return widest;
   }
-  std::size_t tile() const override { return definition_.layers.size() == 1 ? kTile : 0; }
+  /// With charges the reverse pass begins when those of all atoms are known: whole graphs keep what it needs.
+  std::size_t tile() const override {
+    return definition_.layers.size() == 1 && definition_.columns == 1 ? kTile : 0;
+  }
 
  private:
   template <class T>
@@ -60,7 +63,7 @@ class MacePotential final : public Potential {
 
 std::unique_ptr<Potential> make_mace(const ModelFile& file, std::string& reason) {
   Definition definition = read_definition(file);
-  reason = file.num_columns() == 1 ? unsupported(definition) : "it has several readout columns";
+  reason = unsupported(definition);
   if (!reason.empty()) return nullptr;
   return std::make_unique<MacePotential>(std::move(definition));
 }

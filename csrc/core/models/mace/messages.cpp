@@ -232,7 +232,7 @@ void MaceWorker<T>::normalize_reverse(const Pass& pass) {
   }
 }
 
-/// Energies of the layer, and in the first one those of pairs.
+/// Readouts of the layer, and in the first one energies of pairs.
 template <class T>
 void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
   Scratch& s = pass.scratch;
@@ -240,6 +240,7 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
   const std::size_t outputs = num_components(pass.layer.output);
   const T* const features = kept_[pass.t].features.data() + pass.tile.first * outputs * channels_;
   const std::vector<double>& w = pass.tables.readout;
+  const int columns = d_.columns, inputs = static_cast<int>(w.size()) / columns;
   const bool is_linear = pass.layer.readout.weights.size() == 1;
   const int width = is_linear ? channels_ : pass.tables.readout_forward.columns;
   const T* hidden = features;
@@ -248,18 +249,23 @@ void MaceWorker<T>::read_out(const Pass& pass, Span<double> readouts) {
              false);
     hidden = s.hidden.data();
   }
+  s.inputs.resize(inputs);
   for (int p = 0; p < count; ++p) {
-    double sum = 0.0;
-    for (std::size_t k = 0; k < w.size(); ++k) {
+    for (int k = 0; k < inputs; ++k) {
       const double x = hidden[p * width + k];
-      sum += w[k] * (is_linear ? x : x / (1 + std::exp(-x)));
+      s.inputs[k] = is_linear ? x : x / (1 + std::exp(-x));
     }
-    double& energy = readouts[pass.rows[p]];
-    energy += d_.scale * sum;
+    double* const found = &readouts[pass.rows[p] * columns];
+    for (int c = 0; c < columns; ++c) {
+      double sum = 0.0;
+      for (int k = 0; k < inputs; ++k) sum += w[k * columns + c] * s.inputs[k];
+      found[c] += d_.scale[c] * sum;
+    }
     if (pass.t > 0) continue;
+    double& energy = found[0];
     for (int e = 0; e < s.edges[p].count; ++e) {
       const double r = s.edges[p].r[e];
-      energy += zbl_energy(d_.zbl, s.edges.receiver_species(p), s.edges.edges(p)[e].species, r).value;
+      energy += pair_energy(d_, s.edges.receiver_species(p), s.edges.edges(p)[e].species, r).value;
       if (r >= engine_.grid().first()) continue;
       energy += close_repulsion(r, engine_.grid().first()).value;
       static std::once_flag said;
@@ -280,10 +286,17 @@ void MaceWorker<T>::read_out_reverse(const Pass& pass, Span<const double> cotang
   const std::size_t outputs = num_components(pass.layer.output);
   T* const adjoints = kept_[pass.t].adjoints.data() + pass.tile.first * outputs * channels_;
   const std::vector<double>& w = pass.tables.readout;
+  const int columns = d_.columns, inputs = static_cast<int>(w.size()) / columns;
+  // Adjoint of an input of the last dense layer.
+  const auto adjoint = [&](int p, int k) {
+    const double* const given = &cotangents[pass.rows[p] * columns];
+    double sum = 0.0;
+    for (int c = 0; c < columns; ++c) sum += given[c] * d_.scale[c] * w[k * columns + c];
+    return sum;
+  };
   if (pass.layer.readout.weights.size() == 1) {
     for (int p = 0; p < count; ++p)
-      for (std::size_t k = 0; k < w.size(); ++k)
-        adjoints[p * channels_ + k] += static_cast<T>(cotangents[pass.rows[p]] * d_.scale * w[k]);
+      for (int k = 0; k < inputs; ++k) adjoints[p * channels_ + k] += static_cast<T>(adjoint(p, k));
     return;
   }
   const T* const features = kept_[pass.t].features.data() + pass.tile.first * outputs * channels_;
@@ -293,9 +306,8 @@ void MaceWorker<T>::read_out_reverse(const Pass& pass, Span<const double> cotang
   for (int p = 0; p < count; ++p)
     for (int k = 0; k < width; ++k) {
       const double x = hidden[p * width + k], sigma = 1 / (1 + std::exp(-x));
-      const double weight = k < static_cast<int>(w.size()) ? w[k] : 0.0;
       hidden[p * width + k] =
-          static_cast<T>(cotangents[pass.rows[p]] * d_.scale * weight * sigma * (1 + x * (1 - sigma)));
+          static_cast<T>((k < inputs ? adjoint(p, k) : 0.0) * sigma * (1 + x * (1 - sigma)));
     }
   multiply(count, hidden, width, pass.tables.readout_reverse, adjoints, channels_, true);
 }

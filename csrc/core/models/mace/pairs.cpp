@@ -11,8 +11,7 @@ constexpr double kFactors[4] = {0.1818, 0.5099, 0.2802, 0.02817}, kRates[4] = {3
 constexpr double kBohr = 0.529, kCoulomb = 14.3996;  // Å, eV Å
 constexpr double kRepulsion = 100.0;                 // eV
 
-}  // namespace
-
+/// ZBL's repulsion.
 PairEnergy zbl_energy(const Zbl& zbl, int a, int b, double r) {
   const double end = zbl.scale != 0.0 ? zbl.radii[a] + zbl.radii[b] : 0.0;
   if (r >= end) return {};
@@ -30,6 +29,27 @@ PairEnergy zbl_energy(const Zbl& zbl, int a, int b, double r) {
   const double coulomb = 0.5 * zbl.scale * kCoulomb * za * zb / r;
   return {coulomb * screening * envelope,
           coulomb * ((d_screening - screening / r) * envelope + screening * d_envelope)};
+}
+
+/// Walls at distances that the training set does not have.
+PairEnergy wall_energy(const Walls& walls, int a, int b, double r) {
+  if (!walls.limits) return {};
+  const double* const limits = walls.limits + 3 * (a * walls.num_species + b);
+  const double closest = limits[0], begin = limits[1], end = limits[2], width = end - begin;
+  if (r < closest) {
+    const double x = closest / r - 1, half = 0.5 * walls.repulsion;
+    return {half * x * x * x, -3 * half * x * x * closest / (r * r)};
+  }
+  if (r <= begin || r >= end) return {};
+  const double u = (2 * r - begin - end) / width, rest = 1 - u * u, half = 0.5 * walls.slope * width;
+  return {half * rest * rest * rest, -12 * half * u * rest * rest / width};
+}
+
+}  // namespace
+
+PairEnergy pair_energy(const Definition& d, int a, int b, double r) {
+  const PairEnergy zbl = zbl_energy(d.zbl, a, b, r), wall = wall_energy(d.walls, a, b, r);
+  return {zbl.value + wall.value, zbl.slope + wall.slope};
 }
 
 PairEnergy close_repulsion(double r, double shortest) {

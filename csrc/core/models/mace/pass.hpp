@@ -11,6 +11,7 @@ template <class T>
 struct MaceWorker<T>::Scratch {
   TileEdges<T> edges;
   AlignedBuffer<T> sums, messages, message_adjoints, products, hidden, phi, adjoints;
+  std::vector<double> inputs;  // of the last dense layer of a readout, one row
   static constexpr std::size_t kNothing = -1;
   std::size_t loaded = kNothing;  // first row of the tile whose edges are here
 };

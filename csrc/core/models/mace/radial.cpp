@@ -192,8 +192,8 @@ int choose_intervals(const RadialNetwork& network, double cutoff, const std::vec
     }
     double worst = 0, largest = 0;
     for (const double pair : pairs) {
-      const Jets exact = network.hidden(middle, pair);
-      Jets ends[2] = {network.hidden(left, pair), network.hidden(right, pair)};
+      const Jets exact = network.interpolated(middle, pair);
+      Jets ends[2] = {network.interpolated(left, pair), network.interpolated(right, pair)};
       grid.rescale(left, ends[0]);
       grid.rescale(right, ends[1]);
       for (std::size_t p = 0; p < middle.size(); ++p) {

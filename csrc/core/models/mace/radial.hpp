@@ -41,6 +41,11 @@ class RadialNetwork {
   /// What the last layer takes, with the envelope; outputs are the last layer's weights times these.
   Jets hidden(Span<const double> distances, double pair) const;
 
+  /// What tables are made from: the outputs of a density, else the inputs of the last layer.
+  Jets interpolated(Span<const double> distances, double pair) const {
+    return ending_ == Ending::density ? outputs(distances, pair) : hidden(distances, pair);
+  }
+
   const Dense& dense() const { return dense_; }
 
  private:
@@ -83,8 +88,7 @@ class Grid {
 };
 
 /// The smallest of `candidates` with which interpolated slopes are within `tolerance`, relative to the
-/// largest one, or the last one. Measured above 0.5 Å, on the functions that the last layer of the network
-/// takes.
+/// largest one, or the last one. Measured above 0.5 Å.
 int choose_intervals(const RadialNetwork& network, double cutoff, const std::vector<double>& pairs,
                      const std::vector<int>& candidates, double tolerance);
 

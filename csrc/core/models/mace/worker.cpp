@@ -17,7 +17,7 @@ MaceWorker<T>::MaceWorker(const Engine<T>& engine, const WorkerOptions& options)
       d_(engine.definition()),
       channels_(engine.channels()),
       exchange_(options.exchange),
-      threads_(d_.layers.size() > 1 ? options.num_threads : 1),
+      threads_(options.num_threads),
       known_(d_.num_species(), false),
       kept_(d_.layers.size()) {
   for (int k = 0; k < threads_.size(); ++k) scratch_.push_back(std::make_unique<Scratch>());
@@ -75,8 +75,9 @@ void MaceWorker<T>::forward(const Graph& graph, Span<double> readouts) {
   split(graph);
   require(graph);
   const int layers = static_cast<int>(d_.layers.size());
+  std::fill_n(readouts.data(), readouts.size(), 0.0);
   for (std::size_t row = 0; row < graph.num_rows; ++row)
-    readouts[row] = d_.shift[graph.species[graph.centers[row]]];
+    readouts[row * d_.columns] = d_.shift[graph.species[graph.centers[row]]];
   for (int t = 0; t < layers; ++t) {
     Kept& kept = kept_[t];
     const std::size_t rows = t + 1 < layers ? graph.centers.size() : graph.num_rows;
@@ -98,7 +99,7 @@ void MaceWorker<T>::forward(const Graph& graph, Span<double> readouts) {
       forward_tile(Pass(*this, t, graph, tile, scratch), readouts);
     });
   }
-  check_energies(graph, readouts);
+  check_readouts(graph, readouts);
 }
 
 template <class T>
@@ -315,14 +316,14 @@ void MaceWorker<T>::write_gradients(const Pass& pass, Span<const double> cotange
   for (int p = 0; p < pass.tile.count; ++p) {
     const Edges<T>& v = s.edges[p];
     kernels<T>().gradients(engine_.harmonics(), v);
-    const double cotangent = pass.tile.owned ? cotangents[pass.rows[p]] : 0.0;
+    const double cotangent = pass.tile.owned ? cotangents[pass.rows[p] * d_.columns] : 0.0;
     double finite = 0.0;
     for (int e = 0; e < v.count; ++e) {
       const typename TileEdges<T>::Edge& edge = s.edges.edges(p)[e];
       const double* const d = &pass.graph.vectors[3 * edge.number];
       double slope = edge.slope;
       if (pass.t == 0)
-        slope += cotangent * (zbl_energy(d_.zbl, s.edges.receiver_species(p), edge.species, v.r[e]).slope +
+        slope += cotangent * (pair_energy(d_, s.edges.receiver_species(p), edge.species, v.r[e]).slope +
                               close_repulsion(v.r[e], engine_.grid().first()).slope);
       double* const g = &edge_gradients[3 * edge.number];
       g[0] += v.gx[e] + slope / v.r[e] * d[0];
@@ -357,9 +358,9 @@ void MaceWorker<T>::fail(const Graph& graph, std::size_t row, const char* what) 
 }
 
 template <class T>
-void MaceWorker<T>::check_energies(const Graph& graph, Span<const double> readouts) const {
-  for (std::size_t row = 0; row < graph.num_rows; ++row)
-    if (!std::isfinite(readouts[row])) fail(graph, row, "energy and features of");
+void MaceWorker<T>::check_readouts(const Graph& graph, Span<const double> readouts) const {
+  for (std::size_t k = 0; k < readouts.size(); ++k)
+    if (!std::isfinite(readouts[k])) fail(graph, k / d_.columns, "energy and features of");
 }
 
 template class MaceWorker<float>;

@@ -36,7 +36,7 @@ class MaceWorker final : public Worker {
   void require(const Graph& graph);
   template <class Body>
   void for_tiles(bool only_owned, const Body& body);
-  void check_energies(const Graph& graph, Span<const double> readouts) const;
+  void check_readouts(const Graph& graph, Span<const double> readouts) const;
   [[noreturn]] void fail(const Graph& graph, std::size_t row, const char* what) const;
 
   void forward_tile(const Pass& pass, Span<double> readouts);
