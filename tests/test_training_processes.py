@@ -88,12 +88,16 @@ def test_two_processes_are_one_in_second_order(folder, train_alone):
 
 
 def test_a_run_continues_with_another_number_of_processes(folder, train_alone):
-    """A signal to one process stops both after the same batch; then one goes on alone."""
+    """A signal to one process stops both after the same batch; then one goes on alone.
+
+    The processes compare notes every tenth of a second and at the end of each epoch of eight batches: a
+    signal after the tenth batch is heard after the seventeenth at the latest.
+    """
     train_alone("one")
     codes, errors = run_processes(2, folder, "train.yaml", "--output", "two", breaks={1: (10, "SIGINT")})
     assert codes == [128 + signal.SIGINT] * 2
-    assert sum("Interrupted in epoch 2." in error for error in errors) == 1
-    assert read_checkpoint(folder / "two" / "checkpoints" / "last.ckpt")["state"]["step"] == 11
+    assert sum("Interrupted in epoch" in error for error in errors) == 1
+    assert 11 <= read_checkpoint(folder / "two" / "checkpoints" / "last.ckpt")["state"]["step"] <= 17
     train_alone("two", restart=True)
     assert_same_run(folder / "one", folder / "two")
 
