@@ -66,18 +66,19 @@ struct Evaluator::Memory {
 };
 
 struct Evaluator::Lane {
-  WorkerOptions of_workers;
   std::vector<Memory> memories;  // of its first tiles; all others share the last one
   std::vector<double> edge_gradients, cotangents;
   Results results;  // the arrays are the host's in the first thread, else those below
   std::vector<double> arrays[5], lowest, highest;
   std::vector<long long> counts;
 
-  explicit Lane(const WorkerOptions& options) : of_workers(options) {}
+  Lane(const Potential& potential, const WorkerOptions& options) {
+    memories.push_back({potential.make_worker(options), {}, kNoTile});
+  }
 
-  void keep(std::size_t tiles, const Potential& potential) {
+  void keep(std::size_t tiles) {
     while (memories.size() < tiles) {
-      auto worker = memories.empty() ? potential.make_worker(of_workers) : memories[0].worker->sibling();
+      auto worker = memories[0].worker->sibling();
       if (!worker) return;
       memories.push_back({std::move(worker), {}, kNoTile});
     }
@@ -95,7 +96,7 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
   const int lanes = model_->potential().tile() ? threads_.size() : 1;
   const WorkerOptions of_workers{options.double_precision, lanes == 1 ? threads_.size() : 1,
                                  exchanges_ ? &host_.exchange : nullptr};
-  for (int t = 0; t < lanes; ++t) lanes_.push_back(std::make_unique<Lane>(of_workers));
+  for (int t = 0; t < lanes; ++t) lanes_.push_back(std::make_unique<Lane>(model_->potential(), of_workers));
 }
 
 Evaluator::~Evaluator() = default;
@@ -217,7 +218,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   const auto for_tiles = [&](const std::function<void(Lane&, Memory&, const Part&)>& body) {
     const auto work = [&](int thread, std::size_t first, std::size_t last) {
       Lane& lane = *lanes_[thread];
-      lane.keep(std::min(last - first, most_kept), model_->potential());
+      lane.keep(std::min(last - first, most_kept));
       for (std::size_t k = first; k < last; ++k) {
         Memory& memory = lane.memories[std::min(k - first, lane.memories.size() - 1)];
         body(lane, memory, {k, k * tile, std::min(tile, rows - k * tile)});
