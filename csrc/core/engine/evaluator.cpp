@@ -213,8 +213,8 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     if (r.member_forces || r.member_virials) reverse_members(lane, memory, graph, part.count);
   };
   // Calls body(lane, memory, part) for every tile; a thread always has the same tiles.
-  const std::size_t most_kept =
-      couple_->is_local() ? 1 : std::max<std::size_t>(1, kMostKept / tile / lanes_.size());
+  const bool at_once = couple_->is_local() || couple_->is_additive();
+  const std::size_t most_kept = at_once ? 1 : std::max<std::size_t>(1, kMostKept / tile / lanes_.size());
   const auto for_tiles = [&](const std::function<void(Lane&, Memory&, const Part&)>& body) {
     const auto work = [&](int thread, std::size_t first, std::size_t last) {
       Lane& lane = *lanes_[thread];
@@ -230,12 +230,14 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
       threads_.split(num_tiles, work);
   };
 
-  if (couple_->is_local()) {
+  if (at_once) {
+    if (couple_->is_additive()) std::fill(cotangents_.begin(), cotangents_.end(), 1.0);
     for_tiles([&](Lane& lane, Memory& memory, const Part& part) {
       forward(memory, part);
-      join(domain, owned, part.first, part.count, results);
+      if (couple_->is_local()) join(domain, owned, part.first, part.count, results);
       reverse(lane, memory, part);
     });
+    if (couple_->is_additive()) join(domain, owned, 0, rows, results);
   } else {
     for_tiles([&](Lane&, Memory& memory, const Part& part) { forward(memory, part); });
     join(domain, owned, 0, rows, results);

@@ -60,8 +60,9 @@ struct Ranges {
 /// with it before it sums features.
 struct SharedDescriptor {
   std::unique_ptr<DescriptorWorkspace> workspace;
-  const Worker* last = nullptr;  // whose centers it remembers
-  std::vector<double> unused;    // features
+  std::size_t num_workers = 0;
+  std::size_t last = 0;        // the worker whose centers it remembers
+  std::vector<double> unused;  // features
 };
 
 template <class T>
@@ -70,6 +71,7 @@ class BpnnWorker final : public Worker {
   BpnnWorker(std::shared_ptr<SharedDescriptor> descriptor, const Networks<T>& networks, const Ranges& ranges,
              int num_species)
       : descriptor_(std::move(descriptor)),
+        number_(descriptor_->num_workers++),
         networks_(networks),
         workspace_(networks),
         ranges_(ranges),
@@ -90,8 +92,9 @@ class BpnnWorker final : public Worker {
     features_.resize(order_.size() * stride_);
     block_.resize(order_.size() * outputs_);
     DescriptorWorkspace& descriptor = *descriptor_->workspace;
+    descriptor.select(number_);
     descriptor.forward(graph, order_, features_.data(), stride_);
-    descriptor_->last = this;
+    descriptor_->last = number_;
     for_blocks([&](int species, std::size_t first, int count) {
       workspace_.forward(species, count, features_.data() + first * stride_, stride_, descriptor.active(),
                          block_.data() + first * outputs_);
@@ -123,8 +126,9 @@ class BpnnWorker final : public Worker {
                          stride_);
     });
     DescriptorWorkspace& descriptor = *descriptor_->workspace;
-    if (std::exchange(descriptor_->last, this) != this) {
+    if (std::exchange(descriptor_->last, number_) != number_) {
       descriptor_->unused.resize(features_.size());
+      descriptor.select(number_);
       descriptor.prepare(graph, order_, descriptor_->unused.data(), stride_);
     }
     descriptor.reverse(graph, order_, features_.data(), stride_, edge_gradients);
@@ -151,6 +155,7 @@ class BpnnWorker final : public Worker {
   }
 
   std::shared_ptr<SharedDescriptor> descriptor_;
+  std::size_t number_;  // among those that share it
   const Networks<T>& networks_;
   NetworksWorkspace<T> workspace_;
   const Ranges& ranges_;
