@@ -1,10 +1,11 @@
 """Learning curve: test errors against the number of training frames.
 
 Trains a configuration on nested random subsets of its training frames, several seeds each, and plots force
-and energy errors on the same test frames in double logarithmic axes. Takes sizes x seeds x --minutes; what
-is there already is not trained again. With several test files each has a line.
+and energy errors on the same test frames in double logarithmic axes. Every model takes the same number of
+optimizer steps, so that small sets are not trained less than large ones and the clock has no part in it.
+What is there already is not trained again. With several test files each has a line.
 
-    python learning_curve.py water/train.yaml --minutes 4 --seeds 2 --output learning-curve
+    python learning_curve.py water/train.yaml --steps 10000 --seeds 2 --output learning-curve
     python learning_curve.py 3bpa/one_interaction.yaml -o data.training=train_300K.extxyz \\
         --sizes 50 100 200 450 --test "300 K=test_300K.extxyz" --test "1200 K=test_1200K.extxyz"
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,15 @@ def measure(options: argparse.Namespace, console: Console) -> Errors:
     """Train and test all sizes and seeds."""
     errors: Errors = {name: {} for name in UNITS}
     files = dict(text.split("=", 1) for text in options.test)
+    batch = load_config(options.config, options.override).training.batch_size
     for size in options.sizes:
         for seed in range(options.seeds):
             folder = options.output / f"{size}-{seed}"
+            epochs = math.ceil(options.steps * batch / size)
             overrides = [
                 *options.override,
-                f"data.training_size={size}",
-                f"seed={seed}",
-                f"training.max_minutes={options.minutes}",
+                *(f"data.training_size={size}", f"seed={seed}"),
+                *(f"training.epochs={epochs}", "training.max_minutes=null"),
             ]
             if not (folder / "results.json").exists():
                 console.rule(f"{size} frames, seed {seed}")
@@ -90,7 +93,7 @@ def main() -> None:
     parser.add_argument("--test", metavar="NAME=FILE", action="append", default=[])
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100, 200])
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=4.0, help="training time of each model")
+    parser.add_argument("--steps", type=int, default=10000, help="of the optimizer, for each model")
     parser.add_argument("--output", type=Path, default=Path("learning-curve"))
     options = parser.parse_args()
     console = Console()

@@ -110,6 +110,11 @@ def test_unknown_element(path):
         atoms.get_potential_energy()
 
 
+def test_misspelled_keyword(path):
+    with pytest.raises(TypeError, match="num_threads"):
+        nearsight.Calculator(path, num_threads=2)
+
+
 def test_nve(path):
     """The fluctuation of the total energy shrinks with the square of the time step."""
 

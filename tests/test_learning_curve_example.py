@@ -43,9 +43,11 @@ def run(tmp_path, monkeypatch):
 
 
 def test_sizes_seeds_and_files(run, tmp_path, capsys):
-    own = run("--sizes", "4", "8", "--seeds", "2")
+    own = run("--sizes", "4", "8", "--seeds", "2", "--steps", "4")
     assert {size: len(values) for size, values in own["forces"]["test"].items()} == {"4": 2, "8": 2}
-    assert "4 frames, seed 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 frames, seed 1" in said
+    assert "all 3 epochs are done" in said and "all 2 epochs are done" in said  # four steps of three frames
     write_extxyz(tmp_path / "other.xyz", boxes(3, seed=5))
     again = run("--sizes", "4", "8", "--seeds", "1", "--test", f"other one={tmp_path / 'other.xyz'}")
     assert "frames, seed" not in capsys.readouterr().out  # nothing is trained twice

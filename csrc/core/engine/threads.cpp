@@ -1,6 +1,20 @@
 #include "core/engine/threads.hpp"
 
+#include <chrono>
+
 namespace nearsight {
+namespace {
+
+constexpr std::chrono::microseconds kMoment(50);
+
+/// Looks for a moment whether it is time already, leaving the core to whoever else wants it.
+template <class Condition>
+void look_out(const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + kMoment;
+  while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
+}  // namespace
 
 ThreadPool::ThreadPool(int num_threads) {
   for (int t = 1; t < num_threads; ++t) workers_.emplace_back([this, t] { loop(t); });
@@ -31,8 +45,10 @@ void ThreadPool::run(const std::function<void(int)>& body) {
   } catch (...) {
     own = std::current_exception();
   }
+  const auto is_done = [this] { return running_ == 0; };
+  look_out(is_done);
   std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [this] { return running_ == 0; });
+  done_.wait(lock, is_done);
   if (own) std::rethrow_exception(own);
   if (failure_) std::rethrow_exception(failure_);
 }
@@ -44,9 +60,11 @@ void ThreadPool::split(std::size_t count, const std::function<void(int, std::siz
 
 void ThreadPool::loop(int thread) {
   unsigned long seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
+  const auto is_called = [&] { return stop_ || generation_ != seen; };
   while (true) {
-    start_.wait(lock, [&] { return stop_ || generation_ != seen; });
+    look_out(is_called);
+    std::unique_lock<std::mutex> lock(mutex_);
+    start_.wait(lock, is_called);
     if (stop_) return;
     seen = generation_;
     const auto* body = body_;

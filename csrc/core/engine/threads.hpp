@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -9,7 +10,9 @@
 namespace nearsight {
 
 /// A fixed team of threads. Not OpenMP: hosts bring their own runtimes, and two of them with spinning threads
-/// on the same cores are several times slower than one thread. The team sleeps between calls.
+/// on the same cores are several times slower than one thread. The team sleeps between calls, after a moment
+/// in which it looks out for the next one: waking costs as much as a small molecule's step, which has several
+/// calls.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads = 1);
@@ -33,9 +36,9 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable start_, done_;
   const std::function<void(int)>* body_ = nullptr;
-  unsigned long generation_ = 0;
-  int running_ = 0;
-  bool stop_ = false;
+  std::atomic<unsigned long> generation_{0};
+  std::atomic<int> running_{0};
+  std::atomic<bool> stop_{false};
   std::exception_ptr failure_;
 };
 

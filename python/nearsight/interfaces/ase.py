@@ -62,9 +62,8 @@ class Calculator(AseCalculator):
         threads: int = 1,
         skin: float = 1.0,
         charge: float | None = None,
-        **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__()  # ASE's base class takes any further keyword and forgets it
         self.potential = Potential(path, backend=backend, precision=precision, threads=threads, skin=skin)
         self._charge = charge
         self._numbers = np.zeros(0, dtype=int)
