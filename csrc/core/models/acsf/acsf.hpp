@@ -109,10 +109,12 @@ class Workspace final : public DescriptorWorkspace {
   explicit Workspace(const Functions<T>& functions);
   ~Workspace();
 
-  void select(std::size_t graph) override;
   void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
   void prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+               std::size_t stride) override;
+  void select(std::size_t graph) override;
+  void restore(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
   void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                std::size_t stride, Span<double> edge_gradients) override;

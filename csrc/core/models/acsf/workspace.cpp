@@ -168,12 +168,6 @@ void Workspace<T>::make_triplets(std::size_t number, Neighborhood<T>& n) {
 }
 
 template <class T>
-void Workspace<T>::select(std::size_t graph) {
-  selected_ = graph;
-  if (graphs_.size() <= graph) graphs_.resize(graph + 1);
-}
-
-template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
@@ -185,7 +179,20 @@ void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, 
 }
 
 template <class T>
-void Workspace<T>::prepare(const Graph& graph, Span<const std::size_t> centers, double*, std::size_t) {
+void Workspace<T>::prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+                           std::size_t stride) {
+  for (std::size_t k = 0; k < centers.size(); ++k) sort(graph, centers[k], k);
+  restore(graph, centers, features, stride);
+}
+
+template <class T>
+void Workspace<T>::select(std::size_t graph) {
+  selected_ = graph;
+  if (graphs_.size() <= graph) graphs_.resize(graph + 1);
+}
+
+template <class T>
+void Workspace<T>::restore(const Graph& graph, Span<const std::size_t> centers, double*, std::size_t) {
   const FlushDenormals flush;
   for (std::size_t k = 0; k < centers.size(); ++k) {
     Neighborhood<T>& n = load(graph, centers[k], k);

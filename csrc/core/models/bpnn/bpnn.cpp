@@ -129,7 +129,7 @@ class BpnnWorker final : public Worker {
     if (std::exchange(descriptor_->last, number_) != number_) {
       descriptor_->unused.resize(features_.size());
       descriptor.select(number_);
-      descriptor.prepare(graph, order_, descriptor_->unused.data(), stride_);
+      descriptor.restore(graph, order_, descriptor_->unused.data(), stride_);
     }
     descriptor.reverse(graph, order_, features_.data(), stride_, edge_gradients);
   }
