@@ -209,6 +209,27 @@ def test_lists_follow_charges(precision):
     assert mesh.times["lists"] == 1
 
 
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_what_asks_for_a_new_list(precision):
+    """A charge that has moved by half the skin since the last list; another cell; fewer charges."""
+    system = random_system(41, 90)
+    mesh = set_up(system, rtol=1e-5, precision=precision)
+    skin = 0.1 * mesh.parameters["cutoff"]
+
+    def moved(distance):
+        positions = system.positions.copy()
+        positions[17] += distance * np.array([0.6, 0.0, -0.8])
+        return system._replace(positions=positions)
+
+    fewer = system._replace(positions=system.positions[:80], charges=system.charges[:80])
+    pressed = strained(system, -0.08 * np.eye(3))
+    steps = [(system, 1), (moved(0.499 * skin), 1), (moved(0.501 * skin), 2), (moved(0.99 * skin), 2)]
+    for one, lists in [*steps, (system, 3), (pressed, 4), (pressed, 4), (fewer, 5), (system, 6)]:
+        result = mesh.evaluate(*one.arguments())
+        assert mesh.times["lists"] == lists
+        assert force_error(result, ewald(one)) < 3e-5
+
+
 def test_times():
     system = random_system(41, 200)
     mesh = set_up(system)
