@@ -27,7 +27,7 @@ from nearsight.demo.job import starting_structure
 from nearsight.export import save_model
 from nearsight.interfaces.lammps import environment
 from nearsight.lib import _core
-from nearsight.models import ModelConfig, build_model
+from nearsight.models import LongRangeConfig, ModelConfig, build_model
 
 # Atoms hardly move (time step 1e-6 ps), so that an untrained model does for timing.
 _MEASURE = """import resource, subprocess, sys, time
@@ -40,10 +40,12 @@ _RUN = "neighbor 1.0 bin\ntimestep 1e-6\nfix 1 all nve\nthermo 1000000\nrun 2\n"
 _THREADS = ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS")
 
 
-def untrained_model(path: Path, config: ModelConfig, species: Sequence[str]) -> Path:
+def untrained_model(
+    path: Path, config: ModelConfig, species: Sequence[str], long_range: LongRangeConfig | None = None
+) -> Path:
     """Write a model with random weights, scaled so that forces stay moderate."""
     torch.manual_seed(0)
-    model = build_model(config, list(species))
+    model = build_model(config, list(species), long_range)
     for network in getattr(model, "networks", []):
         network.scale.fill_(0.1)
     save_model(

@@ -161,6 +161,7 @@ struct RankRun {
   std::vector<Cell> cells;
   const int* owners;
   std::size_t steps;
+  std::vector<double> drift;  // [3n] Å, between steps
   PmeOptions options;
   std::vector<double> energies, virials, communication, transforms, potentials, fields;
   PmeParameters parameters;
@@ -179,8 +180,10 @@ struct RankRun {
     ThreadPool threads(1);
     const Share first(charges, owners, rank);
     Pme pme(first.charges(), cell, options, threads, communicator);
+    std::vector<double> positions(charges.positions.begin(), charges.positions.end());
     for (std::size_t step = 0; step < steps; ++step) {
-      const Share own(charges, owners + step * charges.size(), rank);
+      for (std::size_t k = 0; step && k < drift.size(); ++k) positions[k] += drift[k];
+      const Share own({positions, charges.values, charges.widths}, owners + step * charges.size(), rank);
       Coulomb result;
       pme.evaluate(own.charges(), cell, threads, result);
       energies[rank] = result.energy;
@@ -200,12 +203,18 @@ struct RankRun {
 py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
                       const std::vector<std::pair<Doubles, std::array<bool, 3>>>& cells, const Owners& owners,
                       const std::optional<Doubles>& widths, double rtol, double cutoff, int order,
-                      const std::string& precision, const std::array<int, 2>& pencils) {
+                      const std::string& precision, const std::array<int, 2>& pencils,
+                      const std::optional<Doubles>& drift) {
   RankRun run;
   run.charges = read_charges(positions, values, widths);
   check_charges(run.charges);
   for (const auto& [vectors, pbc] : cells) run.cells.push_back(read_cell(vectors, pbc));
   check_owners(owners, run.charges.size(), static_cast<int>(cells.size()));
+  if (drift) {
+    const Span<const double> moves = read_positions(*drift);
+    if (moves.size() != run.charges.positions.size()) wrong_shape("drift", "(n, 3)", *drift);
+    run.drift.assign(moves.begin(), moves.end());
+  }
   run.owners = owners.data();
   run.steps = owners.shape(0);
   run.options = read_options(rtol, cutoff, order, precision);
@@ -229,16 +238,18 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
 }  // namespace
 
 void bind_mesh(py::module_& m) {
-  m.def(
-      "pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
-      py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
-      py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
-      "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
-      "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
-      "evaluations, the first of which sets up. pencils: the grid of ranks that transform, (0, 0) is\n"
-      "automatic. Returns a dict of the last evaluation: energies [ranks] and virials [ranks, 3, 3], shares\n"
-      "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
-      "communication and transforms [ranks] s, of all evaluations.");
+  m.def("pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
+        py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
+        py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
+        py::arg("drift") = py::none(),
+        "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
+        "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
+        "evaluations, the first of which sets up; positions move by drift [n, 3] in between. pencils: the "
+        "grid\n"
+        "of ranks that transform, (0, 0) is automatic. Returns a dict of the last evaluation: energies "
+        "[ranks] and virials [ranks, 3, 3], shares\n"
+        "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
+        "communication and transforms [ranks] s, of all evaluations.");
   m.def("ewald", &run_ewald, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
         py::arg("widths") = py::none(), py::arg("splitting") = 0.0, py::arg("threads") = 1,
         "Electrostatics of charges [n] e by Ewald's sum in double, an oracle; open systems by the direct "
@@ -265,6 +276,20 @@ void bind_mesh(py::module_& m) {
       .def("box", &box, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("widths") = py::none(),
            "Lattice vectors [3, 3] Å of the sum that evaluate makes, periodic in 3 directions; a slab has\n"
            "vacuum along its normal.")
+      .def_property_readonly(
+          "times",
+          [](const Pme& pme) {
+            const PmeTimes& times = pme.times();
+            py::dict dict;
+            dict["communication"] = times.communication;
+            dict["pairs"] = times.pairs;
+            dict["charges"] = times.charges;
+            dict["transforms"] = times.transforms;
+            dict["lists"] = times.lists;
+            return dict;
+          },
+          "s, of all evaluations: communication; pairs, with their lists; charges to the mesh and back;\n"
+          "transforms. lists: how many lists of pairs were made")
       .def_property_readonly(
           "parameters",
           [](const Pme& pme) {

@@ -135,6 +135,24 @@ def test_mixed_precision_and_threads(coarse, kind):
         assert_close(found["charges"], expected["charges"], 1e-5)
 
 
+def test_more_tiles_than_are_remembered(tmp_path):
+    """A large supercell has the forces and charges of its cell, with any number of threads."""
+    path, one = str(save(tmp_path / "model.pt", random_model("environment"))), case("triclinic", False, "")
+    copies = np.stack(np.meshgrid(*[range(12)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    large = one._replace(
+        positions=(one.positions + (copies @ one.cell)[:, None]).reshape(-1, 3),
+        species=np.tile(one.species, len(copies)),
+        cell=12 * one.cell,
+    )
+    expected = _core.Evaluator(path, precision="double").evaluate(*one)
+    found, threaded = (
+        _core.Evaluator(path, precision="double", threads=threads).evaluate(*large) for threads in (1, 3)
+    )
+    for key in ("forces", "charges"):
+        assert_close(found[key], np.tile(expected[key], (len(copies), 1)), 1e-3)
+        assert_close(threaded[key], found[key], 1e-12)
+
+
 def batch_of(kind, model):
     """Frames of all kinds and total charges, as training sees them."""
     cases = [case(cell, charged, kind) for cell, charged in zip(CELLS, (True, False, True, False))]

@@ -54,9 +54,10 @@ def on_ranks(system: System, owners, ranks: int, **options):
 
 
 def check(system: System, owners, ranks: int, *, rtol: float = 1e-5, tolerance: float = 1e-10, **options):
-    single = {key: value for key, value in options.items() if key != "pencils"}
+    single = {key: value for key, value in options.items() if key not in ("pencils", "drift")}
     mesh = _core.Pme(*system.arguments(), rtol=rtol, **single)
-    one = mesh.evaluate(*system.arguments())
+    last = system.positions + (len(np.atleast_2d(owners)) - 1) * options.get("drift", 0.0)
+    one = mesh.evaluate(*system._replace(positions=last).arguments())
     all_ranks = on_ranks(system, owners, ranks, rtol=rtol, **options)
     for key, value in all_ranks["parameters"].items():
         assert value == pytest.approx(mesh.parameters[key], rel=1e-9)
@@ -151,6 +152,22 @@ def test_charges_change_their_rank(kind):
     system = random_system(58, 60, **KINDS[kind])
     owners = [owners_of(system, 6, how) for how in ("boxes", "random", "one", "slices")]
     check(system, owners, 6)
+
+
+@pytest.mark.parametrize("kind", ["charged", "slab of gaussians"])
+@pytest.mark.parametrize("steps", [2, 5, 40])
+def test_charges_move(kind, steps):
+    """Lists of pairs are kept for some steps, by all ranks or by none."""
+    system = with_shifts(random_system(66, 60, **KINDS[kind]), 3)
+    drift = np.random.default_rng(67).normal(scale=0.01, size=(60, 3))
+    drift[31] *= 5  # one rank notices first
+    check(system, np.tile(owners_of(system, 6, "boxes"), (steps, 1)), 6, drift=drift)
+
+
+def test_drift_needs_a_row_for_each_charge():
+    system = random_system(68)
+    with pytest.raises(EvaluationError, match=r"drift has shape \(2, 3\), but \(n, 3\) is expected"):
+        on_two_ranks(system, [owners_of(system, 2, "slices")], drift=np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("pbc", [PERIODIC, SLAB, OPEN])

@@ -20,6 +20,7 @@ from .charged_systems import (
     differences,
     random_system,
     same_crystal,
+    strained,
     supercell,
 )
 
@@ -178,6 +179,80 @@ def test_threads_and_repetition():
         np.testing.assert_allclose(threaded["virial"], first["virial"], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-12), ("single", 3e-6)])
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_lists_are_kept_while_they_hold_all_pairs(kind, precision, tolerance):
+    """Along a path: what new lists give, which positions in other cells ask for."""
+    system = random_system(38, 90, **SYSTEMS[kind])
+    kept, new = (set_up(system, rtol=1e-5, precision=precision) for _ in range(2))
+    direction = np.random.default_rng(39).normal(size=(90, 3))
+    strain = 3e-4 * np.array([[1.0, 0.4, 0.0], [0.4, -0.5, 0.2], [0.0, 0.2, 0.7]])
+    for step in range(12):
+        system = strained(system._replace(positions=system.positions + 0.02 * direction), strain)
+        result = kept.evaluate(*system.arguments())
+        images = system.positions + step % 2 * (system.cell[0] - 2 * system.cell[1])
+        for key, values in new.evaluate(*system._replace(positions=images).arguments()).items():
+            scale = np.abs(values).max()
+            np.testing.assert_allclose(result[key], values, rtol=0, atol=tolerance * scale, err_msg=key)
+    assert 1 < kept.times["lists"] < 6
+    assert new.times["lists"] == 12
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_lists_follow_charges(precision):
+    """Other values and other widths of the same charges need no list."""
+    system = random_system(40, 60, widths=True)
+    mesh = set_up(system, rtol=1e-5, precision=precision)
+    changed = system._replace(charges=system.charges[::-1].copy(), widths=system.widths[::-1].copy())
+    for one in (system, changed, changed._replace(widths=0.3 * changed.widths)):
+        assert force_error(mesh.evaluate(*one.arguments()), ewald(one)) < 3e-5
+    assert mesh.times["lists"] == 1
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_what_asks_for_a_new_list(precision):
+    """A charge that has moved by half the skin since the last list; another cell; fewer charges."""
+    system = random_system(41, 90)
+    mesh = set_up(system, rtol=1e-5, precision=precision)
+    skin = 0.1 * mesh.parameters["cutoff"]
+
+    def moved(distance):
+        positions = system.positions.copy()
+        positions[17] += distance * np.array([0.6, 0.0, -0.8])
+        return system._replace(positions=positions)
+
+    fewer = system._replace(positions=system.positions[:80], charges=system.charges[:80])
+    pressed = strained(system, -0.08 * np.eye(3))
+    steps = [(system, 1), (moved(0.499 * skin), 1), (moved(0.501 * skin), 2), (moved(0.99 * skin), 2)]
+    for one, lists in [*steps, (system, 3), (pressed, 4), (pressed, 4), (fewer, 5), (system, 6)]:
+        result = mesh.evaluate(*one.arguments())
+        assert mesh.times["lists"] == lists
+        assert force_error(result, ewald(one)) < 3e-5
+
+
+def test_times():
+    system = random_system(41, 200)
+    mesh = set_up(system)
+    assert set(mesh.times.values()) == {0}
+    mesh.evaluate(*system.arguments())
+    assert min(mesh.times[part] for part in ("pairs", "charges", "transforms")) > 0
+    assert mesh.times["communication"] == 0
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_charges_on_top_of_each_other(precision):
+    system = random_system(42)
+    mesh = set_up(system, rtol=1e-4, precision=precision)
+    mesh.evaluate(*system.arguments())
+    for gap in (0.0, 5e-4):
+        close = system.positions.copy()
+        close[7] = close[19] + [gap, 0, 0]
+        with pytest.raises(
+            EvaluationError, match=r"charges (7 and 19|19 and 7) are .* Å apart, but they must"
+        ):
+            mesh.evaluate(*system._replace(positions=close).arguments())
+
+
 def test_open_system_is_the_direct_sum():
     system = random_system(32, pbc=OPEN, widths=True, net=1.0)
     for key, values in ewald(system).items():
@@ -207,6 +282,7 @@ def test_charges_of_zero_and_no_charges(pbc):
         ({"order": 9}, "the order of the splines is 9, but 4 to 8 are expected"),
         ({"cutoff": -1.0}, "the neighbor cutoff is -1 Å, but it must be positive"),
         ({"cutoff": 0.01, "rtol": 1e-9}, "the mesh of the charges would have more than 1e9 points"),
+        ({"cutoff": 1e5}, "a cutoff of .* Å reaches over about .* images of charges, but at most 2e"),
     ],
 )
 def test_errors_of_options(options, message):

@@ -62,6 +62,7 @@ class ChargeCouple final : public Couple {
 
   int columns() const override { return 1 + (record_.fixed ? 0 : record_.channels) + record_.weighted; }
   bool is_local() const override { return false; }
+  bool is_additive() const override { return record_.fixed; }
   int channels() const override { return record_.channels; }
 
   void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool& threads,

@@ -53,6 +53,10 @@ class Couple {
   /// in any thread.
   virtual bool is_local() const = 0;
 
+  /// True if the energy is the sum of a single readout and of what no readout enters: then all cotangents are
+  /// 1, whatever the couple finds.
+  virtual bool is_additive() const { return false; }
+
   /// Charges of each atom; 0: the energy depends on positions through readouts only.
   virtual int channels() const { return 0; }
 

@@ -10,6 +10,11 @@
 namespace nearsight {
 namespace {
 
+/// Centers that workers remember while a couple waits for the readouts of all; for others they run forward
+/// twice. Edges and features take some KB for each.
+constexpr std::size_t kMostKept = 16384;
+constexpr std::size_t kNoTile = static_cast<std::size_t>(-1);
+
 /// The arrays that every thread adds to, whatever its atoms.
 std::array<Span<double>*, 6> shared_arrays(Results& r) {
   return {&r.forces, &r.virials, &r.centroid_virials, &r.member_forces, &r.member_virials, &r.charge_flows};
@@ -50,13 +55,31 @@ void scatter(const Graph& graph, const std::vector<double>& edge_gradients, doub
 
 }  // namespace
 
-struct Evaluator::Lane {
+/// A worker, and the tile that it remembers between forward and reverse.
+struct Evaluator::Memory {
   std::unique_ptr<Worker> worker;
   EdgeBuffer edges;
+  std::size_t tile = kNoTile;
+};
+
+struct Evaluator::Lane {
+  std::vector<Memory> memories;  // of its first tiles; all others share the last one
   std::vector<double> edge_gradients, cotangents;
   Results results;  // the arrays are the host's in the first thread, else those below
   std::vector<double> arrays[6], lowest, highest;
   std::vector<long long> counts;
+
+  Lane(const Potential& potential, const WorkerOptions& options) {
+    memories.push_back({potential.make_worker(options), {}, kNoTile});
+  }
+
+  void keep(std::size_t tiles) {
+    while (memories.size() < tiles) {
+      auto worker = memories[0].worker->sibling();
+      if (!worker) return;
+      memories.push_back({std::move(worker), {}, kNoTile});
+    }
+  }
 };
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
@@ -68,12 +91,9 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       verlet_(model_->file().cutoff, options.skin) {
   // A potential that wants the whole graph at once brings its own threads.
   const int lanes = model_->potential().tile() ? threads_.size() : 1;
-  const WorkerOptions of_worker{options.double_precision, lanes == 1 ? threads_.size() : 1,
-                                exchanges_ ? &host_.exchange : nullptr};
-  for (int t = 0; t < lanes; ++t) {
-    lanes_.push_back(std::make_unique<Lane>());
-    lanes_.back()->worker = model_->potential().make_worker(of_worker);
-  }
+  const WorkerOptions of_workers{options.double_precision, lanes == 1 ? threads_.size() : 1,
+                                 exchanges_ ? &host_.exchange : nullptr};
+  for (int t = 0; t < lanes; ++t) lanes_.push_back(std::make_unique<Lane>(model_->potential(), of_workers));
 }
 
 Evaluator::~Evaluator() = default;
@@ -179,51 +199,62 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   }
   open_lanes(results);
 
-  // The same three steps on any range of rows.
-  const auto forward = [&](Lane& lane, std::size_t first, std::size_t count) {
-    lane.edges.clear();
-    for (std::size_t row = first; row < first + count; ++row) append(lane.edges, owned[row]);
-    for (const int i : ghosts) append(lane.edges, i);
-    const Graph graph = lane.edges.graph(domain);
-    lane.worker->forward(graph, Span<double>(readouts_.data() + first * columns, count * columns));
-    return graph;
+  // The same three steps on any tile, a range of rows.
+  struct Part {
+    std::size_t tile, first, count;
   };
-  const auto reverse = [&](Lane& lane, const Graph& graph, std::size_t first, std::size_t count) {
+  const auto forward = [&](Memory& memory, const Part& part) {
+    memory.edges.clear();
+    for (std::size_t row = part.first; row < part.first + part.count; ++row) append(memory.edges, owned[row]);
+    for (const int i : ghosts) append(memory.edges, i);
+    memory.worker->forward(memory.edges.graph(domain),
+                           {readouts_.data() + part.first * columns, part.count * columns});
+    memory.tile = part.tile;
+  };
+  const auto reverse = [&](Lane& lane, Memory& memory, const Part& part) {
     Results& r = lane.results;
-    if (r.extrapolations.counts) lane.worker->find_extrapolations(r.extrapolations);
+    const Graph graph = memory.edges.graph(domain);
+    if (r.extrapolations.counts) memory.worker->find_extrapolations(r.extrapolations);
     lane.edge_gradients.resize(3 * graph.num_edges());
-    lane.worker->reverse(graph, Span<const double>(cotangents_.data() + first * columns, count * columns),
-                         lane.edge_gradients);
+    memory.worker->reverse(graph, {cotangents_.data() + part.first * columns, part.count * columns},
+                           lane.edge_gradients);
     scatter(graph, lane.edge_gradients, r.forces.data(), r.virials.data(), r.centroid_virials.data(),
             r.virial);
-    if (r.member_forces || r.member_virials) reverse_members(lane, graph, count);
-    if (r.born_charges) reverse_charges(lane, *lane.worker, graph, first);
+    if (r.member_forces || r.member_virials) reverse_members(lane, memory, graph, part.count);
+    if (r.born_charges && !couple_->is_additive()) reverse_charges(lane, memory, graph, part.first);
   };
-  // Calls body(lane, first row, rows) for every tile; a thread always has the same tiles.
-  const auto for_tiles = [&](const std::function<void(Lane&, std::size_t, std::size_t)>& body) {
-    if (lanes_.size() == 1) {
-      for (std::size_t k = 0; k < num_tiles; ++k) body(*lanes_[0], k * tile, std::min(tile, rows - k * tile));
-      return;
-    }
-    threads_.split(num_tiles, [&](int thread, std::size_t first, std::size_t last) {
-      for (std::size_t k = first; k < last; ++k)
-        body(*lanes_[thread], k * tile, std::min(tile, rows - k * tile));
-    });
+  // Calls body(lane, memory, part) for every tile; a thread always has the same tiles.
+  const bool at_once = couple_->is_local() || couple_->is_additive();
+  const std::size_t most_kept = at_once ? 1 : std::max<std::size_t>(1, kMostKept / tile / lanes_.size());
+  const auto for_tiles = [&](const std::function<void(Lane&, Memory&, const Part&)>& body) {
+    const auto work = [&](int thread, std::size_t first, std::size_t last) {
+      Lane& lane = *lanes_[thread];
+      lane.keep(std::min(last - first, most_kept));
+      for (std::size_t k = first; k < last; ++k) {
+        Memory& memory = lane.memories[std::min(k - first, lane.memories.size() - 1)];
+        body(lane, memory, {k, k * tile, std::min(tile, rows - k * tile)});
+      }
+    };
+    if (lanes_.size() == 1)
+      work(0, 0, num_tiles);
+    else
+      threads_.split(num_tiles, work);
   };
 
-  if (couple_->is_local()) {
-    for_tiles([&](Lane& lane, std::size_t first, std::size_t count) {
-      const Graph graph = forward(lane, first, count);
-      join(domain, owned, first, count, results);
-      reverse(lane, graph, first, count);
+  if (at_once) {
+    if (couple_->is_additive()) std::fill(cotangents_.begin(), cotangents_.end(), 1.0);
+    for_tiles([&](Lane& lane, Memory& memory, const Part& part) {
+      forward(memory, part);
+      if (couple_->is_local()) join(domain, owned, part.first, part.count, results);
+      reverse(lane, memory, part);
     });
+    if (couple_->is_additive()) join(domain, owned, 0, rows, results);
   } else {
-    for_tiles([&](Lane& lane, std::size_t first, std::size_t count) { forward(lane, first, count); });
+    for_tiles([&](Lane&, Memory& memory, const Part& part) { forward(memory, part); });
     join(domain, owned, 0, rows, results);
-    for_tiles([&](Lane& lane, std::size_t first, std::size_t count) {
-      // With a single tile the worker still remembers it.
-      const Graph graph = num_tiles == 1 ? lane.edges.graph(domain) : forward(lane, first, count);
-      reverse(lane, graph, first, count);
+    for_tiles([&](Lane& lane, Memory& memory, const Part& part) {
+      if (memory.tile != part.tile) forward(memory, part);
+      reverse(lane, memory, part);
     });
   }
   close_lanes(results);
@@ -310,14 +341,14 @@ void Evaluator::open_lanes(const Results& results) {
 }
 
 /// Members share everything but the cotangents, which are 1 in the member's own column.
-void Evaluator::reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const {
+void Evaluator::reverse_members(Lane& lane, Memory& memory, const Graph& graph, std::size_t rows) const {
   const std::size_t members = model_->num_members();
   const Span<double> forces = lane.results.member_forces, virials = lane.results.member_virials;
   const std::size_t width = forces.size() / members;
   for (std::size_t m = 0; m < members; ++m) {
     lane.cotangents.assign(rows * members, 0.0);
     for (std::size_t row = 0; row < rows; ++row) lane.cotangents[row * members + m] = 1.0;
-    lane.worker->reverse(graph, lane.cotangents, lane.edge_gradients);
+    memory.worker->reverse(graph, lane.cotangents, lane.edge_gradients);
     double unwanted[6] = {};
     scatter(graph, lane.edge_gradients, forces ? forces.data() + m * width : nullptr, nullptr, nullptr,
             virials ? virials.data() + 6 * m : unwanted);
@@ -325,10 +356,10 @@ void Evaluator::reverse_members(Lane& lane, const Graph& graph, std::size_t rows
 }
 
 /// How the charges of centers move with their neighbors; see MovingCharges.
-void Evaluator::reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const {
+void Evaluator::reverse_charges(Lane& lane, Memory& memory, const Graph& graph, std::size_t first) const {
   const std::size_t columns = couple_->columns(), atoms = charge_flows_.size() / 12;
   const Span<const double> cotangents(charge_cotangents_.data() + first * columns, graph.num_rows * columns);
-  worker.reverse(graph, cotangents, lane.edge_gradients);
+  memory.worker->reverse(graph, cotangents, lane.edge_gradients);
   double* const flows = lane.results.charge_flows.data();
   double unwanted[6] = {};
   scatter(graph, lane.edge_gradients, flows + 9 * atoms, nullptr, flows, unwanted);

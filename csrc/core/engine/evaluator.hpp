@@ -59,7 +59,8 @@ class Evaluator {
 
  private:
   using Append = std::function<void(EdgeBuffer&, int center)>;
-  struct Lane;  // what one thread owns
+  struct Memory;  // what a worker needs for reverse
+  struct Lane;    // what one thread owns
 
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
@@ -69,8 +70,8 @@ class Evaluator {
             Results& results);
   void join_charges(const Domain& domain, Span<const int> owned, Results& results);
   void open_lanes(const Results& results);
-  void reverse_members(Lane& lane, const Graph& graph, std::size_t rows) const;
-  void reverse_charges(Lane& lane, Worker& worker, const Graph& graph, std::size_t first) const;
+  void reverse_members(Lane& lane, Memory& memory, const Graph& graph, std::size_t rows) const;
+  void reverse_charges(Lane& lane, Memory& memory, const Graph& graph, std::size_t first) const;
   void close_lanes(Results& results) const;
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
 

@@ -35,6 +35,11 @@ class Worker {
   /// edge_gradients[3 * edges] = dE/dr_ij for cotangents[num_rows, columns] = dE/d(readout); after
   /// forward(graph), which it may follow several times.
   virtual void reverse(const Graph& graph, Span<const double> cotangents, Span<double> edge_gradients) = 0;
+
+  /// A worker for another graph of the same thread, which remembers as little as it can between forward() and
+  /// reverse(): the rest is in common with this one, and reverse() makes it again if it is another graph's.
+  /// Null if nothing can be in common.
+  virtual std::unique_ptr<Worker> sibling() const { return nullptr; }
 };
 
 struct WorkerOptions {

@@ -29,20 +29,8 @@ class Ranks {
   /// The numbers of all ranks, as many from each: [size][own.size()].
   std::vector<double> gather(Span<const double> own);
 
-  /// Sends counts[r] elements to rank r, those of rank 0 first; counts[r] becomes how many came from there.
-  template <class T>
-  std::vector<T> send(const std::vector<T>& parts, std::vector<std::size_t>& counts) {
-    const std::vector<std::size_t> sent = counts;
-    const std::vector<std::size_t> one(size(), 1);
-    exchange(sent.data(), one, counts.data(), one);
-    std::size_t total = 0;
-    for (const std::size_t count : counts) total += count;
-    std::vector<T> received(total);
-    exchange(parts.data(), sent, received.data(), counts);
-    return received;
-  }
-
-  /// The same where both ends know the counts.
+  /// Sends sent[r] elements to rank r, those of rank 0 first, and receives counts[r] from it: both ends know
+  /// the counts.
   template <class T>
   void exchange(const T* parts, const std::vector<std::size_t>& sent, T* received,
                 const std::vector<std::size_t>& counts) {

@@ -131,7 +131,7 @@ void Convolution<T>::planes(bool forward, ThreadPool& threads) {
 }
 
 template <class T>
-void Convolution<T>::columns(const T* influence, ThreadPool& threads, const Visitor& visit) {
+void Convolution<T>::columns(ThreadPool& threads, const Visitor& visit) {
   const std::size_t all = num_columns();
   threads.split((all + kLanes - 1) / kLanes, [&](int thread, std::size_t begin, std::size_t end) {
     Buffer& buffer = *buffers_[thread];
@@ -141,12 +141,6 @@ void Convolution<T>::columns(const T* influence, ThreadPool& threads, const Visi
       load(first, all, lengths_[0], count, buffer);
       ffts_[0].forward(re, im, buffer.work.data());
       visit(thread, first, count, re, im);
-      for (int h = 0; h < lengths_[0]; ++h)
-        for (int l = 0; l < count; ++l) {
-          const T factor = influence[h * all + first + l];
-          re[h * kLanes + l] *= factor;
-          im[h * kLanes + l] *= factor;
-        }
       ffts_[0].backward(re, im, buffer.work.data());
       store(first, all, lengths_[0], count, buffer);
     }
@@ -165,8 +159,8 @@ void Convolution<T>::turn(const std::vector<Block>& from, const std::vector<Bloc
 }
 
 template <class T>
-void Convolution<T>::apply(T* mesh, std::size_t row, const T* influence, ThreadPool& threads,
-                           const Visitor& visit, Ranks& ranks) {
+void Convolution<T>::apply(T* mesh, std::size_t row, ThreadPool& threads, const Visitor& visit,
+                           Ranks& ranks) {
   const std::size_t longest = *std::max_element(lengths_.begin(), lengths_.end());
   buffers_.resize(threads.size());
   for (auto& buffer : buffers_) {
@@ -180,7 +174,7 @@ void Convolution<T>::apply(T* mesh, std::size_t row, const T* influence, ThreadP
   turn(pencils_.rows, pencils_.planes, second, ranks);
   planes(true, threads);
   turn(pencils_.planes, pencils_.columns, first, ranks);
-  columns(influence, threads, visit);
+  columns(threads, visit);
   turn(pencils_.columns, pencils_.planes, first, ranks);
   planes(false, threads);
   turn(pencils_.planes, pencils_.rows, second, ranks);

@@ -10,28 +10,27 @@
 
 namespace nearsight {
 
-/// Multiplies the Fourier transform of a real periodic mesh [n0][n1][n2], of which each rank has a block of
-/// rows, by a real function of k that is even, of which it has a block of columns.
+/// The Fourier transform of a real periodic mesh [n0][n1][n2], of which each rank has a block of rows, and
+/// back, by columns of which it has a block.
 template <class T>
 class Convolution {
  public:
   static constexpr int kLanes = Fft<T>::kLanes;
 
-  /// Sees S(k) of the columns [first, first + count) before they are multiplied: element h0 of column
-  /// first + l is at [h0 * kLanes + l]. Columns of the rank's block are numbered with h2 running fastest.
-  using Visitor =
-      std::function<void(int thread, std::size_t first, int count, const T* real, const T* imaginary)>;
+  /// Multiplies S(k) of the columns [first, first + count) by something real and even: element h0 of column
+  /// first + l is at [h0 * kLanes + l], up to kLanes 0. Columns of the rank's block are numbered with h2
+  /// running fastest.
+  using Visitor = std::function<void(int thread, std::size_t first, int count, T* real, T* imaginary)>;
 
   Convolution(const std::array<int, 3>& lengths, const Pencils& pencils, int rank);
 
-  /// Of this rank: `influence` has n0 rows of as many.
+  /// Of this rank.
   std::size_t num_columns() const { return columns_.volume() / lengths_[0]; }
 
-  /// In place: mesh[m] = Σ_k influence(k) S(k) exp(2πi k·m / n), S(k) = Σ_m mesh[m] exp(-2πi k·m / n); not
-  /// divided by the number of points. Lines of the last direction are `row` numbers apart. Collective. The
-  /// same bits for any number of threads.
-  void apply(T* mesh, std::size_t row, const T* influence, ThreadPool& threads, const Visitor& visit,
-             Ranks& ranks);
+  /// In place: mesh[m] = Σ_k S(k) exp(2πi k·m / n) of what visit makes of S(k) = Σ_m mesh[m] exp(-2πi k·m /
+  /// n); not divided by the number of points. Lines of the last direction are `row` numbers apart.
+  /// Collective. The same bits for any number of threads.
+  void apply(T* mesh, std::size_t row, ThreadPool& threads, const Visitor& visit, Ranks& ranks);
 
  private:
   struct Buffer {
@@ -41,7 +40,7 @@ class Convolution {
   void rows_forward(const T* mesh, std::size_t row, ThreadPool& threads);
   void rows_backward(T* mesh, std::size_t row, ThreadPool& threads);
   void planes(bool forward, ThreadPool& threads);
-  void columns(const T* influence, ThreadPool& threads, const Visitor& visit);
+  void columns(ThreadPool& threads, const Visitor& visit);
   /// From one way of holding waves to the next, if so many ranks are concerned.
   void turn(const std::vector<Block>& from, const std::vector<Block>& to, int concerned, Ranks& ranks);
   void load(std::size_t from, std::size_t stride, int length, int count, Buffer& buffer) const;

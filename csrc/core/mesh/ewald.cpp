@@ -84,7 +84,7 @@ void ewald(const Charges& charges, const Cell& cell, double splitting, ThreadPoo
   const double density = static_cast<double>(charges.size()) / (box.volume * box.volume);
   const double alpha = splitting > 0 ? splitting : std::sqrt(kPi) * std::pow(density, 1.0 / 6.0);
   const double cutoff = kDecays * std::max(1.0 / alpha, 2.0 * charges.max_width());
-  add_short_range(charges, charges.size(), box, alpha, cutoff, threads, result);
+  add_short_range(charges, box, alpha, cutoff, threads, result);
   add_reciprocal(charges, box, alpha, result);
   add_corrections(charges, box, alpha, cutoff, alone, result);
   result.finish(charges);

@@ -27,6 +27,7 @@ class Fft {
   struct Pass {
     int radix, rest, stride;  // length = radix · rest · stride
     std::vector<T> twiddles;  // [rest][radix - 1][2]
+    std::vector<T> roots;     // [radix][2]
   };
 
   int length_;

@@ -5,13 +5,26 @@
 #include <cstddef>
 
 #include "core/mesh/pair_kernel.hpp"
+#include "core/models/shared/isa.hpp"
 
 namespace nearsight {
+namespace mesh {
+NEARSIGHT_CHOOSE_KERNELS(float)
+NEARSIGHT_CHOOSE_KERNELS(double)
+}  // namespace mesh
+
 namespace {
 
 /// The last of n mesh points that is not above a fractional coordinate in [0, 1).
 int point_below(double fraction, int n) {
   return std::min(static_cast<int>(fraction * n), n - 1);  // the product may round up
+}
+
+/// Of so many periods along the lattice vectors, rad/Å.
+Vec3 wave_of(const Box& box, const Vec3& periods) {
+  Vec3 k;
+  for (int c = 0; c < 3; ++c) k[c] = 2.0 * kPi * dot(periods, row(box.inverse, c));
+  return k;
 }
 
 }  // namespace
@@ -25,7 +38,9 @@ Mesh<T>::Mesh(const std::array<int, 3>& lengths, int order, double alpha, const 
       columns_(pencils.columns[rank]),
       convolution_(lengths, pencils, rank),
       mover_(lengths) {
-  influence_.resize(convolution_.num_columns() * lengths[0]);
+  // The last columns are read with those behind them.
+  const std::size_t size = convolution_.num_columns() * lengths[0] + Convolution<T>::kLanes;
+  std::fill_n(influence_.resize(size), size, T(0));
 }
 
 template <class T>
@@ -53,9 +68,7 @@ Vec3 Mesh<T>::wave(const Box& box, std::size_t h0, std::size_t column) const {
   const int h[3] = {static_cast<int>(h0), h1, h2};
   Vec3 periods;
   for (int d = 0; d < 3; ++d) periods[d] = 2 * h[d] < lengths_[d] ? h[d] : h[d] - lengths_[d];
-  Vec3 k;
-  for (int c = 0; c < 3; ++c) k[c] = 2.0 * kPi * dot(periods, row(box.inverse, c));
-  return k;
+  return wave_of(box, periods);
 }
 
 template <class T>
@@ -84,51 +97,59 @@ void Mesh<T>::update_influence(const Box& box, ThreadPool& threads) {
 template <class T>
 void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads) {
   const std::size_t n = charges.size();
-  first_.resize(n);
-  splines_.resize(n * 3 * kSpline);
+  const auto first_point = [&](int d, double fraction) {
+    const int first = point_below(fraction, lengths_[d]) - brick_.first[d];
+    return first < 0 ? first + lengths_[d] : first;
+  };
+  std::vector<int> planes(n);
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const Vec3 s = fractions(charges, i, box);
-      for (int d = 0; d < 3; ++d) {
-        const int length = lengths_[d], below = point_below(s[d], length), first = below - brick_.first[d];
-        first_[i][d] = first < 0 ? first + length : first;
-        T* const spline = splines_.data() + (3 * i + d) * kSpline;
-        spline_weights(order_, s[d] * length - below, spline, spline + kMaxOrder);
-      }
-    }
+    for (std::size_t i = begin; i < end; ++i) planes[i] = first_point(0, fractions(charges, i, box)[0]);
   });
   starts_.assign(brick_.size[0] + 1, 0);
-  for (const auto& first : first_) ++starts_[first[0] + 1];
+  for (const int plane : planes) ++starts_[plane + 1];
   for (int g = 0; g < brick_.size[0]; ++g) starts_[g + 1] += starts_[g];
   sorted_.resize(n);
   std::vector<std::size_t> next(starts_.begin(), starts_.end() - 1);
-  for (std::size_t i = 0; i < n; ++i) sorted_[next[first_[i][0]]++] = i;
+  for (std::size_t i = 0; i < n; ++i) sorted_[next[planes[i]]++] = i;
+  for (int d = 0; d < 3; ++d) {
+    first_[d].resize(n + mesh::kBatch);
+    place_[d].resize(n + mesh::kBatch);
+  }
+  charges_.resize(n + mesh::kBatch);
+  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+    for (std::size_t k = begin; k < end; ++k) {
+      const Vec3 s = fractions(charges, sorted_[k], box);
+      for (int d = 0; d < 3; ++d) {
+        first_[d][k] = first_point(d, s[d]);
+        place_[d][k] = s[d] * lengths_[d] - point_below(s[d], lengths_[d]);
+      }
+      charges_[k] = static_cast<T>(charges.values[sorted_[k]]);
+    }
+  });
+}
+
+template <class T>
+mesh::Placed<T> Mesh<T>::placed() const {
+  return {{place_[0].data(), place_[1].data(), place_[2].data()},
+          {first_[0].data(), first_[1].data(), first_[2].data()},
+          charges_.data()};
 }
 
 /// Each thread fills planes of its own, from all charges that reach them.
 template <class T>
-void Mesh<T>::spread(const Charges& charges, ThreadPool& threads) {
+void Mesh<T>::spread(ThreadPool& threads) {
   const int n0 = brick_.size[0], n1 = brick_.size[1], n2 = brick_.size[2];
+  const mesh::Brick<T> brick{mesh_.data(), n0, n1, row_};
   threads.split(n0, [&](int, std::size_t begin, std::size_t end) {
-    for (std::size_t g = begin; g < end; ++g) {
-      T* const plane = mesh_.data() + g * n1 * row_;
-      std::fill_n(plane, n1 * row_, T(0));
-      for (int a = 0; a < order_; ++a) {
-        const int from = ((static_cast<int>(g) - a) % n0 + n0) % n0;
-        for (std::size_t s = starts_[from]; s < starts_[from + 1]; ++s) {
-          const std::size_t i = sorted_[s];
-          const T* const w = splines_.data() + 3 * i * kSpline;
-          const T charge = static_cast<T>(charges.values[i]) * w[a];
-          for (int b = 0; b < order_; ++b) {
-            const T share = charge * w[kSpline + b];
-            T* const line = plane + (first_[i][1] + b) % n1 * row_ + first_[i][2];
-            for (int c = 0; c < order_; ++c) line[c] += share * w[2 * kSpline + c];
-          }
-        }
-      }
-      for (int b = 0; b < n1; ++b)
-        for (std::size_t c = n2; c < row_; ++c) plane[b * row_ + c % n2] += plane[b * row_ + c];
+    if (begin == end) return;
+    std::fill(mesh_.data() + begin * n1 * row_, mesh_.data() + end * n1 * row_, T(0));
+    for (int from = static_cast<int>(begin) - order_ + 1; from < static_cast<int>(end); ++from) {
+      const int plane = (from % n0 + n0) % n0;
+      mesh::kernels<T>().spread(order_, placed(), starts_[plane], starts_[plane + 1], from,
+                                static_cast<int>(begin), static_cast<int>(end), brick);
     }
+    for (std::size_t line = begin * n1; line < end * n1; ++line)
+      for (std::size_t c = n2; c < row_; ++c) mesh_[line * row_ + c % n2] += mesh_[line * row_ + c];
   });
 }
 
@@ -145,7 +166,7 @@ void Mesh<T>::convolve_bricks(const typename Convolution<T>::Visitor& visit, Thr
     mover_.move(bricks_, brick, pencils_.points, rows, true, ranks);
   }
   const double start = seconds_now(), waited = ranks.seconds();
-  convolution_.apply(rows.components[0], rows.row, influence_.data(), threads, visit, ranks);
+  convolution_.apply(rows.components[0], rows.row, threads, visit, ranks);
   seconds_ += seconds_now() - start - (ranks.seconds() - waited);
   if (!alone) mover_.move(pencils_.points, rows, bricks_, brick, false, ranks);
 }
@@ -153,20 +174,8 @@ void Mesh<T>::convolve_bricks(const typename Convolution<T>::Visitor& visit, Thr
 template <class T>
 void Mesh<T>::convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   std::vector<Coulomb> parts(threads.size());  // virials only
-  const std::size_t columns = convolution_.num_columns();
-  const auto visit = [&](int thread, std::size_t first, int count, const T* real, const T* imaginary) {
-    for (int h0 = 0; h0 < lengths_[0]; ++h0)
-      for (int l = 0; l < count; ++l) {
-        const double influence = influence_[h0 * columns + first + l];
-        if (influence == 0) continue;
-        const double re = real[h0 * Convolution<T>::kLanes + l],
-                     im = imaginary[h0 * Convolution<T>::kLanes + l];
-        const double both = periods(first + l)[1] ? 2.0 : 1.0;  // k and -k
-        const double energy = 0.5 * both * influence * (re * re + im * im);
-        const Vec3 k = wave(box, h0, first + l);
-        for (int c = 0; c < 3; ++c) parts[thread].virial[c] += energy;
-        parts[thread].add_virial(-2.0 * energy * (1.0 / dot(k, k) + 0.25 / (alpha_ * alpha_)), k);
-      }
+  const auto visit = [&](int thread, std::size_t first, int count, T* real, T* imaginary) {
+    multiply(box, first, count, real, imaginary, parts[thread]);
   };
   convolve_bricks(visit, threads, ranks);
   for (const Coulomb& part : parts)
@@ -176,32 +185,59 @@ void Mesh<T>::convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulom
       mesh_[line * row_ + c] = mesh_[line * row_ + c % brick_.size[2]];
 }
 
+/// Columns of waves, whose share in the virial is E (1 - f k ⊗ k), f = 2 (1 / k² + 1 / 4α²).
+template <class T>
+void Mesh<T>::multiply(const Box& box, std::size_t first, int count, T* real, T* imaginary,
+                       Coulomb& result) const {
+  constexpr int lanes = Convolution<T>::kLanes;
+  alignas(64) T b[lanes] = {}, c[lanes] = {}, sums[4 * lanes];
+  const Vec3 step = wave_of(box, {1.0, 0.0, 0.0});
+  Vec3 bases[lanes];
+  for (int l = 0; l < count; ++l) {
+    bases[l] = wave(box, 0, first + l);
+    b[l] = static_cast<T>(2.0 * dot(step, bases[l]));
+    c[l] = static_cast<T>(dot(bases[l], bases[l]));
+  }
+  const mesh::Waves<T> waves{static_cast<T>(dot(step, step)),
+                             b,
+                             c,
+                             static_cast<T>(0.25 / (alpha_ * alpha_)),
+                             lengths_[0],
+                             lanes,
+                             influence_.data() + first,
+                             convolution_.num_columns()};
+  mesh::kernels<T>().multiply(waves, real, imaginary, sums);
+  for (int l = 0; l < count; ++l) {
+    const double half = periods(first + l)[1] ? 1.0 : 0.5;  // k and -k
+    const Vec3& v = bases[l];
+    for (int d = 0; d < 3; ++d) result.virial[d] += half * sums[l];
+    result.add_virial(-half * sums[lanes + l], v);
+    result.add_virial(-half * sums[3 * lanes + l], step);
+    // a ⊗ v + v ⊗ a = (a + v) ⊗ (a + v) - a ⊗ a - v ⊗ v
+    const double mixed = -half * sums[2 * lanes + l];
+    result.add_virial(mixed, step + v);
+    result.add_virial(-mixed, step);
+    result.add_virial(-mixed, v);
+  }
+}
+
 template <class T>
 void Mesh<T>::gather(const Box& box, ThreadPool& threads, Coulomb& result) {
-  const int n0 = brick_.size[0], n1 = brick_.size[1];
-  threads.split(first_.size(), [&](int, std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const T* const x = splines_.data() + 3 * i * kSpline;
-      const T *const y = x + kSpline, *const z = y + kSpline;
-      double potential = 0;
-      Vec3 slope{};
-      for (int a = 0; a < order_; ++a)
-        for (int b = 0; b < order_; ++b) {
-          const std::size_t plane = (first_[i][0] + a) % n0, line = (first_[i][1] + b) % n1;
-          const T* const values = mesh_.data() + (plane * n1 + line) * row_ + first_[i][2];
-          T sum = 0, change = 0;
-          for (int c = 0; c < order_; ++c) {
-            sum += z[c] * values[c];
-            change += z[kMaxOrder + c] * values[c];
-          }
-          potential += double(x[a]) * y[b] * sum;
-          slope[0] += double(x[kMaxOrder + a]) * y[b] * sum;
-          slope[1] += double(x[a]) * y[kMaxOrder + b] * sum;
-          slope[2] += double(x[a]) * y[b] * change;
-        }
-      result.potentials[i] += potential;
-      for (int d = 0; d < 3; ++d) slope[d] *= lengths_[d];
-      for (int c = 0; c < 3; ++c) result.fields[3 * i + c] -= dot(slope, row(box.inverse, c));
+  constexpr std::size_t kChunk = 64;
+  const mesh::Brick<T> brick{mesh_.data(), brick_.size[0], brick_.size[1], row_};
+  threads.split(sorted_.size(), [&](int, std::size_t begin, std::size_t end) {
+    T found[kChunk][4];
+    for (std::size_t first = begin; first < end; first += kChunk) {
+      const std::size_t last = std::min(end, first + kChunk);
+      mesh::kernels<T>().gather(order_, placed(), first, last, brick, found);
+      for (std::size_t k = first; k < last; ++k) {
+        const T* const one = found[k - first];
+        const std::size_t i = sorted_[k];
+        Vec3 slope;
+        for (int d = 0; d < 3; ++d) slope[d] = double(one[1 + d]) * lengths_[d];
+        result.potentials[i] += one[0];
+        for (int c = 0; c < 3; ++c) result.fields[3 * i + c] -= dot(slope, row(box.inverse, c));
+      }
     }
   });
 }
@@ -213,10 +249,10 @@ void Mesh<T>::add(const Charges& charges, const Box& box, const std::vector<Regi
   bricks_.clear();
   for (const Region& region : regions) bricks_.push_back(brick(region));
   brick_ = ranks.alone() ? Block{{0, 0, 0}, lengths_} : bricks_[ranks.rank()];
-  row_ = brick_.size[2] + (brick_.size[2] == lengths_[2] ? order_ - 1 : 0);
+  row_ = brick_.size[2] + mesh::kLine;
   mesh_.resize(row_ * brick_.size[0] * brick_.size[1]);
   place(charges, box, threads);
-  spread(charges, threads);
+  spread(threads);
   convolve(box, threads, ranks, result);
   gather(box, threads, result);
 }

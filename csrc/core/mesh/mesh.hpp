@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/mesh/convolution.hpp"
+#include "core/mesh/mesh_kernels.hpp"
 #include "core/mesh/region.hpp"
 #include "core/mesh/spline.hpp"
 
@@ -32,15 +33,15 @@ class Mesh {
   double seconds() const { return seconds_; }
 
  private:
-  static constexpr int kSpline = 2 * kMaxOrder;  // weights and slopes of one direction
-
   Block brick(const Region& region) const;
   void update_influence(const Box& box, ThreadPool& threads);
   void place(const Charges& charges, const Box& box, ThreadPool& threads);
-  void spread(const Charges& charges, ThreadPool& threads);
+  mesh::Placed<T> placed() const;
+  void spread(ThreadPool& threads);
   void convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulomb& result);
   /// The convolution of the brick, with those of all ranks.
   void convolve_bricks(const typename Convolution<T>::Visitor& visit, ThreadPool& threads, Ranks& ranks);
+  void multiply(const Box& box, std::size_t first, int count, T* real, T* imaginary, Coulomb& result) const;
   void gather(const Box& box, ThreadPool& threads, Coulomb& result);
   /// h1 and h2 of a column of this rank.
   std::array<int, 2> periods(std::size_t column) const;
@@ -58,11 +59,13 @@ class Mesh {
   Mat3 vectors_{};             // the cell of `influence_`
   std::vector<Block> bricks_;  // of all ranks
   Block brick_;                // of this rank
-  std::size_t row_ = 0;        // a line of the brick, if it is whole with its periodic continuation
+  std::size_t row_ = 0;        // a line of the brick with its periodic continuation
   AlignedBuffer<T> mesh_, rows_, influence_;
-  std::vector<std::array<int, 3>> first_;     // [n] lowest point of the brick that a charge reaches
-  std::vector<T> splines_;                    // [n][3][weights, slopes]
-  std::vector<std::size_t> starts_, sorted_;  // charges by their first plane
+  std::vector<std::size_t> starts_, sorted_;  // charges by the first plane of the brick that they reach
+  // In that order, with room behind: points that they reach first, places beyond them.
+  std::vector<int> first_[3];
+  std::vector<double> place_[3];
+  std::vector<T> charges_;
 };
 
 extern template class Mesh<float>;

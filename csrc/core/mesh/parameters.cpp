@@ -10,100 +10,50 @@
 #include "core/engine/error.hpp"
 #include "core/mesh/fft.hpp"
 #include "core/mesh/pair_kernel.hpp"
-#include "core/mesh/spline.hpp"
+#include "core/mesh/short_range.hpp"
 
 namespace nearsight {
 namespace {
 
-constexpr double kPairs = 300;      // neighbors of a charge within the default cutoff
-constexpr double kNegligible = 80;  // of k²/α²; exp(-40)
+constexpr double kNeighbors[] = {40, 60, 90, 130, 190, 270, 390, 560, 800};  // within possible cutoffs
 constexpr double kBeyond = 1.3;
 constexpr int kMeasurements = 3;
-constexpr std::size_t kMostMeasured = 4096;  // charges; larger systems would take seconds
-constexpr double kMostPoints = 1e9;          // of a mesh
+constexpr double kMostMeasured = 4096;  // charges; larger systems would take seconds
+constexpr double kMostPoints = 1e9;     // of a mesh
 
-/// One direction of the mesh: what a wave of h periods shares with those that look the same, h + m n.
-struct Direction {
-  int length = 0;
-  Vec3 reciprocal{};                 // 2π over the lattice vector, rad/Å
-  std::vector<double> others;        // [h] share of all others
-  std::vector<double> below, above;  // [h] of h - n and h + n
-  std::vector<double> beat;          // [h] product of the own amplitude with those of h - n and h + n
+double num_points(const std::array<int, 3>& mesh) {
+  return double(mesh[0]) * mesh[1] * mesh[2];
+}
+
+/// Times of the parts of an evaluation on one core, ns, as measured.
+struct Costs {
+  int block;      // charges that meet others together
+  double pair;    // of a block and another charge
+  double image;   // of a charge or one of its images
+  double point;   // of a point of the mesh, and
+  double wave;    // for each factor of two of their number
+  double charge;  // of a charge, spread and gathered
+  double line;    // of each line that it reaches
+
+  double of_pairs(const ChargeSize& size, const Box& box, double cutoff) const {
+    const double density = size.num_charges / box.occupied, reach = (1.0 + kSkin) * cutoff;
+    const double beyond = 0.45 * std::cbrt(block / density);  // what blocks are wide
+    const double others = density * 4.0 / 3.0 * kPi * std::pow(reach + beyond, 3);
+    double images = size.num_charges;
+    for (int d = 0; d < 3; ++d) images *= 1.0 + 2.0 * reach / norm(row(box.vectors, d));
+    return size.num_charges / block * others * pair + images * image;
+  }
+  double of_mesh(const ChargeSize& size, int order, const std::array<int, 3>& mesh) const {
+    const double points = num_points(mesh);
+    return points * (point + wave * std::log2(points + 1.0)) +
+           size.num_charges * (charge + line * order * order);
+  }
 };
-
-Direction direction(const Box& box, int d, int order, int length) {
-  Direction result;
-  result.length = length;
-  for (int c = 0; c < 3; ++c) result.reciprocal[c] = 2.0 * kPi * box.inverse[3 * c + d];
-  const SplineWaves waves = spline_waves(order, length);
-  for (int h = 0; h < length; ++h) {
-    const int signed_h = 2 * h < length ? h : h - length;
-    const auto share = [&](int m) {
-      const double ratio = double(signed_h) / (signed_h + m * length);
-      return waves.own[h] / waves.all[h] * std::pow(ratio * ratio, order);
-    };
-    result.below.push_back(share(-1));
-    result.above.push_back(share(1));
-    double others = 0;  // not 1 - own / all, which is round-off for long waves
-    for (const int m : {-3, -2, -1, 1, 2, 3}) others += share(m);
-    result.others.push_back(others);
-    const auto amplitude = [&](int m) {
-      return std::pow(-double(signed_h) / (signed_h + m * length), order);
-    };
-    result.beat.push_back((1.0 - others) * (amplitude(-1) + amplitude(1)));
-  }
-  return result;
-}
-
-/// k² G(k)² V² / (4π)² for Ewald's G: exp(-k²/2α²) / k².
-double power(double k2, double alpha) {
-  return std::exp(-0.5 * k2 / (alpha * alpha)) / k2;
-}
-
-/// Mean square of the error of the force between two unit charges, over V² / (4π)², and amplitude along each
-/// direction of the potential that a charge has from itself, which depends on its place between mesh points.
-struct WaveError {
-  double pairs = 0;
-  Vec3 own{};
-};
-
-/// What one wave adds, `weight` times.
-void add_wave(const std::array<Direction, 3>& directions, const std::array<int, 3>& h, double alpha,
-              double weight, WaveError& error) {
-  Vec3 k{};
-  bool limit = false;
-  double impurity = 0;  // 1 - Π (1 - share of others)
-  for (int d = 0; d < 3; ++d) {
-    const int length = directions[d].length;
-    limit = limit || 2 * h[d] == length;
-    k = k + double(2 * h[d] < length ? h[d] : h[d] - length) * directions[d].reciprocal;
-    impurity += directions[d].others[h[d]] * (1.0 - impurity);
-  }
-  const double k2 = dot(k, k), own = k2 > 0 ? power(k2, alpha) : 0.0;
-  if (limit) {  // left out
-    error.pairs += weight * own;
-    return;
-  }
-  // With ρ the purity and A the waves that look the same, weighted by their squares over k²: ρ³ + ρ²A - 2ρ² +
-  // 1, and what the mesh does not have of those waves themselves.
-  const double purity = 1.0 - impurity;
-  double others = 0, missing = 0;
-  for (int d = 0; d < 3; ++d)
-    for (const int sign : {-1, 1}) {
-      const Vec3 other = k + double(sign * directions[d].length) * directions[d].reciprocal;
-      const double other2 = dot(other, other);
-      if (k2 > 0) others += other2 / k2 * (sign < 0 ? directions[d].below : directions[d].above)[h[d]];
-      if (other2 < kNegligible * alpha * alpha) missing += power(other2, alpha);
-    }
-  error.pairs +=
-      weight * (own * (impurity * (1.0 + purity - purity * purity) + purity * purity * others) + missing);
-  if (k2 == 0) return;
-  const double potential = weight * std::exp(-0.25 * k2 / (alpha * alpha)) / k2;
-  for (int d = 0; d < 3; ++d) error.own[d] += potential * directions[d].beat[h[d]];
-}
+constexpr Costs kSingle{16, 12.5, 10.0, 1.4, 0.30, 70.0, 1.6};
+constexpr Costs kDouble{8, 17.5, 10.0, 2.0, 0.53, 80.0, 2.0};
 
 void check_wishes(const PmeWishes& wishes) {
-  if (wishes.order != 0 && (wishes.order < 4 || wishes.order > kMaxOrder))
+  if (wishes.order != 0 && (wishes.order < kMinOrder || wishes.order > kMaxOrder))
     throw Error(ErrorKind::argument, "the order of the splines is " + std::to_string(wishes.order) +
                                          ", but 4 to 8 are expected, or 0 for the automatic one: correct it");
   if (wishes.cutoff != 0) check_cutoff(wishes.cutoff);
@@ -114,35 +64,73 @@ double decays(const ChargeSize& size, const Box& box, double cutoff, double forc
   return std::max(1.0, std::log(short_range_error(size, box, 0.0, cutoff) / force_error));
 }
 
-double choose_cutoff(const ChargeSize& size, const Box& box, double force_error, double wish) {
-  const double density = static_cast<double>(size.num_charges) / box.occupied;
-  double cutoff = wish > 0 ? wish : std::cbrt(3.0 * kPairs / (4.0 * kPi * density));
-  // Beyond it pairs of Gaussians are points: erfc(r / 2σ) falls as the screening does.
-  const double least = 2.0 * size.width * std::sqrt(decays(size, box, cutoff, force_error));
-  if (wish > 0 && wish < least) {
+/// Beyond it pairs of Gaussians are points: erfc(r / 2σ) falls as the screening does.
+double least_cutoff(const ChargeSize& size, const Box& box, double cutoff, double force_error) {
+  return 2.0 * size.width * std::sqrt(decays(size, box, cutoff, force_error));
+}
+
+/// Those to choose from.
+std::vector<double> cutoffs(const ChargeSize& size, const Box& box, double force_error, double wish) {
+  std::vector<double> found;
+  if (wish == 0) {
+    for (const double neighbors : kNeighbors) {
+      const double cutoff = std::cbrt(3.0 * neighbors * box.occupied / (4.0 * kPi * size.num_charges));
+      found.push_back(std::max(cutoff, least_cutoff(size, box, cutoff, force_error)));
+    }
+    return found;
+  }
+  const double least = least_cutoff(size, box, wish, force_error);
+  if (wish < least) {
     std::ostringstream message;
     message << "the cutoff is " << wish << " Å, but Gaussian charges of width " << size.width << " Å need "
             << least << " Å at this accuracy: give a longer cutoff, or 0 for the automatic one";
     throw Error(ErrorKind::argument, message.str());
   }
-  return std::max(cutoff, least);
+  return {wish};
 }
 
-/// The error of all forces from pairs between the cutoff and `kBeyond` times it, eV/Å. `charges` are the
-/// first `own` ones with their surroundings.
-double measured_short_range_error(const Charges& charges, std::size_t own, const ChargeSize& size,
-                                  const Box& box, double alpha, double cutoff, ThreadPool& threads,
-                                  Ranks& ranks) {
+std::array<int, 3> mesh_of(const Box& box, double spacing) {
+  std::array<int, 3> mesh;
+  for (int d = 0; d < 3; ++d)
+    mesh[d] = smooth_length(static_cast<int>(std::ceil(std::min(norm(row(box.vectors, d)) / spacing, 1e7))));
+  return mesh;
+}
+
+/// Cutoff and order with the least estimated time; splitting and mesh are only as good as estimates.
+PmeParameters choose_cheapest(const ChargeSize& size, const Box& box, double error, const PmeWishes& wishes,
+                              const Costs& costs) {
+  static const FineMeshErrors errors;
+  PmeParameters best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const double cutoff : cutoffs(size, box, error, wishes.cutoff)) {
+    const double pairs = costs.of_pairs(size, box, cutoff);
+    const double splitting = std::sqrt(decays(size, box, cutoff, error)) / cutoff;
+    for (int order = wishes.order ? wishes.order : kMinOrder;
+         order <= (wishes.order ? wishes.order : kMaxOrder); ++order) {
+      const double spacing = errors.spacing(size, box, splitting, order, error);
+      const double found = pairs + costs.of_mesh(size, order, mesh_of(box, spacing));
+      if (found >= least) continue;
+      least = found;
+      best = {splitting, cutoff, order, {}, 0.0};
+    }
+  }
+  return best;
+}
+
+/// The error of all forces from pairs between the cutoff and `kBeyond` times it, eV/Å.
+double measured_short_range_error(const Charges& charges, const ChargeSize& size, const Box& box,
+                                  double alpha, double cutoff, ThreadPool& threads, Ranks& ranks) {
+  const std::vector<Region> regions = find_regions(charges, box, ranks);
   Coulomb near, far;
-  near.clear(own);
-  far.clear(own);
-  add_short_range(charges, own, box, alpha, cutoff, threads, near);
-  add_short_range(charges, own, box, alpha, kBeyond * cutoff, threads, far);
+  near.clear(charges.size());
+  far.clear(charges.size());
+  ShortRange<double>(alpha, cutoff, 0.0).add(charges, box, regions, threads, ranks, near);
+  ShortRange<double>(alpha, kBeyond * cutoff, 0.0).add(charges, box, regions, threads, ranks, far);
   double squares = 0;
   for (std::size_t k = 0; k < near.fields.size(); ++k)
     squares += std::pow(charges.values[k / 3] * (far.fields[k] - near.fields[k]), 2);
   ranks.sum({&squares, 1});
-  return kCoulomb * std::sqrt(squares / static_cast<double>(size.num_charges));
+  return kCoulomb * std::sqrt(squares / size.num_charges);
 }
 
 /// The splitting for a cutoff. Estimates take charges for independent of one another, which they are not over
@@ -151,42 +139,25 @@ double choose_splitting(const Charges& charges, const ChargeSize& size, const Bo
                         double force_error, ThreadPool& threads, Ranks& ranks) {
   double exponent = decays(size, box, cutoff, force_error);
   if (size.num_charges > kMostMeasured) return std::sqrt(exponent) / cutoff;
-  Surroundings surroundings;
-  const Charges seen =
-      surroundings.within(kBeyond * cutoff, charges, box, find_regions(charges, box, ranks), ranks);
   for (int step = 0; step < kMeasurements; ++step) {
-    const double found = measured_short_range_error(seen, charges.size(), size, box,
-                                                    std::sqrt(exponent) / cutoff, cutoff, threads, ranks);
+    const double found =
+        measured_short_range_error(charges, size, box, std::sqrt(exponent) / cutoff, cutoff, threads, ranks);
     if (found <= force_error) break;
     exponent += std::log(found / force_error) + 0.1;
   }
   return std::sqrt(exponent) / cutoff;
 }
 
-/// Operations per evaluation: transforms, and a charge's points, which are visited twice with four results.
-double cost(const ChargeSize& size, int order, const std::array<int, 3>& mesh) {
-  const double points = double(mesh[0]) * mesh[1] * mesh[2];
-  return 5.0 * points * std::log2(points + 1.0) + 8.0 * size.num_charges * order * order * order;
-}
-
-/// The coarsest mesh of this order that is good enough, or the first one that costs more than `most`: from
-/// coarse to fine, as the error goes with the spacing to the power of the order.
-std::array<int, 3> choose_mesh(const ChargeSize& size, const Box& box, double alpha, int order, double error,
-                               double most) {
-  for (double spacing = 1.5 / alpha;;) {
-    std::array<int, 3> mesh;
-    double points = 1;
-    for (int d = 0; d < 3; ++d) {
-      const double length = norm(row(box.vectors, d)) / spacing;
-      points *= length;
-      if (!(points < kMostPoints))
-        throw Error(
-            ErrorKind::unsupported,
-            "the mesh of the charges would have more than 1e9 points: ask for less accuracy, a longer "
-            "cutoff, or a smaller cell");
-      mesh[d] = smooth_length(static_cast<int>(std::ceil(length)));
-    }
-    if (cost(size, order, mesh) >= most) return mesh;
+/// The coarsest mesh of this order that is good enough: from coarse to fine, as the error goes with the
+/// spacing to the power of the order.
+std::array<int, 3> choose_mesh(const ChargeSize& size, const Box& box, double alpha, int order,
+                               double error) {
+  for (double spacing = coarsest_spacing(alpha);;) {
+    const std::array<int, 3> mesh = mesh_of(box, spacing);
+    if (num_points(mesh) > kMostPoints)
+      throw Error(ErrorKind::unsupported,
+                  "the mesh of the charges would have more than 1e9 points: ask for less accuracy, a longer "
+                  "cutoff, or a smaller cell");
     const double found = mesh_error(size, box, alpha, order, mesh);
     if (found <= error) return mesh;
     spacing *= std::clamp(std::pow(error / found, 1.0 / order), 0.5, 0.96);
@@ -195,59 +166,14 @@ std::array<int, 3> choose_mesh(const ChargeSize& size, const Box& box, double al
 
 }  // namespace
 
-double short_range_error(const ChargeSize& size, const Box& box, double alpha, double cutoff) {
-  return kCoulomb * 2.0 * size.squares / std::sqrt(size.num_charges * cutoff * box.occupied) *
-         std::exp(-alpha * alpha * cutoff * cutoff);
-}
-
-double mesh_error(const ChargeSize& size, const Box& box, double alpha, int order,
-                  const std::array<int, 3>& mesh) {
-  std::array<Direction, 3> directions;
-  for (int d = 0; d < 3; ++d) directions[d] = direction(box, d, order, mesh[d]);
-  WaveError error;
-  std::array<int, 3> h;
-  for (h[0] = 0; h[0] < mesh[0]; ++h[0])
-    for (h[1] = 0; h[1] < mesh[1]; ++h[1])
-      for (h[2] = 0; h[2] <= mesh[2] / 2; ++h[2]) add_wave(directions, h, alpha, h[2] ? 2.0 : 1.0, error);
-  // A charge's force on itself: ½ ∂/∂r of Σ_d 2 own_d cos(2π times its place).
-  double own = 0;
-  for (int d = 0; d < 3; ++d)
-    own +=
-        0.5 * std::pow(error.own[d] * mesh[d], 2) * dot(directions[d].reciprocal, directions[d].reciprocal);
-  const double squares = size.squares * size.squares * error.pairs + size.fourths * own;
-  return kCoulomb * 4.0 * kPi / box.volume * std::sqrt(squares / size.num_charges);
-}
-
-ChargeSize measure(const Charges& charges, Ranks& ranks) {
-  std::array<double, 3> sums{static_cast<double>(charges.size()), 0.0, 0.0};
-  for (const double q : charges.values) {
-    sums[1] += q * q;
-    sums[2] += q * q * q * q;
-  }
-  ranks.sum({sums.data(), sums.size()});
-  const double width = charges.max_width();
-  const std::vector<double> widths = ranks.gather({&width, 1});
-  return {static_cast<std::size_t>(sums[0]), sums[1], sums[2],
-          *std::max_element(widths.begin(), widths.end())};
-}
-
 PmeParameters choose_parameters(const Charges& charges, const ChargeSize& size, const Box& box,
-                                double force_error, const PmeWishes& wishes, ThreadPool& threads,
+                                double force_error, const PmeWishes& wishes, bool single, ThreadPool& threads,
                                 Ranks& ranks) {
   check_wishes(wishes);
   const double part = force_error / std::sqrt(2.0);
-  PmeParameters best;
-  best.cutoff = choose_cutoff(size, box, part, wishes.cutoff);
+  PmeParameters best = choose_cheapest(size, box, part, wishes, single ? kSingle : kDouble);
   best.splitting = choose_splitting(charges, size, box, best.cutoff, part, threads, ranks);
-  double least = std::numeric_limits<double>::infinity();
-  for (int order = wishes.order ? wishes.order : kMaxOrder; order >= (wishes.order ? wishes.order : 4);
-       --order) {
-    const auto mesh = choose_mesh(size, box, best.splitting, order, part, least);
-    if (cost(size, order, mesh) >= least) continue;
-    least = cost(size, order, mesh);
-    best.order = order;
-    best.mesh = mesh;
-  }
+  best.mesh = choose_mesh(size, box, best.splitting, best.order, part);
   best.force_error = std::hypot(short_range_error(size, box, best.splitting, best.cutoff),
                                 mesh_error(size, box, best.splitting, best.order, best.mesh));
   return best;

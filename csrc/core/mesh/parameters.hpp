@@ -1,7 +1,7 @@
 #pragma once
 #include <array>
 
-#include "core/mesh/region.hpp"
+#include "core/mesh/errors.hpp"
 
 namespace nearsight {
 
@@ -14,24 +14,8 @@ struct PmeParameters {
   double force_error = 0;     // estimated root mean square of |ΔF|, eV/Å
 };
 
-/// What error estimates know of the charges of all ranks.
-struct ChargeSize {
-  std::size_t num_charges = 0;
-  double squares = 0;  // Σ q², e²
-  double fourths = 0;  // Σ q⁴, e⁴
-  double width = 0;    // the largest, Å
-};
-
-/// Collective.
-ChargeSize measure(const Charges& charges, Ranks& ranks);
-
-/// Error of forces from pairs beyond the cutoff, eV/Å: Kolafa and Perram, Mol. Simul. 9, 351 (1992).
-double short_range_error(const ChargeSize& size, const Box& box, double alpha, double cutoff);
-
-/// Error of forces from the mesh, eV/Å: the root mean square over independent places of the charges, to
-/// leading orders of aliasing; with the force of a charge on itself.
-double mesh_error(const ChargeSize& size, const Box& box, double alpha, int order,
-                  const std::array<int, 3>& mesh);
+/// How much further than the cutoff lists of pairs reach, relative to it.
+constexpr double kSkin = 0.1;
 
 /// What the user may fix; 0: chosen.
 struct PmeWishes {
@@ -39,12 +23,12 @@ struct PmeWishes {
   int order = 0;
 };
 
-/// The cheapest parameters whose estimated error is below `force_error`, eV/Å; of up to 4096 charges the part
-/// from pairs beyond the cutoff is measured as well. Collective, the same on all ranks. Throws Error
-/// (argument) for an order outside 4..8, a bad cutoff, and a cutoff too short for the widths of the charges;
-/// (unsupported) if the mesh would be absurdly large.
+/// The cheapest parameters, for pairs and a mesh of floats or doubles, whose estimated error is below
+/// `force_error`, eV/Å; of up to 4096 charges the part from pairs beyond the cutoff is measured as well.
+/// Collective, the same on all ranks. Throws Error (argument) for an order outside 4..8, a bad cutoff, and a
+/// cutoff too short for the widths of the charges; (unsupported) if the mesh would be absurdly large.
 PmeParameters choose_parameters(const Charges& charges, const ChargeSize& size, const Box& box,
-                                double force_error, const PmeWishes& wishes, ThreadPool& threads,
+                                double force_error, const PmeWishes& wishes, bool single, ThreadPool& threads,
                                 Ranks& ranks);
 
 }  // namespace nearsight

@@ -13,10 +13,6 @@
 #include "core/models/shared/aligned.hpp"
 
 namespace nearsight {
-namespace mesh {
-NEARSIGHT_CHOOSE_KERNELS(double)
-}  // namespace mesh
-
 namespace {
 
 constexpr double kThinnestSlab = 2.0;  // Å, of a single layer
@@ -147,13 +143,14 @@ Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tol
   return box;
 }
 
-void add_short_range(const Charges& charges, std::size_t own, const Box& box, double alpha, double cutoff,
-                     ThreadPool& threads, Coulomb& result) {
+void add_short_range(const Charges& charges, const Box& box, double alpha, double cutoff, ThreadPool& threads,
+                     Coulomb& result) {
+  const std::size_t n = charges.size();
   NeighborList list;
-  build_cell_list(charges.positions, own, box.cell(), cutoff, threads, list);
-  std::vector<std::array<double, 6>> virials(own);
+  build_cell_list(charges.positions, box.cell(), cutoff, threads, list);
+  std::vector<std::array<double, 6>> virials(n);
   const double shift = screened(alpha, cutoff).value;
-  threads.split(own, [&](int, std::size_t begin, std::size_t end) {
+  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
     AlignedBuffer<double> buffer;
     for (std::size_t i = begin; i < end; ++i) {
       const auto first = list.offsets[i];
@@ -164,10 +161,10 @@ void add_short_range(const Charges& charges, std::size_t own, const Box& box, do
         const Vec3 r =
             pair_vector(charges.positions, i, list.neighbors[first + k], list.shifts[first + k], box.vectors);
         r2[k] = dot(r, r);
-        check_distance(std::sqrt(r2[k]), i, list.neighbors[first + k], own);
+        check_distance(std::sqrt(r2[k]), i, list.neighbors[first + k], n);
       }
       std::fill(r2 + count, values, 1.0);
-      mesh::kernels<double>().screened(padded_count, alpha, r2, values, slopes);
+      pairs::kernels<double>().screened(padded_count, alpha, r2, values, slopes);
       Coulomb part;  // of one charge: virial only
       const double qi = charges.values[i], wi = charges.width(i);
       for (int k = 0; k < count; ++k) {

@@ -28,13 +28,14 @@ struct Box {
 Box make_box(const Charges& charges, const Cell& cell, double cutoff, double tolerance, double height,
              Ranks& ranks);
 
-/// Adds to the first `own` charges what the reciprocal sum of erf(α r) / r leaves of the potential, over all
+/// Adds to all charges what the reciprocal sum of erf(α r) / r leaves of the potential, over all
 /// pairs and images within the cutoff, e/Å, shifted to zero at the cutoff: energies are continuous, and what
 /// the pairs beyond would add is replaced by its mean (with the charge's own part and the background in
-/// add_corrections, as Wolf et al., J. Chem. Phys. 110, 8254 (1999)). Charges after the own ones are other
-/// ranks'. Throws Error (numeric) for atoms on top of each other. The same bits for any number of threads.
-void add_short_range(const Charges& charges, std::size_t own, const Box& box, double alpha, double cutoff,
-                     ThreadPool& threads, Coulomb& result);
+/// add_corrections, as Wolf et al., J. Chem. Phys. 110, 8254 (1999)). Pair by pair, an oracle: ShortRange is
+/// the same for many evaluations. Throws Error (numeric) for atoms on top of each other. The same bits for
+/// any number of threads.
+void add_short_range(const Charges& charges, const Box& box, double alpha, double cutoff, ThreadPool& threads,
+                     Coulomb& result);
 
 /// Adds what needs no sum over pairs, e/Å: the interaction of each charge with its own screening charge, the
 /// k = 0 term of the shifted short-ranged part, and for slabs the correction of Yeh and Berkowitz, J. Chem.

@@ -12,6 +12,7 @@ namespace nearsight {
 namespace {
 
 constexpr double kSafety = 0.5;   // estimates are statistical
+constexpr double kCrystal = 0.2;  // where forces vanish: errors of the energy of a crystal add up
 constexpr double kVacuum = 1.25;  // room for a slab to grow
 constexpr double kFinestDouble = 1e-13;
 constexpr double kOutgrown = 0.1;  // change of a lattice vector that calls for other parameters
@@ -45,40 +46,40 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
     box = make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_);
   }
   if (size.squares == 0) return;  // nothing to be accurate about
-  const double unit = kCoulomb * size.squares / static_cast<double>(size.num_charges);
-  force_scale_ = measure_forces(charges, size, cell, box, unit, threads);
-  set_up(charges, size, box, kSafety * options.rtol * force_scale_, threads);
+  const double unit = kCoulomb * size.squares / size.num_charges;
+  const double found = measure_forces(charges, size, cell, box, unit, threads);
+  force_scale_ = found > 0 ? found : unit;
+  const double error = (found > 0 ? kSafety : kCrystal) * options.rtol * force_scale_;
+  set_up(charges, size, box, error, options.single, threads);
   times_ = {};
 }
 
 void Pme::set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
-                 ThreadPool& threads) {
-  parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, threads, ranks_);
-  const auto& [splitting, cutoff, order, lengths, error] = parameters_;
-  const Pencils pencils(lengths, ranks_.size(), options_.pencils);
-  double_mesh_.reset();
-  float_mesh_.reset();
-  if (options_.single)
-    float_mesh_ = std::make_unique<Mesh<float>>(lengths, order, splitting, pencils, ranks_.rank());
+                 bool single, ThreadPool& threads) {
+  parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, single, threads, ranks_);
+  const Pencils pencils(parameters_.mesh, ranks_.size(), options_.pencils);
+  double_.reset();
+  if (single)
+    single_ = std::make_unique<PmeParts<float>>(parameters_, pencils, ranks_.rank());
   else
-    double_mesh_ = std::make_unique<Mesh<double>>(lengths, order, splitting, pencils, ranks_.rank());
+    double_ = std::make_unique<PmeParts<double>>(parameters_, pencils, ranks_.rank());
 }
 
-/// The root mean square force, from sums just accurate enough to tell.
+/// The root mean square force, from sums just accurate enough to tell; 0 if it is nothing against the unit.
 double Pme::measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
                            double unit, ThreadPool& threads) {
   Coulomb result;
   for (const double rough : {1e-2, 1e-3, 1e-4}) {
-    set_up(charges, size, box, rough * unit, threads);
+    set_up(charges, size, box, rough * unit, false, threads);
     evaluate(charges, cell, threads, result);
     double squares = 0;
     for (std::size_t k = 0; k < result.fields.size(); ++k)
       squares += std::pow(charges.values[k / 3] * result.fields[k], 2);
     ranks_.sum({&squares, 1});
-    const double found = std::sqrt(squares / static_cast<double>(size.num_charges));
+    const double found = std::sqrt(squares / size.num_charges);
     if (found > 10.0 * rough * unit) return found;
   }
-  return unit;
+  return 0.0;
 }
 
 /// All ranks see that a rank has another cell: one that fails alone leaves the others waiting.
@@ -111,10 +112,6 @@ Box Pme::box(const Charges& charges, const Cell& cell) {
   return make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_);
 }
 
-double Pme::seconds_in_transforms() const {
-  return double_mesh_ ? double_mesh_->seconds() : float_mesh_ ? float_mesh_->seconds() : 0.0;
-}
-
 bool Pme::fits(const Charges& charges, const Cell& cell) {
   const ChargeSize size = measure(charges, ranks_);
   if (size.num_charges != num_charges_ || cell.pbc != cell_.pbc) return false;
@@ -122,34 +119,44 @@ bool Pme::fits(const Charges& charges, const Cell& cell) {
     const Vec3 before = row(cell_.vectors, a);
     if (cell.pbc[a] && norm(row(cell.vectors, a) - before) > kOutgrown * norm(before)) return false;
   }
-  const bool silent = !is_open(cell.pbc) && !double_mesh_ && !float_mesh_;
-  return !silent || size.squares == 0;
+  return is_open(cell.pbc) || !is_silent() || size.squares == 0;
 }
 
 void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
-  const double exchanged = ranks_.seconds(), transformed = seconds_in_transforms();
+  const double exchanged = ranks_.seconds();
   check_cell(cell);
   if (is_open(cell_.pbc))
     direct_sum(surroundings_.all(charges, ranks_), charges.size(), result);
   else
     add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), threads, result);
   times_.communication += ranks_.seconds() - exchanged;
-  times_.transforms += seconds_in_transforms() - transformed;
 }
 
 void Pme::add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result) {
   result.clear(charges.size());
-  if (!double_mesh_ && !float_mesh_) return check_silence(charges);
-  const double splitting = parameters_.splitting, cutoff = parameters_.cutoff;
-  const std::vector<Region> regions = find_regions(charges, box, ranks_);
-  const Charges seen = surroundings_.within(cutoff, charges, box, regions, ranks_);
-  add_short_range(seen, charges.size(), box, splitting, cutoff, threads, result);
-  if (options_.single)
-    float_mesh_->add(charges, box, regions, threads, ranks_, result);
+  if (is_silent()) return check_silence(charges);
+  if (single_)
+    add_parts(*single_, charges, box, threads, result);
   else
-    double_mesh_->add(charges, box, regions, threads, ranks_, result);
-  add_corrections(charges, box, splitting, cutoff, ranks_, result);
+    add_parts(*double_, charges, box, threads, result);
+  add_corrections(charges, box, parameters_.splitting, parameters_.cutoff, ranks_, result);
   result.finish(charges);
+}
+
+template <class T>
+void Pme::add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, ThreadPool& threads,
+                    Coulomb& result) {
+  const auto busy = [&] { return seconds_now() - ranks_.seconds(); };  // without exchanges
+  const double start = busy(), transformed = parts.mesh.seconds();
+  const std::vector<Region> regions = find_regions(charges, box, ranks_);
+  parts.pairs.add(charges, box, regions, threads, ranks_, result);
+  const double middle = busy();
+  parts.mesh.add(charges, box, regions, threads, ranks_, result);
+  const double transforms = parts.mesh.seconds() - transformed;
+  times_.pairs += middle - start;
+  times_.charges += busy() - middle - transforms;
+  times_.transforms += transforms;
+  times_.lists = parts.pairs.num_lists();
 }
 
 }  // namespace nearsight

@@ -3,6 +3,7 @@
 
 #include "core/mesh/mesh.hpp"
 #include "core/mesh/parameters.hpp"
+#include "core/mesh/short_range.hpp"
 
 namespace nearsight {
 
@@ -12,14 +13,28 @@ constexpr double kFinestSingleMesh = 2e-6;
 struct PmeOptions {
   double rtol = 1e-6;  // |ΔF|₂ / |F|₂ that is asked for
   PmeWishes wishes;
-  bool single = false;               // a mesh of floats
+  bool single = false;               // pairs and a mesh of floats, with sums in double
   std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
 };
 
 /// Where the time of evaluations went, s.
 struct PmeTimes {
   double communication = 0;  // exchanges, with waiting for other ranks
+  double pairs = 0;          // the short-ranged part, with its list
+  double charges = 0;        // to the mesh and back
   double transforms = 0;
+  long lists = 0;  // of pairs that were made
+};
+
+/// Both parts of the sum, in numbers T.
+template <class T>
+struct PmeParts {
+  ShortRange<T> pairs;
+  Mesh<T> mesh;
+
+  PmeParts(const PmeParameters& parameters, const Pencils& pencils, int rank)
+      : pairs(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
+        mesh(parameters.mesh, parameters.order, parameters.splitting, pencils, rank) {}
 };
 
 /// Smooth particle-mesh Ewald with parameters from the first configuration. Periodic in three or two
@@ -38,7 +53,7 @@ class Pme {
       const Communicator& communicator = {});
 
   /// Any positions, charges and cell near the first. Throws Error (argument) for other periodic directions
-  /// and for cells that differ between ranks, and what make_box and add_short_range throw.
+  /// and for cells that differ between ranks, and what make_box and ShortRange throw.
   void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result);
 
   /// The box that evaluate takes for a cell, periodic in three directions. Throws Error (argument) for open
@@ -59,24 +74,27 @@ class Pme {
 
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
-  void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error,
+  bool is_silent() const { return !double_ && !single_; }
+  void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error, bool single,
               ThreadPool& threads);
   double measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
                         double unit, ThreadPool& threads);
   void check_cell(const Cell& cell);
   void check_silence(const Charges& charges);
   void add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result);
-  double seconds_in_transforms() const;
+  template <class T>
+  void add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, ThreadPool& threads,
+                 Coulomb& result);
 
   PmeOptions options_;
   Ranks ranks_;
-  std::size_t num_charges_ = 0;  // of all ranks
-  Cell cell_;                    // of the set-up
+  double num_charges_ = 0;  // of all ranks
+  Cell cell_;               // of the set-up
   PmeParameters parameters_;
   double force_scale_ = 0, height_ = 0;
-  std::unique_ptr<Mesh<double>> double_mesh_;
-  std::unique_ptr<Mesh<float>> float_mesh_;
-  Surroundings surroundings_;
+  std::unique_ptr<PmeParts<double>> double_;
+  std::unique_ptr<PmeParts<float>> single_;
+  Surroundings surroundings_;  // of open systems
   PmeTimes times_;
 };
 

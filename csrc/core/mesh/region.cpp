@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kSlots = 256;       // in which gaps between charges are looked for
 constexpr double kMargin = 1e-9;  // of fractional coordinates, for round-off
+constexpr int kPerCharge = 5;     // numbers that are sent
 
 struct Slot {
   double low = 1.0, high = -1.0;
@@ -61,13 +62,19 @@ bool are_near(const Region& a, const Region& b, const Vec3& reach) {
 
 }  // namespace
 
-Vec3 fractions(const Charges& charges, std::size_t i, const Box& box) {
-  Vec3 s = times(point(charges.positions, i), box.inverse);
-  for (double& component : s) {
-    component -= std::floor(component);
-    if (component >= 1.0) component = 0.0;  // of a tiny negative number
+Wrapped wrap(const Charges& charges, std::size_t i, const Box& box) {
+  Wrapped wrapped{times(point(charges.positions, i), box.inverse), {}};
+  for (int d = 0; d < 3; ++d) {
+    double& s = wrapped.fractions[d];
+    double cells = std::floor(s);
+    s -= cells;
+    if (s >= 1.0) {  // of a tiny negative number
+      s = 0.0;
+      cells += 1.0;
+    }
+    wrapped.shift[d] = -static_cast<std::int32_t>(cells);
   }
-  return s;
+  return wrapped;
 }
 
 std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& ranks) {
@@ -86,22 +93,34 @@ std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& 
 
 template <class Wanted>
 Charges Surroundings::exchange(const Charges& own, Ranks& ranks, const Wanted& wanted) {
-  constexpr int kNumbers = 5;
+  sent_.clear();
+  given_.clear();
+  taken_.assign(ranks.size(), 0);
+  for (int r = 0; r < ranks.size(); ++r) {
+    const std::vector<std::size_t> found = wanted(r);
+    sent_.insert(sent_.end(), found.begin(), found.end());
+    given_.push_back(kPerCharge * found.size());
+  }
+  const std::vector<std::size_t> one(ranks.size(), 1);
+  ranks.exchange(given_.data(), one, taken_.data(), one);
+  return again(own, ranks);
+}
+
+Charges Surroundings::again(const Charges& own, Ranks& ranks) {
+  if (ranks.alone()) return own;
   std::vector<double> parts;
-  std::vector<std::size_t> counts(ranks.size(), 0);
-  for (int r = 0; r < ranks.size(); ++r)
-    for (const std::size_t i : wanted(r)) {
-      parts.insert(parts.end(), own.positions.begin() + 3 * i, own.positions.begin() + 3 * i + 3);
-      parts.push_back(own.values[i]);
-      parts.push_back(own.width(i));
-      counts[r] += kNumbers;
-    }
-  const std::vector<double> others = ranks.send(parts, counts);
+  for (const std::size_t i : sent_) {
+    parts.insert(parts.end(), own.positions.begin() + 3 * i, own.positions.begin() + 3 * i + 3);
+    parts.push_back(own.values[i]);
+    parts.push_back(own.width(i));
+  }
+  std::vector<double> others(std::accumulate(taken_.begin(), taken_.end(), std::size_t(0)));
+  ranks.exchange(parts.data(), given_, others.data(), taken_);
   positions_.assign(own.positions.begin(), own.positions.end());
   values_.assign(own.values.begin(), own.values.end());
   widths_.resize(own.size());
   for (std::size_t i = 0; i < own.size(); ++i) widths_[i] = own.width(i);
-  for (const double* charge = others.data(); charge < others.data() + others.size(); charge += kNumbers) {
+  for (const double* charge = others.data(); charge < others.data() + others.size(); charge += kPerCharge) {
     positions_.insert(positions_.end(), charge, charge + 3);
     values_.push_back(charge[3]);
     widths_.push_back(charge[4]);

@@ -16,8 +16,15 @@ struct Region {
   double length(int d) const { return high[d] - low[d] + (high[d] < low[d] ? 1.0 : 0.0); }
 };
 
-/// Fractional coordinates in [0, 1).
-Vec3 fractions(const Charges& charges, std::size_t i, const Box& box);
+/// Fractional coordinates in [0, 1), and the lattice translation that leads there.
+struct Wrapped {
+  Vec3 fractions;
+  Shift shift;
+};
+Wrapped wrap(const Charges& charges, std::size_t i, const Box& box);
+inline Vec3 fractions(const Charges& charges, std::size_t i, const Box& box) {
+  return wrap(charges, i, box).fractions;
+}
 
 /// [ranks]. Collective.
 std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& ranks);
@@ -30,6 +37,9 @@ class Surroundings {
   Charges within(double cutoff, const Charges& own, const Box& box, const std::vector<Region>& regions,
                  Ranks& ranks);
 
+  /// The same ones as in the last call, where they are now.
+  Charges again(const Charges& own, Ranks& ranks);
+
   /// Those of all ranks. Collective. Throws what check_charges throws.
   Charges all(const Charges& own, Ranks& ranks);
 
@@ -38,6 +48,8 @@ class Surroundings {
   template <class Wanted>
   Charges exchange(const Charges& own, Ranks& ranks, const Wanted& wanted);
 
+  std::vector<std::size_t> sent_;           // own charges, those for rank 0 first
+  std::vector<std::size_t> given_, taken_;  // [ranks] numbers that are sent and received
   std::vector<double> positions_, values_, widths_;
 };
 

@@ -26,9 +26,18 @@ class DescriptorWorkspace {
     forward(graph, centers, features, stride);
   }
 
+  /// What follows is about the n-th of several graphs, of which forward() may keep a little for restore().
+  virtual void select(std::size_t /*graph*/) {}
+
+  /// The same as prepare(), after forward() of the same graph and of others in between.
+  virtual void restore(const Graph& graph, Span<const std::size_t> centers, double* features,
+                       std::size_t stride) {
+    prepare(graph, centers, features, stride);
+  }
+
   /// Writes edge_gradients[3 * edges of the graph] = dE/dr_ij at the edges of the centers, for
-  /// cotangents = dE/d(feature); after forward() or prepare() of the same centers, which it
-  /// may follow several times.
+  /// cotangents = dE/d(feature); after forward(), prepare() or restore() of the same centers,
+  /// which it may follow several times.
   virtual void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                        std::size_t stride, Span<double> edge_gradients) = 0;
 

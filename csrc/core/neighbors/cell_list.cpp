@@ -122,12 +122,11 @@ class Search {
         outer_(cutoff + grid.round_off),
         rows_(make_stencil(grid, outer_)) {}
 
-  /// All pairs of the centers among the atoms with ranks [first, last).
-  void find(std::size_t first, std::size_t last, std::size_t num_centers, Part& part) const {
+  /// All pairs of the atoms with ranks [first, last).
+  void find(std::size_t first, std::size_t last, Part& part) const {
     std::vector<Line> lines;
     int column = -1;
     for (std::size_t self = first; self < last; ++self) {
-      if (static_cast<std::size_t>(grid_.atom[self]) >= num_centers) continue;
       const std::int32_t bin = grid_.bin[grid_.atom[self]], nz = grid_.axes[2].bins;
       if (bin / nz != column) {
         column = bin / nz;
@@ -227,27 +226,21 @@ void copy_to_list(const Grid& grid, const Part& part, NeighborList& list) {
 
 void build_cell_list(Span<const double> positions, const Cell& cell, double cutoff, ThreadPool& threads,
                      NeighborList& list) {
-  build_cell_list(positions, positions.size() / 3, cell, cutoff, threads, list);
-}
-
-void build_cell_list(Span<const double> positions, std::size_t num_centers, const Cell& cell, double cutoff,
-                     ThreadPool& threads, NeighborList& list) {
   check_cutoff(cutoff);
   const std::size_t n = positions.size() / 3;
   const Grid grid = make_grid(positions, cell, cutoff, threads);
   const Search search(grid, positions, cutoff);
   std::vector<Part> parts(threads.size());
-  const double share = static_cast<double>(num_centers) / std::max<std::size_t>(n, 1);
-  list.offsets.assign(num_centers + 1, 0);
+  list.offsets.assign(n + 1, 0);
   threads.split(n, [&](int thread, std::size_t first, std::size_t last) {
     Part& part = parts[thread];
-    part.make_room(static_cast<std::size_t>(1.1 * share * grid.expected_pairs / threads.size()));
-    search.find(first, last, num_centers, part);
+    part.make_room(static_cast<std::size_t>(1.1 * grid.expected_pairs / threads.size()));
+    search.find(first, last, part);
     for (const Run& run : part.runs) list.offsets[run.atom + 1] += run.count;
   });
-  for (std::size_t i = 0; i < num_centers; ++i) list.offsets[i + 1] += list.offsets[i];
-  list.neighbors.resize(list.offsets[num_centers]);
-  list.shifts.resize(list.offsets[num_centers]);
+  for (std::size_t i = 0; i < n; ++i) list.offsets[i + 1] += list.offsets[i];
+  list.neighbors.resize(list.offsets[n]);
+  list.shifts.resize(list.offsets[n]);
   threads.run([&](int thread) { copy_to_list(grid, parts[thread], list); });
 }
 

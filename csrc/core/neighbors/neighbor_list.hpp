@@ -32,34 +32,47 @@ struct NeighborList {
 void build_cell_list(Span<const double> positions, const Cell& cell, double cutoff, ThreadPool& threads,
                      NeighborList& list);
 
-/// The same of the first `num_centers` atoms only, whose neighbors are among all atoms.
-void build_cell_list(Span<const double> positions, std::size_t num_centers, const Cell& cell, double cutoff,
-                     ThreadPool& threads, NeighborList& list);
-
 /// The same by trying every image of every pair: the oracle in the tests.
 void build_brute_force(Span<const double> positions, const Cell& cell, double cutoff, NeighborList& list);
 
-/// A list with cutoff + skin that is kept until atoms have moved so far that a pair could be missing.
+/// Tells how long a list that was made with cutoff + skin holds all pairs within the cutoff.
+class Skin {
+ public:
+  /// skin 0: not at all. Throws Error (argument) for a bad cutoff or a negative skin.
+  Skin(double cutoff, double skin);
+
+  double reach() const { return cutoff_ + skin_; }
+
+  /// A list was made for these.
+  void start(Span<const double> positions, const Cell& cell);
+  /// There is no list.
+  void stop() { valid_ = false; }
+  /// Whether it holds all pairs now: until atoms have moved so far that one could be missing. A changing cell
+  /// is followed while its strain, with what atoms have moved on top of it, leaves the skin intact.
+  bool holds(Span<const double> positions, const Cell& cell) const;
+
+ private:
+  double cutoff_, skin_;
+  Cell cell_;
+  std::vector<double> positions_;
+  bool valid_ = false;
+};
+
+/// A list with cutoff + skin that is kept while it holds all pairs.
 class VerletList {
  public:
-  /// skin 0: a new list at every update. Throws Error (argument) for a bad cutoff or a negative skin.
-  VerletList(double cutoff, double skin);
+  /// skin 0: a new list at every update. Throws what Skin throws.
+  VerletList(double cutoff, double skin) : skin_(cutoff, skin) {}
 
   /// The list for these positions; rebuilt when needed. It holds all pairs within the cutoff and others up to
-  /// about cutoff + skin. A changing cell is followed without a rebuild while its strain, with what atoms
-  /// have moved on top of it, leaves the skin intact. Throws as build_cell_list does.
+  /// about cutoff + skin. Throws as build_cell_list does.
   const NeighborList& update(Span<const double> positions, const Cell& cell, ThreadPool& threads);
 
   long num_builds() const { return num_builds_; }
 
  private:
-  bool still_valid(Span<const double> positions, const Cell& cell) const;
-
-  double cutoff_, skin_;
+  Skin skin_;
   NeighborList list_;
-  Cell cell_;
-  std::vector<double> positions_;
-  bool valid_ = false;
   long num_builds_ = 0;
 };
 

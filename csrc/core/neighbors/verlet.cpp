@@ -29,7 +29,7 @@ double distance_from_identity(const Mat3& m) {
 
 }  // namespace
 
-VerletList::VerletList(double cutoff, double skin) : cutoff_(cutoff), skin_(skin) {
+Skin::Skin(double cutoff, double skin) : cutoff_(cutoff), skin_(skin) {
   check_cutoff(cutoff);
   if (skin >= 0 && std::isfinite(skin)) return;
   std::ostringstream message;
@@ -39,27 +39,21 @@ VerletList::VerletList(double cutoff, double skin) : cutoff_(cutoff), skin_(skin
   throw Error(ErrorKind::argument, message.str());
 }
 
-const NeighborList& VerletList::update(Span<const double> positions, const Cell& cell, ThreadPool& threads) {
-  if (!valid_ || !still_valid(positions, cell)) {
-    valid_ = false;  // a build that throws leaves no list behind
-    build_cell_list(positions, cell, cutoff_ + skin_, threads, list_);
-    positions_.assign(positions.begin(), positions.end());
-    cell_ = cell;
-    valid_ = skin_ > 0;
-    ++num_builds_;
-  }
-  return list_;
+void Skin::start(Span<const double> positions, const Cell& cell) {
+  positions_.assign(positions.begin(), positions.end());
+  cell_ = cell;
+  valid_ = skin_ > 0;
 }
 
 // The cell moves every atom from R0 to R0·F; delta = R - R0·F is what is left. A pair that is now at r was at
 // r0 = (r - (delta_j - delta_i))·F⁻¹, so |r0| <= (|r| + 2 max|delta|)·|F⁻¹|, and |F⁻¹| <= 1 + |F⁻¹ - I|.
 // Every pair with |r| < cutoff was therefore in the list if (cutoff + 2 max|delta|)·(1 + |F⁻¹ - I|) <= cutoff
 // + skin. Comparisons are written so that NaN asks for a rebuild, which then names the culprit.
-bool VerletList::still_valid(Span<const double> positions, const Cell& cell) const {
-  if (positions.size() != positions_.size() || cell.pbc != cell_.pbc) return false;
-  const Mat3 f = deformation(complete(cell_, cutoff_ + skin_), cell);
+bool Skin::holds(Span<const double> positions, const Cell& cell) const {
+  if (!valid_ || positions.size() != positions_.size() || cell.pbc != cell_.pbc) return false;
+  const Mat3 f = deformation(complete(cell_, reach()), cell);
   const double stretch = 1.0 + distance_from_identity(inverse(f));
-  const double allowed = 0.5 * ((cutoff_ + skin_) / stretch - cutoff_);
+  const double allowed = 0.5 * (reach() / stretch - cutoff_);
   if (!(allowed >= 0)) return false;
   for (std::size_t i = 0; i < positions_.size() / 3; ++i) {
     const Vec3 affine = times(point(positions_, i), f);
@@ -67,6 +61,16 @@ bool VerletList::still_valid(Span<const double> positions, const Cell& cell) con
     if (!(dot(delta, delta) <= allowed * allowed)) return false;
   }
   return true;
+}
+
+const NeighborList& VerletList::update(Span<const double> positions, const Cell& cell, ThreadPool& threads) {
+  if (!skin_.holds(positions, cell)) {
+    skin_.stop();  // a build that throws leaves no list behind
+    build_cell_list(positions, cell, skin_.reach(), threads, list_);
+    skin_.start(positions, cell);
+    ++num_builds_;
+  }
+  return list_;
 }
 
 }  // namespace nearsight

@@ -74,20 +74,27 @@ struct Functions<T>::Center {
   CenterFunctions<T> functions{};
 };
 
+/// The neighbors of a center within the radius of a shell, by species and octant.
+template <class T>
+struct Sorted {
+  std::vector<int> first, count, edge;  // edge: number of each entry among the center's, -1: padding
+  AlignedBuffer<T> places;              // [x, y, z, r][entries]
+  int stride() const { return static_cast<int>(edge.size()); }
+};
+
+/// What is kept of a center: its shells.
+template <class T>
+using SortedShells = std::vector<Sorted<T>>;
+
 /// A center after forward(): its neighbors, shell by shell, and its triplets, group by group.
 template <class T>
 struct Neighborhood {
-  struct ShellArrays {
-    AlignedBuffer<T> values;
-    std::vector<int> first, count, fill, edge;  // edge: number of each entry among the center's, -1: padding
-  };
   struct TripletArrays {
     AlignedBuffer<T> values;
     std::vector<unsigned short> masks;
   };
   const typename Functions<T>::Center* center = nullptr;
-  std::size_t num_edges = 0;
-  std::vector<std::unique_ptr<ShellArrays>> shell_arrays;
+  std::vector<AlignedBuffer<T>> shell_arrays;
   std::vector<std::unique_ptr<TripletArrays>> triplet_arrays;
   std::vector<Shell<T>> shells;
   std::vector<Triplets<T>> triplets;
@@ -104,6 +111,11 @@ class Workspace final : public DescriptorWorkspace {
 
   void forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                std::size_t stride) override;
+  void prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+               std::size_t stride) override;
+  void select(std::size_t graph) override;
+  void restore(const Graph& graph, Span<const std::size_t> centers, double* features,
+               std::size_t stride) override;
   void reverse(const Graph& graph, Span<const std::size_t> centers, const double* cotangents,
                std::size_t stride, Span<double> edge_gradients) override;
   void tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
@@ -111,15 +123,22 @@ class Workspace final : public DescriptorWorkspace {
   void jacobian(const Graph& graph, std::size_t center, double* jacobian, std::size_t stride) override;
 
  private:
-  void load(const Graph& graph, std::size_t c, Neighborhood<T>& neighborhood);
-  void make_shell(const Graph& graph, std::size_t c, std::size_t number, Neighborhood<T>& neighborhood);
+  using Center = typename Functions<T>::Center;
+
+  const Center& center(const Graph& graph, std::size_t c) const;
+  void sort(const Graph& graph, std::size_t c, std::size_t k);
+  void sort(Span<const double> vectors, const typename Center::ShellSpec& spec, Sorted<T>& sorted);
+  Neighborhood<T>& load(const Graph& graph, std::size_t c, std::size_t k);
+  void make_shell(std::size_t number, Sorted<T>& sorted, Neighborhood<T>& neighborhood);
   void make_triplets(std::size_t number, Neighborhood<T>& neighborhood);
 
   const Functions<T>& functions_;
+  std::vector<std::vector<SortedShells<T>>> graphs_{1};  // centers of graphs
+  std::size_t selected_ = 0;                             // of these
   std::vector<std::unique_ptr<Neighborhood<T>>> neighborhoods_;
   AlignedBuffer<T> scratch_;
   std::vector<double> distances_;  // of the edges of a center
-  std::vector<int> bins_;          // species and octant of their neighbors
+  std::vector<int> bins_, fill_;   // species and octant of their neighbors; the next entry of each
   std::vector<T> cotangents_;
 };
 

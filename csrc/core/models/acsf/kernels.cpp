@@ -46,7 +46,7 @@ inline void for_neighbors(const RadialFunction<T>& f, int species, const Shell<T
   }
 }
 
-template <class T>
+template <class T, bool kFeatures>
 void radial_forward(const RadialGroup<T>& g, const Shell<T>& s, T* slopes, double* features) {
   for (int n = 0; n < g.num_functions; ++n, slopes += s.stride) {
     Vec<T> sum = broadcast<T>(T(0));
@@ -54,7 +54,7 @@ void radial_forward(const RadialGroup<T>& g, const Shell<T>& s, T* slopes, doubl
       sum += w;
       store<T>(slopes + k, w * slope * load(s.inverse_r + k));
     });
-    features[g.functions[n].out] += g.functions[n].factor * simd::sum<T>(sum);
+    if (kFeatures) features[g.functions[n].out] += g.functions[n].factor * simd::sum<T>(sum);
   }
 }
 
@@ -82,10 +82,14 @@ void radial_tangent(const RadialGroup<T>& g, const Shell<T>& s, double* tangents
 // ---- angular functions
 
 template <class T>
-void angular_forward(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t, double* features) {
+void angular_sides(const AngularGroup<T>& g, const Shell<T>& s, Triplets<T>& t) {
   find_triplets<T, false>(g, s, t);
   if (g.narrow) third_sides(g, s, t);
   if (g.compact_terms) find_angles(t);
+}
+
+template <class T>
+void angular_forward(const AngularGroup<T>& g, const Triplets<T>& t, double* features) {
   angular_terms<T, false>(g, t);
   for (int i = 0; i < g.num_functions; ++i) {
     const AngularFunction<T>& f = g.functions[i];
@@ -223,19 +227,34 @@ double* moments_of(const CenterFunctions<T>& f, const Kept<T>& kept, int n) {
   return kept.moments + n * 2 * f.moment[n].num_species * kMomentStride;
 }
 
-template <class T>
-void forward(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept, double* features) {
-  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
+template <class T, bool kFeatures>
+void run_forward(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept, double* features) {
   T* slopes = kept.radial_slopes;
   for (int n = 0; n < f.num_radial; ++n) {
     const Shell<T>& s = shells[f.radial[n].shell];
-    radial_forward(f.radial[n], s, slopes, features);
+    radial_forward<T, kFeatures>(f.radial[n], s, slopes, features);
     slopes += f.radial[n].num_functions * s.stride;
   }
-  for (int n = 0; n < f.num_angular; ++n)
-    angular_forward(f.angular[n], shells[f.angular[n].shell], kept.triplets[n], features);
-  for (int n = 0; n < f.num_moment; ++n)
-    moment_forward(f.moment[n], shells[f.moment[n].shell], moments_of(f, kept, n), features);
+  for (int n = 0; n < f.num_angular; ++n) {
+    angular_sides(f.angular[n], shells[f.angular[n].shell], kept.triplets[n]);
+    if (kFeatures) angular_forward(f.angular[n], kept.triplets[n], features);
+  }
+  for (int n = 0; n < f.num_moment; ++n) {
+    double* const moments = moments_of(f, kept, n);
+    find_moments(f.moment[n], shells[f.moment[n].shell], moments);
+    if (kFeatures) moment_forward(f.moment[n], moments, features);
+  }
+}
+
+template <class T>
+void forward(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept, double* features) {
+  for (int n = 0; n < f.num_features; ++n) features[n] = 0;
+  run_forward<T, true>(f, shells, kept, features);
+}
+
+template <class T>
+void remember(const CenterFunctions<T>& f, const Shell<T>* shells, const Kept<T>& kept) {
+  run_forward<T, false>(f, shells, kept, nullptr);
 }
 
 template <class T>
@@ -281,7 +300,7 @@ void tangent(const CenterFunctions<T>& f, Shell<T>* shells, int num_shells, cons
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {prepare<T>, forward<T>, reverse<T>, tangent<T>};
+  return {prepare<T>, forward<T>, remember<T>, reverse<T>, tangent<T>};
 }
 
 }  // namespace

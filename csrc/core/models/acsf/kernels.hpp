@@ -154,6 +154,8 @@ struct Kernels {
   /// features[num_features] of the center. Sums over neighbors end in double: networks see small differences
   /// of them.
   void (*forward)(const CenterFunctions<T>&, const Shell<T>* shells, const Kept<T>& kept, double* features);
+  /// Leaves what forward() leaves for reverse(), without features.
+  void (*remember)(const CenterFunctions<T>&, const Shell<T>* shells, const Kept<T>& kept);
   /// Adds dE/dr_ij to gx, gy, gz for cotangents[num_features], after forward().
   void (*reverse)(const CenterFunctions<T>&, Shell<T>* shells, int num_shells, const Kept<T>& kept,
                   const T* cotangents);

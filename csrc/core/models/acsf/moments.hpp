@@ -86,7 +86,7 @@ inline double contract(const double* powers, int degree, const double* a, const 
 }
 
 template <class T>
-void moment_forward(const MomentGroup<T>& g, const Shell<T>& s, double* moments, double* features) {
+void find_moments(const MomentGroup<T>& g, const Shell<T>& s, double* moments) {
   const int count = num_monomials(g.degree);
   const T* const values = s.value + g.shape * s.stride;
   Vec<T> block[kMaxMonomials], sums[kMaxMonomials + 1];
@@ -101,6 +101,11 @@ void moment_forward(const MomentGroup<T>& g, const Shell<T>& s, double* moments,
     }
     sum_lanes<T>(sums, count + 1, moments + species * kMomentStride);
   }
+}
+
+template <class T>
+void moment_forward(const MomentGroup<T>& g, const double* moments, double* features) {
+  const int count = num_monomials(g.degree);
   for (int i = 0; i < g.num_functions; ++i) {
     const MomentFunction& f = g.functions[i];
     const double* const a = moments + f.species1 * kMomentStride;

@@ -27,31 +27,88 @@ template <class T>
 Workspace<T>::~Workspace() = default;
 
 template <class T>
-void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
-  const std::size_t begin = graph.offsets[c];
-  n.num_edges = graph.offsets[c + 1] - begin;
-  n.center = &functions_.center(graph.species[graph.centers[c]]);
-  distances_.resize(n.num_edges);
-  bins_.resize(n.num_edges);
-  for (std::size_t e = 0; e < n.num_edges; ++e) {
-    const double* const v = graph.vectors.data() + 3 * (begin + e);
+const typename Functions<T>::Center& Workspace<T>::center(const Graph& graph, std::size_t c) const {
+  return functions_.center(graph.species[graph.centers[c]]);
+}
+
+/// The shells of a center, the k-th of its graph.
+template <class T>
+void Workspace<T>::sort(const Graph& graph, std::size_t c, std::size_t k) {
+  std::vector<SortedShells<T>>& kept = graphs_[selected_];
+  if (kept.size() <= k) kept.resize(k + 1);
+  const std::size_t begin = graph.offsets[c], num_edges = graph.offsets[c + 1] - begin;
+  const Span<const double> vectors(graph.vectors.data() + 3 * begin, 3 * num_edges);
+  distances_.resize(num_edges);
+  bins_.resize(num_edges);
+  for (std::size_t e = 0; e < num_edges; ++e) {
+    const double* const v = vectors.data() + 3 * e;
     distances_[e] = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
     bins_[e] = kOctants * graph.species[graph.neighbors[begin + e]] + octant(v);
   }
+  const auto& shells = center(graph, c).shells;
+  kept[k].resize(shells.size());
+  for (std::size_t n = 0; n < shells.size(); ++n) sort(vectors, shells[n], kept[k][n]);
+}
+
+/// Vectors of neighbors on the far side need not be looked at.
+template <class T>
+void Workspace<T>::sort(Span<const double> vectors, const typename Center::ShellSpec& spec, Sorted<T>& s) {
+  const int num_species = functions_.num_species();
+  fill_.assign(kOctants * num_species, 0);
+  for (std::size_t e = 0; e < distances_.size(); ++e)
+    if (distances_[e] < spec.radius) ++fill_[bins_[e]];
+  s.first.resize(num_species);
+  s.count.assign(num_species, 0);
+  int stride = 0;
+  for (int species = 0; species < num_species; ++species) {
+    s.first[species] = stride;
+    for (int bin = kOctants * species; bin < kOctants * (species + 1); ++bin) {
+      const int count = fill_[bin];
+      fill_[bin] = s.first[species] + s.count[species];
+      s.count[species] += count;
+    }
+    stride += padded(s.count[species]);
+  }
+  s.edge.assign(stride, -1);
+  T* const x = s.places.resize(4 * static_cast<std::size_t>(stride));
+  T *const y = x + stride, *const z = y + stride, *const r = z + stride;
+  for (std::size_t e = 0; e < distances_.size(); ++e) {
+    if (!(distances_[e] < spec.radius)) continue;
+    const int k = fill_[bins_[e]]++;
+    x[k] = T(vectors[3 * e]);
+    y[k] = T(vectors[3 * e + 1]);
+    z[k] = T(vectors[3 * e + 2]);
+    r[k] = T(distances_[e]);
+    s.edge[k] = static_cast<int>(e);
+  }
+  for (int species = 0; species < num_species; ++species) {
+    const int end = s.first[species] + padded(s.count[species]);
+    for (int k = s.first[species] + s.count[species]; k < end; ++k) {
+      x[k] = r[k] = T(2 * (k + 1) * spec.radius);
+      y[k] = z[k] = T(0);
+    }
+  }
+}
+
+/// Everything else of a center that is sorted.
+template <class T>
+Neighborhood<T>& Workspace<T>::load(const Graph& graph, std::size_t c, std::size_t k) {
+  while (neighborhoods_.size() <= k) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
+  Neighborhood<T>& n = *neighborhoods_[k];
+  n.center = &center(graph, c);
   n.shells.resize(n.center->shells.size());
-  while (n.shell_arrays.size() < n.shells.size())
-    n.shell_arrays.push_back(std::make_unique<typename Neighborhood<T>::ShellArrays>());
-  for (std::size_t k = 0; k < n.shells.size(); ++k) make_shell(graph, c, k, n);
+  if (n.shell_arrays.size() < n.shells.size()) n.shell_arrays.resize(n.shells.size());
+  for (std::size_t s = 0; s < n.shells.size(); ++s) make_shell(s, graphs_[selected_][k][s], n);
 
   n.triplets.resize(n.center->angular_groups.size());
   while (n.triplet_arrays.size() < n.triplets.size())
     n.triplet_arrays.push_back(std::make_unique<typename Neighborhood<T>::TripletArrays>());
   std::size_t scratch = 0;
-  for (std::size_t k = 0; k < n.triplets.size(); ++k) {
-    make_triplets(k, n);
-    const auto& g = n.center->angular_groups[k];
+  for (std::size_t t = 0; t < n.triplets.size(); ++t) {
+    make_triplets(t, n);
+    const auto& g = n.center->angular_groups[t];
     scratch = std::max<std::size_t>(
-        scratch, static_cast<std::size_t>(n.triplets[k].stride) * (2 * g.num_terms + g.num_shapes + 2));
+        scratch, static_cast<std::size_t>(n.triplets[t].stride) * (2 * g.num_terms + g.num_shapes + 2));
   }
   scratch_.resize(scratch);
   for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
@@ -61,61 +118,31 @@ void Workspace<T>::load(const Graph& graph, std::size_t c, Neighborhood<T>& n) {
     slopes += static_cast<std::size_t>(g.num_functions) * n.shells[g.shell].stride;
   n.moments.resize(2 * functions_.num_species() * kMomentStride * n.center->moment_groups.size());
   n.kept = {n.radial_slopes.resize(slopes), n.triplets.data(), n.moments.data()};
+  return n;
 }
 
 template <class T>
-void Workspace<T>::make_shell(const Graph& graph, std::size_t c, std::size_t number, Neighborhood<T>& n) {
+void Workspace<T>::make_shell(std::size_t number, Sorted<T>& sorted, Neighborhood<T>& n) {
   const auto& spec = n.center->shells[number];
-  auto& a = *n.shell_arrays[number];
   Shell<T>& s = n.shells[number];
-  const int num_species = functions_.num_species();
-  const double* const vectors = graph.vectors.data() + 3 * graph.offsets[c];
-  // Sorted by species and octant: vectors of neighbors on the far side then need not be looked at.
-  a.fill.assign(kOctants * num_species, 0);
-  for (std::size_t e = 0; e < n.num_edges; ++e)
-    if (distances_[e] < spec.radius) ++a.fill[bins_[e]];
-  a.first.resize(num_species);
-  a.count.assign(num_species, 0);
-  s.stride = 0;
-  for (int k = 0; k < num_species; ++k) {
-    a.first[k] = s.stride;
-    for (int bin = kOctants * k; bin < kOctants * (k + 1); ++bin) {
-      const int count = a.fill[bin];
-      a.fill[bin] = a.first[k] + a.count[k];
-      a.count[k] += count;
-    }
-    s.stride += padded(a.count[k]);
-  }
+  s.stride = sorted.stride();
   s.cutoff = spec.cutoff;
-  s.first = a.first.data();
-  s.count = a.count.data();
+  s.first = sorted.first.data();
+  s.count = sorted.count.data();
   s.num_shapes = static_cast<int>(spec.shapes.size());
   s.shapes = spec.shapes.data();
-  T* p = a.values.resize(static_cast<std::size_t>(s.stride) * (14 + 2 * s.num_shapes));
-  for (T** array : {&s.x, &s.y, &s.z, &s.r, &s.inverse_r, &s.ux, &s.uy, &s.uz, &s.cut, &s.cut_slope, &s.gx,
-                    &s.gy, &s.gz, &s.gr, &s.value}) {
+  T* p = sorted.places.data();
+  for (T** array : {&s.x, &s.y, &s.z, &s.r}) {
+    *array = p;
+    p += s.stride;
+  }
+  p = n.shell_arrays[number].resize(static_cast<std::size_t>(s.stride) * (10 + 2 * s.num_shapes));
+  for (T** array :
+       {&s.inverse_r, &s.ux, &s.uy, &s.uz, &s.cut, &s.cut_slope, &s.gx, &s.gy, &s.gz, &s.gr, &s.value}) {
     *array = p;
     p += s.stride;
   }
   s.slope = s.value + s.num_shapes * s.stride;
-
-  a.edge.assign(s.stride, -1);
-  for (std::size_t e = 0; e < n.num_edges; ++e) {
-    if (!(distances_[e] < spec.radius)) continue;
-    const int k = a.fill[bins_[e]]++;
-    s.x[k] = T(vectors[3 * e]);
-    s.y[k] = T(vectors[3 * e + 1]);
-    s.z[k] = T(vectors[3 * e + 2]);
-    s.r[k] = T(distances_[e]);
-    a.edge[k] = static_cast<int>(e);
-  }
-  for (int species = 0; species < num_species; ++species) {
-    const int end = a.first[species] + padded(a.count[species]);
-    for (int k = a.first[species] + a.count[species]; k < end; ++k) {
-      s.x[k] = s.r[k] = T(2 * (k + 1) * spec.radius);
-      s.y[k] = s.z[k] = T(0);
-    }
-  }
   kernels<T>().prepare(s);
 }
 
@@ -144,12 +171,32 @@ template <class T>
 void Workspace<T>::forward(const Graph& graph, Span<const std::size_t> centers, double* features,
                            std::size_t stride) {
   const FlushDenormals flush;
-  while (neighborhoods_.size() < centers.size())
-    neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
   for (std::size_t k = 0; k < centers.size(); ++k) {
-    Neighborhood<T>& n = *neighborhoods_[k];
-    load(graph, centers[k], n);
+    sort(graph, centers[k], k);
+    Neighborhood<T>& n = load(graph, centers[k], k);
     kernels<T>().forward(n.center->functions, n.shells.data(), n.kept, features + k * stride);
+  }
+}
+
+template <class T>
+void Workspace<T>::prepare(const Graph& graph, Span<const std::size_t> centers, double* features,
+                           std::size_t stride) {
+  for (std::size_t k = 0; k < centers.size(); ++k) sort(graph, centers[k], k);
+  restore(graph, centers, features, stride);
+}
+
+template <class T>
+void Workspace<T>::select(std::size_t graph) {
+  selected_ = graph;
+  if (graphs_.size() <= graph) graphs_.resize(graph + 1);
+}
+
+template <class T>
+void Workspace<T>::restore(const Graph& graph, Span<const std::size_t> centers, double*, std::size_t) {
+  const FlushDenormals flush;
+  for (std::size_t k = 0; k < centers.size(); ++k) {
+    Neighborhood<T>& n = load(graph, centers[k], k);
+    kernels<T>().remember(n.center->functions, n.shells.data(), n.kept);
   }
 }
 
@@ -165,11 +212,12 @@ void Workspace<T>::reverse(const Graph& graph, Span<const std::size_t> centers, 
     for (auto& triplets : n.triplets) triplets.scratch = scratch_.data();
     kernels<T>().reverse(n.center->functions, n.shells.data(), static_cast<int>(n.shells.size()), n.kept,
                          cotangents_.data());
-    double* const gradients = edge_gradients.data() + 3 * graph.offsets[centers[k]];
-    std::fill_n(gradients, 3 * n.num_edges, 0.0);
+    const std::size_t begin = graph.offsets[centers[k]], end = graph.offsets[centers[k] + 1];
+    double* const gradients = edge_gradients.data() + 3 * begin;
+    std::fill_n(gradients, 3 * (end - begin), 0.0);
     for (std::size_t m = 0; m < n.shells.size(); ++m) {
       const Shell<T>& s = n.shells[m];
-      const std::vector<int>& edge = n.shell_arrays[m]->edge;
+      const std::vector<int>& edge = graphs_[selected_][k][m].edge;
       for (int i = 0; i < s.stride; ++i) {
         if (edge[i] < 0) continue;
         double* const g = gradients + 3 * edge[i];
@@ -186,13 +234,12 @@ template <class T>
 void Workspace<T>::tangent(const Graph& graph, Span<const std::size_t> centers, Span<const double> directions,
                            double* tangents, std::size_t stride) {
   const FlushDenormals flush;
-  if (neighborhoods_.empty()) neighborhoods_.push_back(std::make_unique<Neighborhood<T>>());
-  Neighborhood<T>& n = *neighborhoods_[0];
   for (std::size_t k = 0; k < centers.size(); ++k) {
-    load(graph, centers[k], n);
+    sort(graph, centers[k], 0);
+    Neighborhood<T>& n = load(graph, centers[k], 0);
     for (std::size_t m = 0; m < n.shells.size(); ++m) {
       Shell<T>& s = n.shells[m];
-      const std::vector<int>& edge = n.shell_arrays[m]->edge;
+      const std::vector<int>& edge = graphs_[selected_][0][m].edge;
       for (int i = 0; i < s.stride; ++i) {
         if (edge[i] < 0) continue;  // padding keeps zeros
         const double* const v = directions.data() + 3 * (graph.offsets[centers[k]] + edge[i]);
@@ -214,7 +261,7 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
   forward(graph, only, features.data(), stride);
   const FlushDenormals flush;
   Neighborhood<T>& n = *neighborhoods_[0];
-  std::fill_n(jacobian, 3 * n.num_edges * stride, 0.0);
+  std::fill_n(jacobian, 3 * (graph.offsets[center + 1] - graph.offsets[center]) * stride, 0.0);
   cotangents_.assign(n.center->functions.num_features, T(0));
   CenterFunctions<T> one = n.center->functions;
 
@@ -224,7 +271,7 @@ void Workspace<T>::jacobian(const Graph& graph, std::size_t center, double* jaco
     cotangents_[column] = T(1);
     kernels<T>().reverse(one, &s, 1, kept, cotangents_.data());
     cotangents_[column] = T(0);
-    const std::vector<int>& edge = n.shell_arrays[shell]->edge;
+    const std::vector<int>& edge = graphs_[selected_][0][shell].edge;
     for (int i = 0; i < s.stride; ++i) {
       if (edge[i] < 0) continue;
       double* const row = jacobian + 3 * edge[i] * stride + column;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/engine/error.hpp"
 #include "core/models/descriptor.hpp"
@@ -55,13 +56,24 @@ struct Ranges {
   }
 };
 
+/// What siblings have in common: a descriptor takes much room between forward and reverse, and is half done
+/// with it before it sums features.
+struct SharedDescriptor {
+  std::unique_ptr<DescriptorWorkspace> workspace;
+  std::size_t num_workers = 0;
+  std::size_t last = 0;        // the worker whose centers it remembers
+  std::vector<double> unused;  // features
+};
+
 template <class T>
 class BpnnWorker final : public Worker {
  public:
-  BpnnWorker(const Descriptor& descriptor, const Networks<T>& networks, const Ranges& ranges, int num_species,
-             bool double_precision)
-      : descriptor_(descriptor.make_workspace(double_precision)),
+  BpnnWorker(std::shared_ptr<SharedDescriptor> descriptor, const Networks<T>& networks, const Ranges& ranges,
+             int num_species)
+      : descriptor_(std::move(descriptor)),
+        number_(descriptor_->num_workers++),
         networks_(networks),
+        workspace_(networks),
         ranges_(ranges),
         outputs_(static_cast<std::size_t>(networks.members()) * networks.columns()) {
     for (int s = 0; s < num_species; ++s) {
@@ -71,14 +83,21 @@ class BpnnWorker final : public Worker {
     counts_.resize(num_species);
   }
 
+  std::unique_ptr<Worker> sibling() const override {
+    return std::make_unique<BpnnWorker>(descriptor_, networks_, ranges_, static_cast<int>(counts_.size()));
+  }
+
   void forward(const Graph& graph, Span<double> readouts) override {
     sort_rows(graph);
     features_.resize(order_.size() * stride_);
     block_.resize(order_.size() * outputs_);
-    descriptor_->forward(graph, order_, features_.data(), stride_);
+    DescriptorWorkspace& descriptor = *descriptor_->workspace;
+    descriptor.select(number_);
+    descriptor.forward(graph, order_, features_.data(), stride_);
+    descriptor_->last = number_;
     for_blocks([&](int species, std::size_t first, int count) {
-      networks_.forward(species, count, features_.data() + first * stride_, stride_, descriptor_->active(),
-                        block_.data() + first * outputs_);
+      workspace_.forward(species, count, features_.data() + first * stride_, stride_, descriptor.active(),
+                         block_.data() + first * outputs_);
     });
     for (std::size_t k = 0; k < order_.size(); ++k)
       std::copy_n(block_.data() + k * outputs_, outputs_, readouts.data() + order_[k] * outputs_);
@@ -103,10 +122,16 @@ class BpnnWorker final : public Worker {
     for (std::size_t k = 0; k < order_.size(); ++k)
       std::copy_n(cotangents.data() + order_[k] * outputs_, outputs_, block_.data() + k * outputs_);
     for_blocks([&](int species, std::size_t first, int count) {
-      networks_.reverse(species, count, block_.data() + first * outputs_, features_.data() + first * stride_,
-                        stride_);
+      workspace_.reverse(species, count, block_.data() + first * outputs_, features_.data() + first * stride_,
+                         stride_);
     });
-    descriptor_->reverse(graph, order_, features_.data(), stride_, edge_gradients);
+    DescriptorWorkspace& descriptor = *descriptor_->workspace;
+    if (std::exchange(descriptor_->last, number_) != number_) {
+      descriptor_->unused.resize(features_.size());
+      descriptor.select(number_);
+      descriptor.restore(graph, order_, descriptor_->unused.data(), stride_);
+    }
+    descriptor.reverse(graph, order_, features_.data(), stride_, edge_gradients);
   }
 
  private:
@@ -129,8 +154,10 @@ class BpnnWorker final : public Worker {
       if (counts_[s]) body(static_cast<int>(s), first, counts_[s]);
   }
 
-  std::unique_ptr<DescriptorWorkspace> descriptor_;
-  NetworksWorkspace<T> networks_;
+  std::shared_ptr<SharedDescriptor> descriptor_;
+  std::size_t number_;  // among those that share it
+  const Networks<T>& networks_;
+  NetworksWorkspace<T> workspace_;
   const Ranges& ranges_;
   std::vector<int> num_features_;  // [species]
   std::size_t outputs_;            // per atom: members x columns
@@ -188,8 +215,10 @@ class BpnnPotential final : public Potential {
   }
   template <class T>
   std::unique_ptr<Worker> worker(const Networks<T>& networks, bool double_precision) const {
-    return std::make_unique<BpnnWorker<T>>(*descriptor_, networks, *ranges_,
-                                           static_cast<int>(num_features_.size()), double_precision);
+    auto shared = std::make_shared<SharedDescriptor>();
+    shared->workspace = descriptor_->make_workspace(double_precision);
+    return std::make_unique<BpnnWorker<T>>(std::move(shared), networks, *ranges_,
+                                           static_cast<int>(num_features_.size()));
   }
 
   const ModelFile& file_;
