@@ -16,12 +16,6 @@ struct PmeOptions {
   std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
 };
 
-/// Where the time of evaluations went, s.
-struct PmeTimes {
-  double communication = 0;  // exchanges, with waiting for other ranks
-  double transforms = 0;
-};
-
 /// Smooth particle-mesh Ewald with parameters from the first configuration. Periodic in three or two
 /// directions; open systems by the direct sum. For one thread at a time.
 ///
