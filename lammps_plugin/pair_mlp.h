@@ -22,6 +22,7 @@ class PairMLP : public Pair {
   void init_style() override;
   double init_one(int itype, int jtype) override;
   void compute(int eflag, int vflag) override;
+  void finish() override;
 
   void write_restart(FILE* file) override;
   void read_restart(FILE* file) override;
@@ -93,6 +94,7 @@ class PairMLP : public Pair {
     std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
     std::vector<double> column;              // of one of them, for fix pair
     double cell[9], core_field[3];           // Å, V/Å
+    double seconds[3] = {};                  // of this run: all, communication, transforms
   };
 
   // How a model with several interaction layers learns of atoms beyond one cutoff of another rank's: features

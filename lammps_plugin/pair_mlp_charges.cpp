@@ -118,6 +118,23 @@ void PairMLP::open_charges(ns_results& results) {
 void PairMLP::close_charges(ns_results& results) {
   if (charges_.has_field) add_images(results);
   for (double& potential : charges_.potentials) potential /= energy_unit_;
+  charges_.seconds[0] += results.electrostatic_seconds;
+  charges_.seconds[1] += results.communication_seconds;
+  charges_.seconds[2] += results.transform_seconds;
+}
+
+// After a run, before LAMMPS' table of the neighbor lists.
+void PairMLP::finish() {
+  if (!has_charges()) return;
+  double seconds[3];
+  MPI_Allreduce(charges_.seconds, seconds, 3, MPI_DOUBLE, MPI_SUM, world);
+  std::fill(charges_.seconds, charges_.seconds + 3, 0.0);
+  if (comm->me > 0) return;
+  for (double& mean : seconds) mean /= comm->nprocs;
+  utils::logmesg(lmp,
+                 "\npair_style mlp: electrostatics {:.4g} s, of these communication with waiting {:.4g} s, "
+                 "Fourier transforms {:.4g} s (mean over {} ranks)\n",
+                 seconds[0], seconds[1], seconds[2], comm->nprocs);
 }
 
 // The energy of fixed charges in a field along periodic directions: as far as the atoms have gone, like that

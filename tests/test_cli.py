@@ -189,6 +189,7 @@ class Blocked:
         if name.split(".")[0] in ("torch", "ase", "numpy") or name == "nearsight.lib":
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
+from nearsight.cli import main
 main()
 """
     command = [sys.executable, "-c", block, "info", str(trained / "model.pt")]

@@ -99,6 +99,9 @@ Outside read_outside(const double* charge, const double* field) {
 void give_back(const Results& from, ns_results& to) {
   to.energy = from.energy;
   to.electrostatic = from.electrostatic;
+  to.electrostatic_seconds = from.times.total;
+  to.communication_seconds = from.times.communication;
+  to.transform_seconds = from.times.transforms;
   std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
 }
 

@@ -168,6 +168,11 @@ typedef struct ns_results {
    * Row-major, the index of the dipole first. NS_ERROR_UNSUPPORTED for models without charges or with several
    * interaction layers, and with several ranks. */
   double* born_charges;
+  /* out: seconds of this rank in PME without its set-up: all, exchanges between ranks with waiting, and
+   * Fourier transforms; 0 of models without charges */
+  double electrostatic_seconds;
+  double communication_seconds;
+  double transform_seconds;
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */

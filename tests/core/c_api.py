@@ -47,6 +47,7 @@ class Results(Structure):
         *((name, POINTER(c_double)) for name in (*EXTRAPOLATIONS[1:], *CHARGES)),
         ("electrostatic", c_double),
         ("born_charges", POINTER(c_double)),
+        *((f"{part}_seconds", c_double) for part in ("electrostatic", "communication", "transform")),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,28 @@ def test_a_coulomb_pair_style_beside_it(charged, tmp_path, elements, where, warn
         "has its own electrostatics, and pair_style coul/cut beside it counts the Coulomb interaction of"
     )
     assert (message in " ".join(done.output.split())) is warned
+
+
+TIMES = re.compile(
+    r"electrostatics (\S+) s, of these communication with waiting (\S+) s, Fourier transforms (\S+) s "
+    r"\(mean over 2 ranks\)"
+)
+
+
+@pytest.mark.parametrize("other", ["", "lj/cut 4.0"])
+def test_times_of_each_run_are_in_the_log(charged, tmp_path, other):
+    styles = pair(charged["environment"])
+    if other:
+        style, coefficients = styles[0].split(" ", 1)[1], styles[1].replace("* *", "* * mlp")
+        styles = [f"pair_style hybrid/overlay {style} {other}", coefficients, "pair_coeff * * lj/cut 0 1"]
+    lines = script(tmp_path, grid((3, 3, 3), spacing=2.6, seed=4), styles, more=["run 20"])
+    done = run_script(tmp_path, lines, 2)
+    assert done.code == 0, done.output[-2000:]
+    found = [[float(x) for x in row] for row in TIMES.findall(" ".join(done.output.split()))]
+    assert len(found) == 2
+    for total, communication, transforms in found:
+        assert min(communication, transforms) > 0 and communication + transforms < total
+    assert found[0][0] > found[1][0]  # twenty steps, then none
 
 
 def with_charges(folder: Path, lines: list[str]) -> list[str]:

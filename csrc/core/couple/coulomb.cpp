@@ -181,7 +181,11 @@ class ChargeCouple final : public Couple {
            Joined& joined) {
     const std::size_t width = columns(), channels = record_.channels;
     const Charges q = charges(channel, system);
+    const PmeTimes before = pme_->times();
     pme_->evaluate(q, system.cell, threads, coulomb_);
+    joined.times.total += pme_->times().total - before.total;
+    joined.times.communication += pme_->times().communication - before.communication;
+    joined.times.transforms += pme_->times().transforms - before.transforms;
     for (std::size_t i = 0; i < num_atoms_; ++i) {
       const double inner = coulomb_.potentials[i];
       const double outer = channel == 0 ? -dot(field_, point(system.positions, i)) : 0.0;

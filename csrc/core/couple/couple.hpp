@@ -8,6 +8,7 @@
 #include "core/engine/edges.hpp"
 #include "core/engine/span.hpp"
 #include "core/engine/threads.hpp"
+#include "core/mesh/coulomb.hpp"
 #include "core/neighbors/neighbor_list.hpp"
 
 namespace nearsight {
@@ -31,6 +32,7 @@ struct Joined {
   Span<double> charges;      // [rows, channels] e
   Span<double> potentials;   // [rows, channels] dE/d(charge), V
   double electrostatic = 0;  // out: what the charges contribute to the energies, eV
+  PmeTimes times;            // out
   // For Born effective charges, or empty; assigned. Charges of the first channel change by what the readouts
   // of their own atom do, and by a share of what the sum of all then lacks.
   Span<double> charge_cotangents;  // [rows, columns] d(charge)/d(readout) of the first part

@@ -308,6 +308,7 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
   couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside}, host_.ranks, threads_,
                     joined);
   results.electrostatic += joined.electrostatic;
+  results.times = joined.times;
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t i = owned[row];
     if (results.forces)

@@ -6,6 +6,7 @@
 #include "core/engine/edges.hpp"
 #include "core/engine/model.hpp"
 #include "core/engine/threads.hpp"
+#include "core/mesh/coulomb.hpp"
 
 namespace nearsight {
 
@@ -13,6 +14,7 @@ namespace nearsight {
 struct Results {
   double energy = 0.0;            // eV, with reference energies
   double electrostatic = 0.0;     // eV, part of the energy
+  PmeTimes times;                 // of the electrostatics on this rank, without their set-up
   double virial[6] = {};          // eV
   Span<double> forces;            // [3 * atoms]
   Span<double> energies;          // [owned]

@@ -40,6 +40,16 @@ struct Coulomb {
   void finish(const Charges& charges);
 };
 
+/// Where the time of evaluations went, s.
+struct PmeTimes {
+  double total = 0;
+  double communication = 0;  // exchanges, with waiting for other ranks
+  double pairs = 0;          // the short-ranged part, with its list
+  double charges = 0;        // to the mesh and back
+  double transforms = 0;
+  long lists = 0;  // of pairs that were made
+};
+
 /// Throws Error (argument) for arrays of different lengths, charges that are not finite and widths that are
 /// not finite or negative.
 void check_charges(const Charges& charges);

@@ -123,12 +123,13 @@ bool Pme::fits(const Charges& charges, const Cell& cell) {
 }
 
 void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
-  const double exchanged = ranks_.seconds();
+  const double start = seconds_now(), exchanged = ranks_.seconds();
   check_cell(cell);
   if (is_open(cell_.pbc))
     direct_sum(surroundings_.all(charges, ranks_), charges.size(), result);
   else
     add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), threads, result);
+  times_.total += seconds_now() - start;
   times_.communication += ranks_.seconds() - exchanged;
 }
 

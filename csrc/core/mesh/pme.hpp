@@ -17,15 +17,6 @@ struct PmeOptions {
   std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
 };
 
-/// Where the time of evaluations went, s.
-struct PmeTimes {
-  double communication = 0;  // exchanges, with waiting for other ranks
-  double pairs = 0;          // the short-ranged part, with its list
-  double charges = 0;        // to the mesh and back
-  double transforms = 0;
-  long lists = 0;  // of pairs that were made
-};
-
 /// Both parts of the sum, in numbers T.
 template <class T>
 struct PmeParts {
