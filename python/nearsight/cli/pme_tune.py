@@ -62,6 +62,7 @@ def command(
     """Show the parameters of particle-mesh Ewald (PME) for a structure, their error and their time.
 
         nearsight pme-tune water.xyz --charges O=-0.8 --charges H=0.4 --rtol 1e-4 --rtol 1e-6
+
         nearsight pme-tune water.xyz --model model.pt
 
     Nothing is written. Models choose the same parameters by themselves, from `long_range.rtol` of their
