@@ -92,6 +92,7 @@ void PairMLP::init_style() {
   create_evaluator();
   init_uncertainty();
   init_charges();
+  init_dispersion();
   if (!announced_ && comm->me == 0) announce();
   announced_ = true;
 }
@@ -234,6 +235,7 @@ void PairMLP::compute(int eflag, int vflag) {
   if (deviation_.has_atoms) close_members(nall);
   if (extrapolation_.is_on()) close_extrapolations();
   if (has_charges()) close_charges(results);
+  extra_[DISPERSION] = results.dispersion / energy_unit_;
   forces_.close();
   if (has_atom_energies_) {
     for (double& energy : atom_energies_) energy /= energy_unit_;
@@ -278,7 +280,7 @@ ns_domain PairMLP::make_domain() {
   domain.num_neighbors = list->numneigh;
   domain.neighbors = list->firstneigh;
   domain.neighbor_mask = NEIGHMASK;
-  if (has_charges()) add_box(domain);
+  if (has_charges() || has_dispersion()) add_box(domain);
   return domain;
 }
 
@@ -308,7 +310,7 @@ void PairMLP::check_centroid() {
   if (ns_model_has_centroid_virials(model_.get())) return;
   error->all(FLERR,
              "pair_style mlp: compute centroid/stress/atom needs a model with one interaction layer whose "
-             "energy is a sum over atoms, and {} is none; use compute stress/atom",
+             "energy is a sum over atoms without dispersion, and {} is none; use compute stress/atom",
              model_path_);
 }
 

@@ -101,6 +101,9 @@ class PairMLP : public Pair {
   // travel between the layers, or every rank has ghosts in as many cutoffs and evaluates theirs, too.
   enum Messages { EXCHANGE, HALO };
 
+  // Extra values of the pair style, as compute pair numbers them less 1.
+  enum { MAX_F, MIN_F, AVG_F, MAX_V, MIN_V, AVG_V, STD_E, EXTRAPOLATIONS, DISPERSION, NUM_EXTRA };
+
   // `width` numbers for each atom, on their way between ranks.
   struct Rows {
     char* data = nullptr;
@@ -148,6 +151,10 @@ class PairMLP : public Pair {
   void init_charges();
   void warn_of_double_counting();
   void check_atom_virials();
+  bool has_dispersion() const;
+  bool overlaps(const Pair* other) const;
+  void init_dispersion();
+  void announce_dispersion();
   void add_box(ns_domain& core_domain);
   void open_charges(ns_results& results);
   void close_charges(ns_results& results);

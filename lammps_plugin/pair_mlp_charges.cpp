@@ -66,12 +66,6 @@ void PairMLP::init_charges() {
 
 // Coulomb styles beside this one under hybrid/overlay, on pairs of types that the model has charges for.
 void PairMLP::warn_of_double_counting() {
-  const auto overlaps = [&](const Pair* other) {
-    for (int i = 1; i <= atom->ntypes && other->allocated; ++i)
-      for (int j = i; j <= atom->ntypes; ++j)
-        if (other->setflag[i][j] && species_of_type_[i] >= 0 && species_of_type_[j] >= 0) return true;
-    return false;
-  };
   Pair* const first = force->pair_match("coul", 0, 1);
   for (int number = 1; Pair* const other = force->pair_match("coul", 0, number); ++number) {
     if (number > 1 && other == first) break;  // LAMMPS gives a single one for any number

@@ -211,6 +211,7 @@ void PairMLP::map_types() {
                "pair_coeff maps a type to NULL, which needs another pair style for that type: use pair_style "
                "hybrid");
   }
+  offer_extra_values();
 }
 
 std::vector<std::string> PairMLP::model_species() const {
@@ -244,6 +245,7 @@ void PairMLP::announce() {
   if (members > 1) utils::logmesg(lmp, "  committee of {} members: their mean drives\n", members);
   if (extrapolation_.is_on())
     utils::logmesg(lmp, "  {} features with training ranges\n", extrapolation_.features.size());
+  announce_dispersion();
   for (int type = 1; type <= atom->ntypes; ++type) {
     const std::string mass = atom->mass ? fmt::format(" (mass {:g})", atom->mass[type]) : "";
     utils::logmesg(lmp, "  atom type {}{} -> {}\n", type, mass, element_of_type_[type - 1]);

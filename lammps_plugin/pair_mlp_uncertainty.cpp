@@ -16,9 +16,6 @@ using namespace LAMMPS_NS;
 
 namespace {
 
-// Extra values of the pair style, as compute pair numbers them less 1.
-enum { MAX_F, MIN_F, AVG_F, MAX_V, MIN_V, AVG_V, STD_E, EXTRAPOLATIONS, NUM_EXTRA };
-
 // Deviation over members of component k of rows [members][width], as a variance.
 double variance(const double* rows, std::size_t members, std::size_t width, std::size_t k) {
   double mean = 0, sum = 0;
@@ -33,7 +30,7 @@ double variance(const double* rows, std::size_t members, std::size_t width, std:
 // ---- before a run ----
 
 void PairMLP::offer_extra_values() {
-  const bool wanted = deviation_.every > 0 || extrapolation_.is_on();
+  const bool wanted = deviation_.every > 0 || extrapolation_.is_on() || has_dispersion();
   extra_.assign(NUM_EXTRA, 0.0);
   nextra = wanted ? NUM_EXTRA : 0;
   pvector = extra_.data();

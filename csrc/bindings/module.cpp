@@ -13,6 +13,7 @@ namespace py = pybind11;
 using namespace nearsight;
 
 void bind_descriptor(py::module_& m);
+void bind_dispersion(py::module_& m);
 void bind_mesh(py::module_& m);
 void bind_neighbors(py::module_& m);
 
@@ -124,6 +125,7 @@ class PyEvaluator {
       result["charges"] = charges;
       result["potentials"] = potentials;
     }
+    if (model().adds_dispersion()) result["dispersion_energy"] = r.dispersion;
     if (born_charges) result["born_charges"] = born;
     if (centroid) result["centroid_virials"] = centroid_virials;
     if (num_members > 1) result["member_energies"] = member_energies;
@@ -159,6 +161,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("instruction_set", &instruction_set,
         "Instruction set of the native kernels: avx512, avx2 or baseline.");
   bind_descriptor(m);
+  bind_dispersion(m);
   bind_mesh(m);
   bind_neighbors(m);
 
@@ -174,7 +177,8 @@ PYBIND11_MODULE(_core, m) {
           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
           "virials "
           "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "
-          "potentials [n, C] V, of a committee member_energies [M], and if asked for: born_charges [n, 3, 3] "
+          "potentials [n, C] V, of those with dispersion dispersion_energy eV, of a committee "
+          "member_energies [M], and if asked for: born_charges [n, 3, 3] "
           "e; centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy; member_forces [M, n, 3], member_virials "
           "[M, 6]; extrapolations, a list of "
           "(species, label, count, lowest, highest, minimum, maximum)")

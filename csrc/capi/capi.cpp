@@ -102,6 +102,7 @@ void give_back(const Results& from, ns_results& to) {
   to.electrostatic_seconds = from.times.total;
   to.communication_seconds = from.times.communication;
   to.transform_seconds = from.times.transforms;
+  to.dispersion = from.dispersion;
   std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
 }
 
@@ -193,6 +194,14 @@ int ns_model_has_atom_virials(const ns_model* m) {
 }
 int ns_model_num_charges(const ns_model* m) {
   return m->model->num_charges();
+}
+ns_dispersion ns_model_dispersion(const ns_model* m) {
+  if (!m->model->dispersion()) return NS_DISPERSION_NONE;
+  return m->model->adds_dispersion() ? NS_DISPERSION_INSIDE : NS_DISPERSION_BY_HOST;
+}
+const char* ns_model_dispersion_functional(const ns_model* m) {
+  const DispersionRecord* const record = m->model->dispersion();
+  return record ? record->functional.c_str() : nullptr;
 }
 int ns_model_num_members(const ns_model* m) {
   return m->model->num_members();

@@ -75,6 +75,16 @@ NS_EXPORT int ns_model_has_centroid_virials(const ns_model* model);
 NS_EXPORT int ns_model_has_atom_virials(const ns_model* model);
 /* Charges of each atom; 0 for a model without electrostatics. */
 NS_EXPORT int ns_model_num_charges(const ns_model* model);
+/* D3(BJ) dispersion: none, a part of the energy, or one that the model was trained without and the host must
+ * add. */
+typedef enum ns_dispersion {
+  NS_DISPERSION_NONE = 0,
+  NS_DISPERSION_INSIDE = 1,
+  NS_DISPERSION_BY_HOST = 2
+} ns_dispersion;
+NS_EXPORT ns_dispersion ns_model_dispersion(const ns_model* model);
+/* The functional whose parameters are taken, "pbe"; NULL for a model without dispersion. */
+NS_EXPORT const char* ns_model_dispersion_functional(const ns_model* model);
 /* Members of a committee: models in one file whose mean is the energy. 1 for a model that is none. */
 NS_EXPORT int ns_model_num_members(const ns_model* model);
 /* Features (numbers that describe the neighborhood of an atom of one species) whose ranges in the training
@@ -116,7 +126,8 @@ typedef struct ns_host {
   int (*all_sum)(void* context, double* values,
                  int count); /* sum over ranks, in place, the same bits in all */
   /* Sends send_bytes[r] bytes to rank r and receives receive_bytes[r] from it, also from and to itself; parts
-   * stand one after another in the order of ranks. MPI_Alltoallv of bytes. For models with charges. */
+   * stand one after another in the order of ranks. MPI_Alltoallv of bytes. For models with charges or
+   * dispersion. */
   int (*all_to_all)(void* context, const void* send, const int64_t* send_bytes, void* receive,
                     const int64_t* receive_bytes);
   /* Features between the layers of a model whose ns_model_exchange_width is not 0; both or none. rows has
@@ -173,6 +184,7 @@ typedef struct ns_results {
   double electrostatic_seconds;
   double communication_seconds;
   double transform_seconds;
+  double dispersion; /* out: this rank's share of the energy that is D3(BJ) dispersion, eV */
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */
@@ -209,7 +221,7 @@ typedef struct ns_domain {
   const int* num_neighbors;    /* [num_atoms] */
   const int* const* neighbors; /* [num_atoms][num_neighbors[i]] */
   int neighbor_mask;           /* -1: no mask */
-  /* Of the whole system, for models with charges: as in ns_system. */
+  /* Of the whole system, for models with charges or dispersion: as in ns_system. */
   const double* cell;
   int pbc[3];
   const double* total_charge;

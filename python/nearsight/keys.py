@@ -57,4 +57,4 @@ FORMAT_VERSION = 2
 
 # Architectures that are networks on a descriptor, and those that the core evaluates without libtorch.
 DESCRIPTOR_ARCHITECTURES = ("bpnn", "linear")
-NATIVE_ARCHITECTURES = (*DESCRIPTOR_ARCHITECTURES, "mace")
+NATIVE_ARCHITECTURES = (*DESCRIPTOR_ARCHITECTURES, "mace", "none")

@@ -48,6 +48,7 @@ class Results(Structure):
         ("electrostatic", c_double),
         ("born_charges", POINTER(c_double)),
         *((f"{part}_seconds", c_double) for part in ("electrostatic", "communication", "transform")),
+        ("dispersion", c_double),
     ]
 
 

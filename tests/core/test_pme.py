@@ -282,7 +282,7 @@ def test_charges_of_zero_and_no_charges(pbc):
         ({"order": 9}, "the order of the splines is 9, but 4 to 8 are expected"),
         ({"cutoff": -1.0}, "the neighbor cutoff is -1 Å, but it must be positive"),
         ({"cutoff": 0.01, "rtol": 1e-9}, "the mesh of the charges would have more than 1e9 points"),
-        ({"cutoff": 1e5}, "a cutoff of .* Å reaches over about .* images of charges, but at most 2e"),
+        ({"cutoff": 1e5}, "a cutoff of .* Å reaches over about .* images of atoms, but at most 2e"),
     ],
 )
 def test_errors_of_options(options, message):

@@ -135,6 +135,6 @@ def test_models_without_it_are_refused(models: dict[str, Path], tmp_path: Path, 
         heat_flux(tmp_path, cluster_in_a_corner(), mlp(models[model]), 4)
     sentence = (
         "pair_style mlp: compute centroid/stress/atom needs a model with one interaction layer whose energy "
-        f"is a sum over atoms, and {models[model]} is none; use compute stress/atom"
+        f"is a sum over atoms without dispersion, and {models[model]} is none; use compute stress/atom"
     )
     assert sentence in " ".join(str(caught.value).split())

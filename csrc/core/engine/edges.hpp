@@ -24,7 +24,7 @@ struct Domain {
   std::size_t num_owned = 0;
   Span<const double> positions;  // [3 * atoms] Å
   Span<const int> species;       // [atoms], -1: outside the model
-  Cell cell{};                   // of the whole system; only couples with charges look at it
+  Cell cell{};                   // of the whole system; only couples with charges and dispersion look at it
   Outside outside{};             // likewise
 };
 

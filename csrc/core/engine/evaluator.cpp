@@ -85,6 +85,9 @@ struct Evaluator::Lane {
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
       couple_(make_couple(model_->file().couple, model_->file().species.size(), options.double_precision)),
+      dispersion_(model_->adds_dispersion()
+                      ? make_dispersion(*model_->dispersion(), options.double_precision, host.ranks)
+                      : nullptr),
       host_(std::move(host)),
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
@@ -156,7 +159,8 @@ void Evaluator::check(const Results& wanted) const {
     throw Error(
         ErrorKind::unsupported,
         "virials in centroid form (heat flux) need a model with one interaction layer whose energy is "
-        "a sum over atoms, and this model is none: use virials with half of each edge to each end");
+        "a sum over atoms without dispersion, and this model is none: use virials with half of each edge to "
+        "each end");
   if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
@@ -265,6 +269,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
                      results.born_charges);
   }
   add_energies(domain, owned, results);
+  if (dispersion_) add_dispersion(domain, owned, results);
 }
 
 /// The couple of a range of rows.
@@ -283,12 +288,7 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
 /// The couple of all rows, which adds forces and a virial of its own.
 void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Results& results) {
   const std::size_t rows = owned.size(), channels = couple_->channels();
-  positions_.resize(3 * rows);
-  species_.resize(rows);
-  for (std::size_t row = 0; row < rows; ++row) {
-    std::copy_n(domain.positions.data() + 3 * owned[row], 3, positions_.data() + 3 * row);
-    species_[row] = domain.species[owned[row]];
-  }
+  gather_owned(domain, owned);
   direct_.assign(3 * rows, 0.0);
   charges_.resize(rows * channels);
   potentials_.resize(rows * channels);
@@ -400,6 +400,46 @@ void Evaluator::add_energies(const Domain& domain, Span<const int> owned, Result
     throw Error(ErrorKind::numeric,
                 "the energy is not a finite number: the structure is far outside what the model "
                 "was trained on, or the simulation has become unstable");
+}
+
+void Evaluator::gather_owned(const Domain& domain, Span<const int> owned) {
+  positions_.resize(3 * owned.size());
+  species_.resize(owned.size());
+  for (std::size_t row = 0; row < owned.size(); ++row) {
+    std::copy_n(domain.positions.data() + 3 * owned[row], 3, positions_.data() + 3 * row);
+    species_[row] = domain.species[owned[row]];
+  }
+}
+
+/// Members of a committee all get the same.
+void Evaluator::add_dispersion(const Domain& domain, Span<const int> owned, Results& results) {
+  const std::size_t rows = owned.size();
+  gather_owned(domain, owned);
+  direct_.assign(3 * rows, 0.0);
+  energies_.assign(rows, 0.0);
+  virials_.assign(6 * rows, 0.0);
+  Dispersed found;
+  found.forces = direct_;
+  found.energies = energies_;
+  found.virials = virials_;
+  dispersion_->evaluate(positions_, species_, domain.cell, threads_, found);
+  results.energy += found.energy;
+  results.dispersion += found.energy;
+  for (int a = 0; a < 6; ++a) results.virial[a] += found.virial[a];
+  for (std::size_t m = 0; m < results.member_energies.size(); ++m) results.member_energies[m] += found.energy;
+  for (std::size_t k = 0; k < results.member_virials.size(); ++k)
+    results.member_virials[k] += found.virial[k % 6];
+  const std::size_t width = 3 * domain.species.size();
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::size_t i = owned[row];
+    if (results.energies) results.energies[i] += energies_[row];
+    for (int a = 0; a < 6 && results.virials; ++a) results.virials[6 * i + a] += virials_[6 * row + a];
+    for (int a = 0; a < 3; ++a) {
+      if (results.forces) results.forces[3 * i + a] += direct_[3 * row + a];
+      for (std::size_t m = 0; m * width < results.member_forces.size(); ++m)
+        results.member_forces[m * width + 3 * i + a] += direct_[3 * row + a];
+    }
+  }
 }
 
 }  // namespace nearsight

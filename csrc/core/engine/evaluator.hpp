@@ -15,6 +15,7 @@ struct Results {
   double energy = 0.0;            // eV, with reference energies
   double electrostatic = 0.0;     // eV, part of the energy
   PmeTimes times;                 // of the electrostatics on this rank, without their set-up
+  double dispersion = 0.0;        // eV, part of the energy
   double virial[6] = {};          // eV
   Span<double> forces;            // [3 * atoms]
   Span<double> energies;          // [owned]
@@ -76,9 +77,12 @@ class Evaluator {
   void reverse_charges(Lane& lane, Memory& memory, const Graph& graph, std::size_t first) const;
   void close_lanes(Results& results) const;
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
+  void gather_owned(const Domain& domain, Span<const int> owned);
+  void add_dispersion(const Domain& domain, Span<const int> owned, Results& results);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<Couple> couple_;
+  std::unique_ptr<Dispersion> dispersion_;  // null where the model adds none
   Host host_;
   bool exchanges_ = false;  // features travel between the layers, so ghosts are no centers
   ThreadPool threads_;
@@ -87,7 +91,8 @@ class Evaluator {
   std::vector<int> owned_, ghosts_;
   std::vector<double> readouts_, cotangents_, energies_;
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
-  std::vector<int> species_;
+  std::vector<double> virials_;                                    // likewise, of dispersion
+  std::vector<int> species_;                                       // likewise
   std::vector<double> charge_flows_, charge_cotangents_, shares_;  // for Born effective charges
 
  public:

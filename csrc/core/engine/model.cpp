@@ -17,6 +17,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, Backend backen
                                      std::to_string(model->couple_->columns()) +
                                      " readout columns, the model has " + std::to_string(file.num_columns()) +
                                      ": export the model again");
+  if (!file.dispersion.empty()) model->dispersion_ = read_dispersion(file.dispersion, file.species.size());
   std::string reason;
   if (backend != Backend::torchscript && file.native) model->potential_ = make_native_potential(file, reason);
   if (!model->potential_ && backend == Backend::native)

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/couple/couple.hpp"
+#include "core/couple/dispersion.hpp"
 #include "core/engine/potential.hpp"
 #include "core/io/model_file.hpp"
 
@@ -19,12 +20,19 @@ class Model {
   const ModelFile& file() const { return file_; }
   const Potential& potential() const { return *potential_; }
   const char* backend() const { return backend_ == Backend::native ? "native" : "torchscript"; }
-  /// Whether dE_i/dt is a sum over the edges of atom i alone: no messages, no couple that mixes the atoms.
-  bool has_centroid_virials() const { return file_.num_interactions == 1 && couple_->is_local(); }
+  /// Whether dE_i/dt is a sum over the edges of atom i alone: no messages, no couple that mixes the atoms, no
+  /// dispersion.
+  bool has_centroid_virials() const {
+    return file_.num_interactions == 1 && couple_->is_local() && !adds_dispersion();
+  }
   /// Whether the virial is a sum over edges, half of which belongs to each end: not with a mesh of charges.
   bool has_atom_virials() const { return couple_->channels() == 0; }
   /// Charges of each atom, 0 of a model without.
   int num_charges() const { return couple_->channels(); }
+  /// Null for a model without dispersion.
+  const DispersionRecord* dispersion() const { return dispersion_ ? &*dispersion_ : nullptr; }
+  /// Whether dispersion is a part of the energy, rather than the host's to add.
+  bool adds_dispersion() const { return dispersion_ && !dispersion_->by_host; }
   /// Members of a committee; 1 for a model that is none.
   int num_members() const { return couple_->members(); }
   /// Index of a chemical symbol in the species list, or -1.
@@ -35,6 +43,7 @@ class Model {
   ModelFile file_;
   std::unique_ptr<Potential> potential_;
   std::unique_ptr<const Couple> couple_;  // tells what it is; evaluators have their own
+  std::optional<DispersionRecord> dispersion_;
   Backend backend_ = Backend::native;
 };
 

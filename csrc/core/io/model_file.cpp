@@ -14,6 +14,7 @@ void fill(ModelFile& file, const json& meta) {
   file.architecture = meta.at("architecture");
   file.hyperparameters = meta.at("hyperparameters").dump();
   file.couple = meta.at("couple").dump();
+  if (meta.contains("dispersion")) file.dispersion = meta.at("dispersion").dump();
   file.species = meta.at("species").get<std::vector<std::string>>();
   file.cutoff = meta.at("cutoff");
   file.num_interactions = meta.at("num_interactions");

@@ -14,6 +14,7 @@ struct ModelFile {
   std::string architecture;
   std::string hyperparameters;  // JSON text
   std::string couple;           // JSON text
+  std::string dispersion;       // JSON text, empty without
   std::vector<std::string> species;
   std::vector<double> reference_energies;  // [species] eV
   double cutoff = 0.0;                     // Å

@@ -103,7 +103,8 @@ void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads)
   };
   std::vector<int> planes(n);
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) planes[i] = first_point(0, fractions(charges, i, box)[0]);
+    for (std::size_t i = begin; i < end; ++i)
+      planes[i] = first_point(0, fractions(charges.positions, i, box)[0]);
   });
   starts_.assign(brick_.size[0] + 1, 0);
   for (const int plane : planes) ++starts_[plane + 1];
@@ -118,7 +119,7 @@ void Mesh<T>::place(const Charges& charges, const Box& box, ThreadPool& threads)
   charges_.resize(n + mesh::kBatch);
   threads.split(n, [&](int, std::size_t begin, std::size_t end) {
     for (std::size_t k = begin; k < end; ++k) {
-      const Vec3 s = fractions(charges, sorted_[k], box);
+      const Vec3 s = fractions(charges.positions, sorted_[k], box);
       for (int d = 0; d < 3; ++d) {
         first_[d][k] = first_point(d, s[d]);
         place_[d][k] = s[d] * lengths_[d] - point_below(s[d], lengths_[d]);

@@ -120,7 +120,7 @@ PmeParameters choose_cheapest(const ChargeSize& size, const Box& box, double err
 /// The error of all forces from pairs between the cutoff and `kBeyond` times it, eV/Å.
 double measured_short_range_error(const Charges& charges, const ChargeSize& size, const Box& box,
                                   double alpha, double cutoff, ThreadPool& threads, Ranks& ranks) {
-  const std::vector<Region> regions = find_regions(charges, box, ranks);
+  const std::vector<Region> regions = find_regions(charges.positions, box, ranks);
   Coulomb near, far;
   near.clear(charges.size());
   far.clear(charges.size());

@@ -149,7 +149,7 @@ void Pme::add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, 
                     Coulomb& result) {
   const auto busy = [&] { return seconds_now() - ranks_.seconds(); };  // without exchanges
   const double start = busy(), transformed = parts.mesh.seconds();
-  const std::vector<Region> regions = find_regions(charges, box, ranks_);
+  const std::vector<Region> regions = find_regions(charges.positions, box, ranks_);
   parts.pairs.add(charges, box, regions, threads, ranks_, result);
   const double middle = busy();
   parts.mesh.add(charges, box, regions, threads, ranks_, result);

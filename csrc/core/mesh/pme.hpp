@@ -85,7 +85,7 @@ class Pme {
   double force_scale_ = 0, height_ = 0;
   std::unique_ptr<PmeParts<double>> double_;
   std::unique_ptr<PmeParts<float>> single_;
-  Surroundings surroundings_;  // of open systems
+  ChargeSurroundings surroundings_;  // of open systems
   PmeTimes times_;
 };
 

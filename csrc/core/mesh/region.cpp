@@ -8,9 +8,9 @@
 namespace nearsight {
 namespace {
 
-constexpr int kSlots = 256;       // in which gaps between charges are looked for
-constexpr double kMargin = 1e-9;  // of fractional coordinates, for round-off
-constexpr int kPerCharge = 5;     // numbers that are sent
+constexpr int kSlots = 256;            // in which gaps between atoms are looked for
+constexpr double kMargin = 1e-9;       // of fractional coordinates, for round-off
+constexpr std::size_t kPerCharge = 5;  // numbers that are sent
 
 struct Slot {
   double low = 1.0, high = -1.0;
@@ -31,10 +31,10 @@ Slot shortest_arc(const std::array<Slot, kSlots>& slots) {
   return {slots[end].low, slots[(end + 2 * kSlots - longest - 1) % kSlots].high};
 }
 
-Region own_region(const Charges& charges, const Box& box) {
+Region own_region(Span<const double> positions, const Box& box) {
   std::array<std::array<Slot, kSlots>, 3> slots;
-  for (std::size_t i = 0; i < charges.size(); ++i) {
-    const Vec3 s = fractions(charges, i, box);
+  for (std::size_t i = 0; i < positions.size() / 3; ++i) {
+    const Vec3 s = fractions(positions, i, box);
     for (int d = 0; d < 3; ++d) {
       Slot& slot = slots[d][static_cast<int>(s[d] * kSlots)];
       slot.low = std::min(slot.low, s[d]);
@@ -42,7 +42,7 @@ Region own_region(const Charges& charges, const Box& box) {
     }
   }
   Region region;
-  region.empty = charges.size() == 0;
+  region.empty = positions.empty();
   for (int d = 0; d < 3 && !region.empty; ++d) {
     const Slot arc = shortest_arc(slots[d]);
     region.low[d] = arc.low;
@@ -62,8 +62,8 @@ bool are_near(const Region& a, const Region& b, const Vec3& reach) {
 
 }  // namespace
 
-Wrapped wrap(const Charges& charges, std::size_t i, const Box& box) {
-  Wrapped wrapped{times(point(charges.positions, i), box.inverse), {}};
+Wrapped wrap(Span<const double> positions, std::size_t i, const Box& box) {
+  Wrapped wrapped{times(point(positions, i), box.inverse), {}};
   for (int d = 0; d < 3; ++d) {
     double& s = wrapped.fractions[d];
     double cells = std::floor(s);
@@ -77,9 +77,9 @@ Wrapped wrap(const Charges& charges, std::size_t i, const Box& box) {
   return wrapped;
 }
 
-std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& ranks) {
+std::vector<Region> find_regions(Span<const double> positions, const Box& box, Ranks& ranks) {
   constexpr int kNumbers = 7;
-  const Region own = own_region(charges, box);
+  const Region own = own_region(positions, box);
   const std::array<double, kNumbers> numbers{own.low[0],  own.low[1],  own.low[2],           own.high[0],
                                              own.high[1], own.high[2], own.empty ? 1.0 : 0.0};
   const std::vector<double> all = ranks.gather({numbers.data(), kNumbers});
@@ -92,54 +92,32 @@ std::vector<Region> find_regions(const Charges& charges, const Box& box, Ranks& 
 }
 
 template <class Wanted>
-Charges Surroundings::exchange(const Charges& own, Ranks& ranks, const Wanted& wanted) {
+void Surroundings::choose(Ranks& ranks, const Wanted& wanted) {
   sent_.clear();
   given_.clear();
   taken_.assign(ranks.size(), 0);
+  if (ranks.alone()) return;
   for (int r = 0; r < ranks.size(); ++r) {
     const std::vector<std::size_t> found = wanted(r);
     sent_.insert(sent_.end(), found.begin(), found.end());
-    given_.push_back(kPerCharge * found.size());
+    given_.push_back(found.size());
   }
   const std::vector<std::size_t> one(ranks.size(), 1);
   ranks.exchange(given_.data(), one, taken_.data(), one);
-  return again(own, ranks);
 }
 
-Charges Surroundings::again(const Charges& own, Ranks& ranks) {
-  if (ranks.alone()) return own;
-  std::vector<double> parts;
-  for (const std::size_t i : sent_) {
-    parts.insert(parts.end(), own.positions.begin() + 3 * i, own.positions.begin() + 3 * i + 3);
-    parts.push_back(own.values[i]);
-    parts.push_back(own.width(i));
-  }
-  std::vector<double> others(std::accumulate(taken_.begin(), taken_.end(), std::size_t(0)));
-  ranks.exchange(parts.data(), given_, others.data(), taken_);
-  positions_.assign(own.positions.begin(), own.positions.end());
-  values_.assign(own.values.begin(), own.values.end());
-  widths_.resize(own.size());
-  for (std::size_t i = 0; i < own.size(); ++i) widths_[i] = own.width(i);
-  for (const double* charge = others.data(); charge < others.data() + others.size(); charge += kPerCharge) {
-    positions_.insert(positions_.end(), charge, charge + 3);
-    values_.push_back(charge[3]);
-    widths_.push_back(charge[4]);
-  }
-  return {positions_, values_, widths_};
-}
-
-Charges Surroundings::within(double cutoff, const Charges& own, const Box& box,
-                             const std::vector<Region>& regions, Ranks& ranks) {
-  if (ranks.alone()) return own;
+void Surroundings::choose_near(double cutoff, Span<const double> positions, const Box& box,
+                               const std::vector<Region>& regions, Ranks& ranks) {
   Vec3 reach;  // cutoff over the distance between faces
   for (int d = 0; d < 3; ++d) {
     const Vec3 column{box.inverse[d], box.inverse[3 + d], box.inverse[6 + d]};
     reach[d] = cutoff * norm(column) + kMargin;
   }
-  std::vector<Region> places(own.size());
-  for (std::size_t i = 0; i < places.size(); ++i) places[i].low = places[i].high = fractions(own, i, box);
+  std::vector<Region> places(ranks.alone() ? 0 : positions.size() / 3);
+  for (std::size_t i = 0; i < places.size(); ++i)
+    places[i].low = places[i].high = fractions(positions, i, box);
   const Region& here = regions[ranks.rank()];
-  return exchange(own, ranks, [&](int r) {
+  choose(ranks, [&](int r) {
     std::vector<std::size_t> wanted;
     if (r == ranks.rank() || here.empty || regions[r].empty || !are_near(regions[r], here, reach))
       return wanted;
@@ -149,14 +127,59 @@ Charges Surroundings::within(double cutoff, const Charges& own, const Box& box,
   });
 }
 
-Charges Surroundings::all(const Charges& own, Ranks& ranks) {
-  if (ranks.alone()) return own;
-  check_charges(own);
-  return exchange(own, ranks, [&](int r) {
-    std::vector<std::size_t> wanted(r == ranks.rank() ? 0 : own.size());
+void Surroundings::choose_all(std::size_t own, Ranks& ranks) {
+  choose(ranks, [&](int r) {
+    std::vector<std::size_t> wanted(r == ranks.rank() ? 0 : own);
     std::iota(wanted.begin(), wanted.end(), 0);
     return wanted;
   });
+}
+
+std::vector<double> Surroundings::collect(Span<const double> own, std::size_t width, Ranks& ranks) const {
+  std::vector<double> rows(own.begin(), own.end());
+  if (ranks.alone()) return rows;
+  std::vector<double> parts;
+  for (const std::size_t i : sent_)
+    parts.insert(parts.end(), own.begin() + width * i, own.begin() + width * (i + 1));
+  rows.resize(own.size() + width * std::accumulate(taken_.begin(), taken_.end(), std::size_t(0)));
+  std::vector<std::size_t> given(given_), taken(taken_);
+  for (auto* counts : {&given, &taken})
+    for (std::size_t& count : *counts) count *= width;
+  ranks.exchange(parts.data(), given, rows.data() + own.size(), taken);
+  return rows;
+}
+
+Charges ChargeSurroundings::again(const Charges& own, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  std::vector<double> parts;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    parts.insert(parts.end(), own.positions.begin() + 3 * i, own.positions.begin() + 3 * i + 3);
+    parts.push_back(own.values[i]);
+    parts.push_back(own.width(i));
+  }
+  positions_.clear();
+  values_.clear();
+  widths_.clear();
+  const std::vector<double> all = chosen_.collect(parts, kPerCharge, ranks);
+  for (const double* charge = all.data(); charge < all.data() + all.size(); charge += kPerCharge) {
+    positions_.insert(positions_.end(), charge, charge + 3);
+    values_.push_back(charge[3]);
+    widths_.push_back(charge[4]);
+  }
+  return {positions_, values_, widths_};
+}
+
+Charges ChargeSurroundings::within(double cutoff, const Charges& own, const Box& box,
+                                   const std::vector<Region>& regions, Ranks& ranks) {
+  chosen_.choose_near(cutoff, own.positions, box, regions, ranks);
+  return again(own, ranks);
+}
+
+Charges ChargeSurroundings::all(const Charges& own, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  check_charges(own);
+  chosen_.choose_all(own.size(), ranks);
+  return again(own, ranks);
 }
 
 }  // namespace nearsight

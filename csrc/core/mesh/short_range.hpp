@@ -1,15 +1,10 @@
 #pragma once
-#include "core/mesh/kernels.hpp"
-#include "core/mesh/region.hpp"
-#include "core/models/shared/aligned.hpp"
+#include "core/mesh/blocks.hpp"
 
 namespace nearsight {
 
 /// What add_short_range computes, in numbers T with sums in double, for many evaluations: a list with
-/// cutoff + skin is kept while it holds all pairs. Own charges stand in blocks of neighbors in space, one in
-/// each lane of a vector; a block meets the others near it one by one, so that vectors are full, and sums
-/// stay in registers. A pair is seen from both of its ends: nothing is gathered or scattered, threads share
-/// nothing, and results have the same bits for any number of them.
+/// cutoff + skin is kept while it holds all pairs. Charges stand in Blocks.
 template <class T>
 class ShortRange {
  public:
@@ -24,34 +19,19 @@ class ShortRange {
   long num_lists() const { return num_lists_; }
 
  private:
-  static constexpr int kBlock = pairs::kBlock<T>;
+  static constexpr int kBlock = Blocks<T>::kSize;
 
-  /// Of a charge: its position plus a lattice vector.
-  struct Image {
-    std::int32_t charge;
-    Shift shift;
-  };
-  struct Grid;     // of bins, in which images are sorted
   struct Scratch;  // of a thread
 
-  std::size_t num_blocks() const { return lanes_.size() / kBlock; }
-  void build(const Charges& all, const Box& box, const Region& here, ThreadPool& threads);
-  void find_images(const Charges& all, const Box& box, const Grid& grid);
-  void find_others(const Grid& grid, const Box& box, ThreadPool& threads);
   void place(const Charges& all, const Box& box, ThreadPool& threads);
-  void load_block(std::size_t block, Scratch& scratch) const;
   void sum_block(std::size_t block, Scratch& scratch, Coulomb& result);
   void check_distances(std::size_t block, int lane) const;
 
   pairs::Series<T> series_;
   Skin skin_;
-  Surroundings surroundings_;
-  std::vector<Image> images_;                   // sorted by bins
-  std::vector<std::int32_t> bins_;              // [bins + 1] where images of a bin begin
-  std::vector<std::int32_t> lanes_;             // [blocks][kBlock] images, the last ones repeated
-  std::vector<std::size_t> starts_;             // [blocks + 1]
-  std::vector<std::int32_t> others_;            // images near each block, itself included
-  std::vector<double> x_, y_, z_;               // [images] Å
+  ChargeSurroundings surroundings_;
+  Blocks<T> blocks_;
+  NearImages near_;
   std::vector<double> values_, widths2_;        // [images] e, Å²
   std::vector<std::array<double, 6>> virials_;  // [blocks]
   std::size_t own_ = 0;

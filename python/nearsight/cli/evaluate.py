@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,7 +54,8 @@ def command(
         nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
 
     Energies and virials are compared per atom, everything in double precision. Of models with charges also
-    those, dipoles of frames without periodic directions, and Born effective charges, with R².
+    those, dipoles of frames without periodic directions, and Born effective charges, with R². Where the model
+    file says that labels contain dispersion, or do not, so do the predictions that they are compared with.
     """
     from rich.console import Console
 
@@ -63,7 +65,8 @@ def command(
 
     potential = Potential(model, backend=backend.value, threads=threads)
     frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
-    predictions = [predict(potential, frame) for frame in frames]
+    correct = _correction(potential)
+    predictions = [correct(predict(potential, frame), frame) for frame in frames]
     metrics = Metrics()
     for frame, prediction in zip(frames, predictions):
         metrics.add(frame, prediction)
@@ -137,6 +140,25 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
     found |= {name: values for name, values in more.items() if values is not None}
     return found
+
+
+def _correction(potential: Potential) -> Callable[[dict[str, Any], Frame], dict[str, Any]]:
+    """Return what gives predictions for a frame dispersion, or takes it away, as its labels have it."""
+    from nearsight import keys
+    from nearsight.couple import LabelDispersion
+
+    record = potential.metadata.get("dispersion")
+    inside = record is not None and record["added_by"] == "model"
+    if record is None or inside == (record["labels"] == "with"):
+        return lambda found, frame: found
+    sign, dispersion = -1.0 if inside else 1.0, LabelDispersion(record, potential.species)
+
+    def correct(found: dict[str, Any], frame: Frame) -> dict[str, Any]:
+        more = dispersion(frame.positions, frame.symbols, frame.cell, frame.pbc)
+        changed = (keys.ENERGY, keys.FORCES, keys.VIRIAL)
+        return found | {name: found[name] + sign * more[name] for name in changed}
+
+    return correct
 
 
 def _other_sign(frames: list[Frame], predictions: list[dict[str, Any]]) -> float | None:

@@ -4,6 +4,7 @@ from nearsight.couple.charge_frames import charge_frame, join_charge_frames
 from nearsight.couple.charging import ChargedStructure, FrameCharger, join_charged
 from nearsight.couple.coulomb import CoulombCouple
 from nearsight.couple.couples import KINDS, build_couple
+from nearsight.couple.dispersion import Dispersion, LabelDispersion
 from nearsight.couple.electrostatics import ChargeFrames, Electrostatics
 from nearsight.couple.evaluate import MemberResults, Results, edge_sums, evaluate, evaluate_members
 from nearsight.couple.projection import project_charges
@@ -15,8 +16,10 @@ __all__ = [
     "Charged",
     "ChargedStructure",
     "CoulombCouple",
+    "Dispersion",
     "Electrostatics",
     "FrameCharger",
+    "LabelDispersion",
     "MemberResults",
     "Results",
     "System",

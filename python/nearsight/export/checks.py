@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nearsight.couple import ChargedStructure, FrameCharger, evaluate
+from nearsight.couple import ChargedStructure, Dispersion, FrameCharger, edge_sums, evaluate
 from nearsight.neighbors import make_graph
 
 RELATIVE = 1e-10
@@ -71,7 +71,8 @@ def add_charge(structure: dict[str, Any], couple: dict[str, Any]) -> dict[str, A
 
 
 def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the structure with the module's readouts, energy (with references), forces, virial."""
+    """Return the structure with the module's readouts, energy (with references), forces, virial; with the
+    dispersion of the metadata, where the model adds it."""
     keys = ("positions", "species", "cell", "pbc")
     graph = make_graph(*(structure[key] for key in keys), metadata["cutoff"]).to(dtype=torch.float64)
     charged = None
@@ -84,13 +85,29 @@ def add_results(structure: dict[str, Any], module: nn.Module, metadata: dict[str
     reference = sum(
         metadata["reference_energies"][metadata["species"][kind]] for kind in structure["species"]
     )
+    energy, forces, virial = float(results.energy), results.forces, results.virial[0]
+    record = metadata.get("dispersion", {"added_by": "host"})
+    if record["added_by"] == "model":
+        more = _dispersion(structure, record)
+        energy, forces, virial = energy + more[0], forces + more[1], virial + more[2]
     return structure | {
         "readouts": {name: values.tolist() for name, values in results.readouts.items()},
-        "energy": float(results.energy) + reference,
+        "energy": energy + reference,
         "reference_energy": reference,
-        "forces": results.forces.tolist(),
-        "virial": results.virial[0].tolist(),
+        "forces": forces.tolist(),
+        "virial": virial.tolist(),
     }
+
+
+def _dispersion(structure: dict[str, Any], record: dict[str, Any]) -> tuple[float, Tensor, Tensor]:
+    """Energy, forces and virial of the module in torch."""
+    module = Dispersion(record)
+    graph = make_graph(*(structure[key] for key in ("positions", "species", "cell", "pbc")), module.reach)
+    vectors = graph.edge_vectors.requires_grad_(True)
+    energy = module(graph.species, graph.edge_index, vectors).sum()
+    (gradients,) = torch.autograd.grad(energy, vectors)
+    forces, virial = edge_sums(gradients, graph)
+    return float(energy), forces, virial[0].detach()
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ def _rows(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cutoff", f"{metadata['cutoff']:g} Å × {metadata['num_interactions']} interaction layer(s)"
     yield "readouts", ", ".join(f"{r['name']} ({r['columns']})" for r in metadata["readouts"])
     yield "couple", _couple(metadata["couple"], metadata["species"])
+    if "dispersion" in metadata:
+        yield "dispersion", _dispersion(metadata["dispersion"])
     energies = ", ".join(
         f"{symbol} {value:.6f} eV" for symbol, value in metadata["reference_energies"].items()
     )
@@ -56,6 +58,20 @@ def _couple(record: dict[str, Any], species: Sequence[str]) -> str:
         return " ".join(f"{symbol} {number:g}" for symbol, number in zip(species, value))
 
     return _flat({key: named(value) for key, value in record.items()})
+
+
+def _dispersion(record: dict[str, Any]) -> str:
+    """Return who adds it, and its settings without the tables."""
+    adds = {
+        "model": "in the energy of this model",
+        "host": "not in this model: the host must add it (docs/dispersion.md)",
+    }[record["added_by"]]
+    numbers = _flat({name: f"{record[name]:g}" for name in ("s6", "s8", "a1", "a2")})
+    cutoffs = f"cutoff {record['cutoff']:g} Å, of coordination numbers {record['coordination_cutoff']:g} Å"
+    return (
+        f"D3(BJ) of {record['functional']}, {adds}; {record['labels']} it the labels; {numbers}; {cutoffs}, "
+        f"smooth over {record['smoothing']:g} Å"
+    )
 
 
 def _descriptor(record: dict[str, Any]) -> str:

@@ -47,8 +47,9 @@ def save_model(
     reference_energies: Mapping[str, float],
     reference_energies_source: str,
     provenance: Mapping[str, Any],
+    dispersion: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `model` as one model file, in double.
+    """Write `model` as one model file, in double; `dispersion` is the record of docs/file_format.md, if any.
 
     Any module that keeps docs/model_contract.md can be written. It needs the attributes architecture,
     hyperparameters, species, cutoff, num_interactions, readouts and couple of docs/file_format.md. If it has
@@ -62,6 +63,8 @@ def save_model(
     """
     path = Path(path)
     metadata = _metadata(path, model, reference_energies, reference_energies_source, provenance)
+    if dispersion is not None:
+        metadata["dispersion"] = dict(dispersion)
     module = copy.deepcopy(model).to("cpu", torch.float64).eval()
     expected = [
         checks.add_results(checks.add_charge(structure, metadata["couple"]), module, metadata)

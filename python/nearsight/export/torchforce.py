@@ -17,7 +17,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from nearsight.couple import Charged, ChargedStructure, ChargeFrames, FrameCharger, System, build_couple
+from nearsight.couple import (
+    Charged,
+    ChargedStructure,
+    ChargeFrames,
+    Dispersion,
+    FrameCharger,
+    System,
+    build_couple,
+)
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
@@ -82,7 +90,7 @@ class SystemCharges(nn.Module):
 
 
 class TorchForceModule(nn.Module):
-    """Energy of one system with fixed species: neighbor search, model, couple, reference energies, units."""
+    """Energy of one system with fixed species, from its neighbor search to reference energies and units."""
 
     def __init__(self, model: LoadedModel, species: list[int], periodic: bool, charges: SystemCharges | None):
         super().__init__()
@@ -91,6 +99,8 @@ class TorchForceModule(nn.Module):
         self.model = model.module
         self.couple = build_couple(metadata["couple"])
         self.charges = charges
+        record = metadata.get("dispersion")
+        self.dispersion = Dispersion(record) if record and record["added_by"] == "model" else None
         self.cutoff = float(metadata["cutoff"])
         self.periodic = periodic
         self.angstrom_per_nm = NM  # TorchScript knows attributes, not global constants
@@ -118,8 +128,11 @@ class TorchForceModule(nn.Module):
         charged: Charged | None = None
         if self.charges is not None:
             charged = self.charges(x, cell)
-        energy = self.couple(readouts, System(self.frame, 1, charged))
-        return (energy.sum() + self.reference_energy) / self.ev_per_kj_mol
+        energy = self.couple(readouts, System(self.frame, 1, charged)).sum()
+        if self.dispersion is not None:
+            edge_index, _, vectors = torch_neighbors(x, cell, [self.periodic] * 3, self.dispersion.reach)
+            energy = energy + self.dispersion(self.species, edge_index, vectors).sum()
+        return (energy + self.reference_energy) / self.ev_per_kj_mol
 
 
 def torchforce_module(

@@ -58,6 +58,7 @@ class Results:
     charges: np.ndarray | None = None  # (n, C) e
     potentials: np.ndarray | None = None  # (n, C) dE/d(charge), V
     dipole: np.ndarray | None = None  # (3,) Σ q_i r_i of the first charge, e·Å; not of periodic systems
+    dispersion_energy: float | None = None  # part of the energy, of models with dispersion
     member_energies: np.ndarray | None = None  # (M,) of a committee
     # If asked for.
     born_charges: np.ndarray | None = None  # (n, 3, 3) d(dipole)_a/dr_b, e

@@ -12,11 +12,13 @@ from nearsight.models.ace import ACEConfig
 from nearsight.models.ani import ANI, ANIConfig
 from nearsight.models.bpnn import BPNN, BPNNConfig
 from nearsight.models.descriptors import ACSFConfig
+from nearsight.models.dispersion import DampingConfig, DispersionConfig
 from nearsight.models.linear import LinearConfig
 from nearsight.models.long_range import LongRangeConfig
 from nearsight.models.mace import MACE
 from nearsight.models.mace_config import MACEConfig
 from nearsight.models.native import training_module
+from nearsight.models.none import NoLocalEnergy
 from nearsight.models.painn import PaiNN, PaiNNConfig
 from nearsight.models.soap import SOAPConfig
 
@@ -28,10 +30,13 @@ __all__ = [
     "ACSFConfig",
     "ANIConfig",
     "BPNNConfig",
+    "DampingConfig",
+    "DispersionConfig",
     "LinearConfig",
     "LongRangeConfig",
     "MACEConfig",
     "ModelConfig",
+    "NoLocalEnergy",
     "PaiNN",
     "PaiNNConfig",
     "SOAPConfig",

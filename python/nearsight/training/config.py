@@ -18,7 +18,7 @@ from nearsight import keys
 from nearsight.data import RUNNER_UNITS
 from nearsight.data.frame import MAX_FORCE
 from nearsight.errors import ConfigError
-from nearsight.models import BPNNConfig, LongRangeConfig, ModelConfig
+from nearsight.models import BPNNConfig, DispersionConfig, LongRangeConfig, ModelConfig
 from nearsight.models.descriptors import default_tag
 from nearsight.units import ENERGY_UNITS, LENGTH_UNITS
 
@@ -260,6 +260,7 @@ class Config(_Section):
     data: DataConfig
     model: ModelConfig = BPNNConfig()
     long_range: LongRangeConfig | None = None
+    dispersion: DispersionConfig | None = None
     training: TrainingConfig = TrainingConfig()
 
     _default_architecture = model_validator(mode="before")(default_tag("model", "architecture", "bpnn"))

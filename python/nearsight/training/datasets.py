@@ -17,8 +17,10 @@ from nearsight.data import (
 )
 from nearsight.data.reference_energies import ISOLATED_ATOMS
 from nearsight.errors import DataError
+from nearsight.models import DispersionConfig
 from nearsight.training.batches import species_numbers
 from nearsight.training.config import DataConfig, IndexFile, LossConfig
+from nearsight.training.labels import without_dispersion
 from nearsight.training.loss import check_targets
 
 SETS = ("training", "validation", "test")
@@ -47,17 +49,20 @@ class Sets:
     notes: list[str]
 
 
-def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
-    """Read the files of a configuration and divide them.
+def read_sets(config: DataConfig, loss: LossConfig, dispersion: DispersionConfig | None = None) -> Sets:
+    """Read the files of a configuration and divide them; dispersion that labels contain is taken out of them.
 
     Raises:
         DataError: unreadable or absurd data, an impossible split, a weighted target without labels, a species
             or a weighted config_type that the training set does not have.
+        ConfigError: no tables for the dispersion.
     """
     label_keys = config.keys.model_dump()
 
     def read(files: str | list[str]) -> list[Frame]:
-        return read_frames(files, label_keys, config.max_force, config.runner_units.model_dump())
+        frames = read_frames(files, label_keys, config.max_force, config.runner_units.model_dump())
+        contained = dispersion is not None and dispersion.labels == "with"
+        return without_dispersion(frames, dispersion) if contained else frames
 
     pool = read(config.training)
     isolated = _isolated_atoms(pool, config.reference_energies)
@@ -88,6 +93,8 @@ def read_sets(config: DataConfig, loss: LossConfig) -> Sets:
     notes = (
         [f"{len(isolated)} isolated atoms give the reference energies and are in no set."] if isolated else []
     )
+    if dispersion is not None and dispersion.labels == "with":
+        notes.append(f"D3(BJ) of {dispersion.functional} was taken out of the labels.")
     return Sets(frames, numbers, sources, species, reference, {f: _sha256(f) for f in files}, notes)
 
 

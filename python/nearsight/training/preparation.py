@@ -104,7 +104,9 @@ def prepare(
         sets.frames["validation"],
         sets.reference,
     )
-    trainer = Trainer(config, model, module, optimizer, data, losses, logbook, processes, _facts(sets))
+    trainer = Trainer(
+        config, model, module, optimizer, data, losses, logbook, processes, _facts(config, sets)
+    )
     first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
     needed = set(first_batch) if dry_run else set(data.training)
     if not _is_linear(config):
@@ -306,8 +308,9 @@ def _fit_statistics(model: nn.Module, module: nn.Module, graphs: list[Graph], lo
     model.fit_statistics(graphs, scale, source=module)
 
 
-def _facts(sets: Sets) -> dict[str, Any]:
+def _facts(config: Config, sets: Sets) -> dict[str, Any]:
     return {
+        "dispersion": config.dispersion and config.dispersion.record(sets.species),
         "species": sets.species,
         "reference_energies": sets.reference.values,
         "reference_energies_source": sets.reference.source,

@@ -95,7 +95,7 @@ def _train(
     content: dict[str, Any] | None,
     dry_run: bool = False,
 ) -> None:
-    sets = read_sets(config.data, config.training.loss)
+    sets = read_sets(config.data, config.training.loss, config.dispersion)
     if content:
         check_unchanged(content, config, sets.hashes)
     summaries = {name: summarize(frames, sets.reference) for name, frames in named(sets).items()}
@@ -229,6 +229,7 @@ def export_checkpoint(content: dict[str, Any], path: Path, validation: Metrics |
         reference_energies=content["reference_energies"],
         reference_energies_source=content["reference_energies_source"],
         provenance=provenance,
+        dispersion=content.get("dispersion"),
     )
 
 
