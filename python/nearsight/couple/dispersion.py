@@ -1,4 +1,4 @@
-"""D3 in torch, for tests, checks at export and the torchforce export: the twin of csrc/core/couple/dispersion.
+"""D3 in torch, for tests, checks at export and the torchforce export: the twin of the core's.
 
 Equations are those of docs/dispersion.md.
 """
@@ -53,8 +53,8 @@ class Dispersion(nn.Module):
     def forward(self, species: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> Tensor:
         """Return the energies of the atoms, [n] eV, half of each pair to each of its ends.
 
-        species[n] int64: numbers of the record's species; edge_index[2, E] and edge_vectors[E, 3] Å: all directed
-        pairs within `reach`, images included.
+        species[n] int64: numbers of the record's species; edge_index[2, E] and edge_vectors[E, 3] Å: all
+        directed pairs within `reach`, images included.
         """
         square = (edge_vectors**2).sum(1)
         center, neighbor = edge_index[0], edge_index[1]

@@ -121,6 +121,7 @@ def merge_models(paths: Sequence[str | os.PathLike[str]], output: str | os.PathL
             reference_energies=files[0].metadata["reference_energies"],
             reference_energies_source=files[0].metadata["reference_energies_source"],
             provenance={f"member {k}": _provenance(file) for k, file in enumerate(files, 1)},
+            dispersion=files[0].metadata.get("dispersion"),
         )
         agreement = _check(output, temporary, files)
         os.replace(temporary, output)
@@ -162,6 +163,7 @@ def _require_same(first: _File, other: _File) -> None:
         "descriptors", lambda file: {name: t.tolist() for name, t in sorted(file.descriptor_tensors.items())}
     )
     look("networks", lambda file: file.metadata["hyperparameters"]["networks"])
+    look("dispersion", lambda file: file.metadata.get("dispersion"))
 
 
 def _require_different(files: Sequence[_File]) -> None:
