@@ -138,8 +138,8 @@ def test_differences(pbc):
 
 def test_second_derivatives_in_torch():
     module = Dispersion(record_of(["H", "O"]))
-    positions, species, cell = scattered(9, 4, 2)
-    graph = make_graph(positions, species, cell, CRYSTAL, 4.5)
+    positions, species, cell = scattered(9, 3, 2)
+    graph = make_graph(positions, species, cell, OPEN, 4.5)
     vectors = graph.edge_vectors.requires_grad_(True)
 
     def energy(edges):
@@ -184,11 +184,11 @@ def test_smooth_at_the_cutoff():
         found = core(record).evaluate(positions, np.zeros(2, np.int32), np.zeros((3, 3)), OPEN)
         return found["forces"][1, 0], found["energy"]
 
-    step = 1e-3
+    step = 1e-4
     for end in (record["cutoff"], record["cutoff"] - record["smoothing"]):
         slopes = [(force(end + k * step)[0] - force(end + (k - 1) * step)[0]) / step for k in (0, 1)]
         assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
-    assert force(record["cutoff"] - step)[1] < 0
+    assert force(record["cutoff"] - 1e-2)[1] < 0
     assert force(record["cutoff"]) == (0.0, 0.0)
 
 
@@ -263,7 +263,7 @@ def test_damaged_records(change, message):
         ({"species": np.array([0, 2], np.int32)}, "atom 1 has species number 2, expected 0 to 1"),
         ({"species": np.zeros(3, np.int32)}, r"species has shape \(3,\), but \(n,\) is expected"),
         ({"positions": np.full((2, 3), np.nan)}, "positions must be finite"),
-        ({"cell": np.diag([5.0, 5.0, 0.0])}, "the cell is 0 Å thick along periodic direction 2"),
+        ({"cell": np.diag([5.0, 5.0, 0.0])}, "the cell is 0 Å thick along periodic direction"),
         ({"cell": 1.2e-2 * np.eye(3), "positions": 1e-3 * np.eye(3)[:2]}, "of atoms, but at most 2e"),
     ],
 )
