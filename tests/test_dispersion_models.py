@@ -267,9 +267,7 @@ def test_labels_with_and_without_train_the_same_model(by, tmp_path, quick, run):
 def test_errors_of_training_and_evaluation_agree(tmp_path, quick, run):
     write_extxyz(tmp_path / "data.xyz", boxes(10))
     train(configuration(tmp_path, "with"), tmp_path / "run")
-    split = [
-        int(x) for x in (tmp_path / "run" / "split" / "validation.txt").read_text().split() if x.isdigit()
-    ]
+    split = np.loadtxt(tmp_path / "run" / "split" / "validation.txt", dtype=int)
     frames = read_frames(tmp_path / "data.xyz")
     write_extxyz(tmp_path / "validation.xyz", [frames[number] for number in split])
     code, _, error = run(

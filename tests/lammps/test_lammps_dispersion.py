@@ -102,7 +102,7 @@ def test_with_charges(files, tmp_path, ranks):
 def test_a_run_with_kept_lists(files, tmp_path):
     """The same trajectory on one rank and on four, with the dispersion energy as a value of compute pair."""
     atoms = grid((4, 3, 3), spacing=2.6, seed=5)
-    more = ["velocity all create 900 1", "timestep 0.0005", "fix nve all nve",
+    more = ["velocity all create 900 1", "timestep 0.0002", "fix nve all nve",
             "thermo_style custom step etotal ke c_parts[9]", "thermo_modify format float %.14g norm no",
             "thermo 10", "run 60"]  # fmt: skip
     found = []

@@ -107,7 +107,7 @@ def _dispersion(structure: dict[str, Any], record: dict[str, Any]) -> tuple[floa
     energy = module(graph.species, graph.edge_index, vectors).sum()
     (gradients,) = torch.autograd.grad(energy, vectors)
     forces, virial = edge_sums(gradients, graph)
-    return float(energy), forces, virial[0].detach()
+    return float(energy.detach()), forces, virial[0].detach()
 
 
 @contextlib.contextmanager
