@@ -1,4 +1,4 @@
-"""Models with dispersion in LAMMPS: on any number of ranks what the core gives in one call, and what is refused."""
+"""Models with dispersion in LAMMPS: against the core in one call, and what is refused."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def check(result, atoms: Atoms, path: Path, units: str, by_atom: bool = True) ->
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_everything_equals_the_core(files, tmp_path, ranks):
-    """Boxes of all kinds, tilted and shorter than the cutoff, ranks without atoms, other units and layouts."""
+    """Boxes of all kinds, tilted and shorter than cutoffs, ranks without atoms, other units and layouts."""
     tilted = grid((3, 2, 3), seed=4)
-    tilted.set_cell(tilted.cell.array + [[0, 0, 0], [2.0, 0, 0], [-1.5, 1.0, 0]], scale_atoms=True)
+    tilted.set_cell(tilted.cell.array + np.tril([[0.0], [2.0], [-1.5]] * np.ones(3), -1), scale_atoms=True)
     systems = [grid((3, 2, 3), pbc=pbc, seed=4) for pbc in (CRYSTAL, CLUSTER, SLAB, WIRE)]
     systems += [tilted, cluster_in_a_corner()]
     cases = [Case(atoms, pair(files["bpnn"])) for atoms in systems]
@@ -151,16 +151,16 @@ def overlay(path: Path, elements: str = "O H") -> list[str]:
 
 def test_dispersion_twice_is_refused(files, tmp_path):
     lines = script(tmp_path, grid((3, 3, 3), spacing=2.6, seed=4), overlay(files["bpnn"]))
-    fails(tmp_path, "contains the D3(BJ) dispersion of pbe, so that pair_style dispersion/d3 would count it twice; "
-          "remove dispersion/d3", lines)  # fmt: skip
+    fails(tmp_path, "contains the D3(BJ) dispersion of pbe, so that pair_style dispersion/d3 would count it "
+          "twice; remove dispersion/d3", lines)  # fmt: skip
 
 
 def test_the_log_says_who_adds_it(files, tmp_path):
     atoms = grid((3, 3, 3), spacing=2.6, seed=4)
     cases = [
         (pair(files["bpnn"]), "D3(BJ) dispersion of pbe is in the energy"),
-        (pair(files["by host"]), "D3(BJ) dispersion of pbe is not in the model: add it, for instance by pair_style "
-         "hybrid/overlay mlp dispersion/d3 bj pbe 30.0 20.0"),
+        (pair(files["by host"]), "D3(BJ) dispersion of pbe is not in the model: add it, for instance by "
+         "pair_style hybrid/overlay mlp dispersion/d3 bj pbe 30.0 20.0"),
         (overlay(files["by host"]), "D3(BJ) dispersion of pbe is not in the model: dispersion/d3 adds it"),
     ]  # fmt: skip
     for result, (_, message) in zip(run_cases(tmp_path, [Case(atoms, lines) for lines, _ in cases]), cases):
