@@ -1,8 +1,8 @@
 """Speed of D3(BJ): `nearsight dispersion` in `pair_style mlp` beside LAMMPS' `pair_style dispersion/d3`.
 
 Liquid water of 192 · copies³ atoms, both with cutoffs of 30 and 20 Å, on one rank and on two; µs/atom/step,
-medians of repeated runs. Atoms hardly move, so that lists of pairs are kept. Also what both say of the energy,
-where ours ends sharply, too.
+medians of repeated runs. Atoms hardly move, so that lists of pairs are kept. Also what both say of the
+energy, where ours ends sharply, too.
 
     OMP_NUM_THREADS=1 python benchmarks/dispersion.py [--copies 2]
 """

@@ -136,6 +136,19 @@ def test_differences(pbc):
         assert -slope == pytest.approx(found["virial"][a, b], abs=2e-8)
 
 
+def test_pairs_exactly_at_a_sharp_cutoff():
+    """They count nothing, whatever the last digits of their distances are."""
+    record = record_of(["Si"], cutoff=9.0, coordination_cutoff=6.0, smoothing=0.0)
+    species, rng = np.zeros(1, np.int32), np.random.default_rng(3)
+    turns = [np.eye(3), *(np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(5))]
+    energies = [
+        found(record, np.zeros((1, 3)), species, 3.0 * turn, CRYSTAL)["energy"]
+        for found in (in_torch, lambda record, *arguments: core(record).evaluate(*arguments))
+        for turn in turns
+    ]
+    np.testing.assert_allclose(energies, energies[0], rtol=1e-12)
+
+
 def test_second_derivatives_in_torch():
     module = Dispersion(record_of(["H", "O"]))
     positions, species, cell = scattered(9, 3, 2)
@@ -232,7 +245,7 @@ def test_nothing_at_all():
 
 def test_far_beyond_all_references():
     """Coordination numbers that no reference system comes near to: weights must not underflow."""
-    record = record_of(["C"], smoothing=0.0)
+    record = record_of(["C"], cutoff=9.1, coordination_cutoff=7.1, smoothing=0.0)
     positions, species, cell = scattered(14, 8, 1, spacing=0.75)
     arguments = (positions, species, cell, CRYSTAL)
     found = core(record).evaluate(*arguments)

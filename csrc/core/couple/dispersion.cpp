@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kSkin = 1.0;       // Å
 constexpr double kSharpness = 4.0;  // k3 of D3
+constexpr double kEdge = 1e-12;
 
 /// The cell of a system, periodic in any directions, as one that is periodic in three: along open directions
 /// there is room for the atoms and so much vacuum that their images are out of reach.
@@ -54,10 +55,12 @@ class Surrounding {
   Vec3 heights_;  // along open directions, Å
 };
 
+/// A step is so far inside that pairs exactly at the cutoff, as in crystals, do not depend on round-off.
 template <class T>
 d3::Window<T> make_window(double cutoff, double smoothing) {
+  if (smoothing == 0) return {T(cutoff * cutoff), T(cutoff * cutoff * (1.0 - kEdge)), T(d3::kStep)};
   const double start = cutoff - smoothing, length = cutoff * cutoff - start * start;
-  return {T(cutoff * cutoff), T(start * start), T(smoothing > 0 ? 1.0 / length : d3::kStep)};
+  return {T(cutoff * cutoff), T(start * start), T(1.0 / length)};
 }
 
 /// Weights of the reference systems of an atom and their derivatives by its coordination number.

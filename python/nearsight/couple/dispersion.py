@@ -16,6 +16,7 @@ from nearsight.units import BOHR, HARTREE
 _STEEPNESS = 16.0  # k1
 _SHARPNESS = 4.0  # k3
 _STEP = 1e30  # slope of a window without smoothing
+_EDGE = 1e-12  # how far inside it is, so that pairs exactly at the cutoff do not depend on round-off
 
 
 class Dispersion(nn.Module):
@@ -28,7 +29,7 @@ class Dispersion(nn.Module):
     def __init__(self, record: dict[str, Any]):
         super().__init__()
         self.s6, self.s8 = float(record["s6"]), float(record["s8"])
-        self.steepness, self.sharpness, self.step = _STEEPNESS, _SHARPNESS, _STEP
+        self.steepness, self.sharpness, self.step, self.edge = _STEEPNESS, _SHARPNESS, _STEP, _EDGE
         self.cutoff = float(record["cutoff"])
         self.coordination_cutoff = float(record["coordination_cutoff"])
         self.smoothing = float(record["smoothing"])
@@ -90,8 +91,11 @@ class Dispersion(nn.Module):
 
     def window(self, square: Tensor, cutoff: float) -> Tensor:
         """Return 1 below cutoff - smoothing, 0 from the cutoff on, in between a polynomial of square[E]."""
-        start = (cutoff - self.smoothing) ** 2
-        scale = 1 / (cutoff**2 - start) if self.smoothing > 0 else self.step
+        start = cutoff**2 * (1 - self.edge)
+        scale = self.step
+        if self.smoothing > 0:
+            start = (cutoff - self.smoothing) ** 2
+            scale = 1 / (cutoff**2 - start)
         t = torch.clamp((square - start) * scale, 0.0, 1.0)
         return 1 - t**3 * (10 - t * (15 - 6 * t))
 
