@@ -26,7 +26,7 @@ from nearsight.models import DispersionConfig, NoLocalEnergy
 
 SPECIES = ("O", "H")
 CUTOFFS = {"cutoff": 30.0, "coordination_cutoff": 20.0}
-LAMMPS = "pair_style dispersion/d3 bj pbe 30.0 20.0\npair_coeff * * O H\n"
+LAMMPS = "neigh_modify one 20000 page 200000\npair_style dispersion/d3 bj pbe 30.0 20.0\npair_coeff * * O H\n"
 
 
 def write_model(path: Path, **options: float) -> Path:
