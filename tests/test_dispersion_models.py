@@ -1,10 +1,12 @@
 """Dispersion as a part of models: files, Python, ASE, torchforce, committees, training labels, commands."""
 
+import ctypes
 import json
 
 import numpy as np
 import pytest
 import torch
+from core import c_api
 from core.test_dispersion import core
 from dispersion_for_tests import record_of, scattered
 from training_toy import CUTOFF, boxes
@@ -309,3 +311,24 @@ def test_configurations_that_cannot_be_right(section, message, tmp_path):
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "train.yaml", [])
     assert message in str(error.value)
+
+
+# ---- C ----
+
+
+def test_the_c_api(files):
+    library = c_api.open_library()
+    library.ns_model_dispersion_functional.restype = ctypes.c_char_p
+    positions, species, cell, pbc = system()
+    for path, kind in ((files["bpnn"][0], 0), (files["bpnn"][1], 1)):
+        model = c_api.load_model(library, path)
+        assert library.ns_model_dispersion(model) == kind
+        assert library.ns_model_dispersion_functional(model) == (b"pbe" if kind else None)
+        evaluator, results = c_api.make_evaluator(library, model), c_api.results_for()
+        arguments = c_api.system_of(positions, species, cell)
+        assert library.ns_evaluate_system(evaluator, ctypes.byref(arguments), ctypes.byref(results)) == 0
+        expected = Potential(path).compute_indices(positions, species, cell, pbc)
+        assert results.energy == pytest.approx(expected.energy, rel=1e-13)
+        assert results.dispersion == pytest.approx(expected.dispersion_energy or 0.0, rel=1e-13)
+        library.ns_evaluator_free(evaluator)
+        library.ns_model_free(model)
