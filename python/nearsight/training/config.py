@@ -282,8 +282,11 @@ class Config(_Section):
     @model_validator(mode="after")
     def _charges_are_trained(self) -> Config:
         kind = None if self.long_range is None else self.long_range.charges
-        trained = {keys.CHARGES: ("environment",)}
-        trained |= dict.fromkeys((keys.DIPOLE, keys.BORN_CHARGES), ("environment", "latent"))
+        trained = {
+            keys.CHARGES: ("environment", "equilibrated"),
+            keys.DIPOLE: ("environment", "latent", "equilibrated"),
+            keys.BORN_CHARGES: ("environment", "latent"),
+        }
         for section, stage in self.training.loss.stages().items():
             for name, kinds in trained.items():
                 if getattr(stage, name) > 0 and kind not in kinds:
