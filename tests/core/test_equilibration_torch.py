@@ -140,6 +140,9 @@ def test_both_solvers_agree_in_a_batch(monkeypatch):
     monkeypatch.setattr(equilibration, "MAX_DENSE", 0)
     found = loss_and_gradient(model, model)
     assert_same_losses(found, expected, 1e-9)
+    graph, charged = batch_of(model)
+    results = evaluate(model, graph, settle(model).couple, charged=charged)
+    assert results.charges.sum().item() == pytest.approx(charged.total_charge.sum().item(), abs=1e-12)
 
 
 def loss_and_gradient(module, model, **batch):
@@ -184,10 +187,11 @@ def test_native_gradients_are_those_through_the_equations(architecture, monkeypa
 
 @pytest.mark.parametrize("charged", CHARGED)
 @pytest.mark.parametrize("cell", CELLS)
-def test_forces_and_virial_are_differences_of_the_energy(solver, cell, charged):
+def test_forces_and_virial_are_differences_of_the_energy(cell, charged):
     model, one = equilibrated_model(), case(cell, charged, "")
-    couple = present_couple(model)
-    charger = FrameCharger(settle(equilibrated_model()).couple)
+    couple = settle(model).couple
+    fine = {"rtol": 1e-9} if cell == "slab" else {}  # every slab has a mesh of its own
+    charger = FrameCharger(couple | fine)
 
     def found(changed):
         return evaluate(model, graph_of(changed), couple, charged=charger(ChargedStructure(*changed)))

@@ -28,7 +28,7 @@ from torch import Tensor
 from nearsight.couple.coulomb import ChargeCouple, species_numbers
 from nearsight.couple.coulomb_matrix import coulomb_matrix
 from nearsight.couple.electrostatics import lattice_energies, pair_potentials
-from nearsight.couple.least_charges import NO_MINIMUM, dense_minimum, gradient_minimum, shift_to
+from nearsight.couple.least_charges import NO_MINIMUM, constrained, dense_minimum, gradient_minimum, shift_to
 from nearsight.couple.sums import sum_frames
 from nearsight.couple.system import Charged, System
 from nearsight.errors import ConfigError, EvaluationError
@@ -91,19 +91,21 @@ class EquilibratedCouple(ChargeCouple):
         charged = system.charged
         assert charged is not None
         with torch.no_grad():
-            factor = self.factor(charged)
+            matrix, factor = self.matrix(charged)
             slopes = self.slopes(readouts, charged)
-            charges = dense_minimum(factor, -slopes, charged.total_charge, charged.frames.frame)
+            charges = dense_minimum(matrix, factor, -slopes, charged.total_charge, system.frame)
         return self.energies(charges.unsqueeze(1), readouts, system)
 
-    def factor(self, charged: Charged) -> Tensor:
-        """Return Cholesky's factor of d²E/dq², [n, n]."""
+    def matrix(self, charged: Charged) -> tuple[Tensor, Tensor]:
+        """Return d²E/dq² in eV/e², and Cholesky's factor of its `constrained` form, [n, n]."""
         frames, widths = charged.frames, self.widths.index_select(0, charged.species)
         matrix = self.coulomb * coulomb_matrix(charged.positions, frames.boxes, frames, widths)
-        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(self.own(charged.species)))
+        matrix = matrix + torch.diag(self.own(charged.species))
+        fixed_sums = constrained(matrix, frames.frame, charged.total_charge.size(0))
+        factor, failed = torch.linalg.cholesky_ex(fixed_sums)
         if int(failed) > 0:
             raise ValueError(self.no_minimum)
-        return factor
+        return matrix, factor
 
     @torch.jit.unused
     def rough_charges(
@@ -142,10 +144,10 @@ class EquilibratedCouple(ChargeCouple):
         frame = charged.frames.frame
         if len(frame) <= MAX_DENSE:
             try:
-                factor = self.factor(charged)
+                matrix, factor = self.matrix(charged)
             except ValueError as error:
                 raise EvaluationError(str(error)) from None
-            return lambda b, total: dense_minimum(factor, b, total, frame)
+            return lambda b, total: dense_minimum(matrix, factor, b, total, frame)
         product, own = self._product(charged), self.own(charged.species)
         return lambda b, total: gradient_minimum(product, own, b, total, frame)
 

@@ -24,11 +24,31 @@ def shift_to(charges: Tensor, shares: Tensor, total: Tensor, frame: Tensor) -> T
     return charges + shares * (missing / sum_frames(shares, frame, total.size(0))).index_select(0, frame)
 
 
-def dense_minimum(factor: Tensor, b: Tensor, total: Tensor, frame: Tensor) -> Tensor:
-    """Return q[n] for b[n] and sums total[F]; factor[n, n]: Cholesky's of A, which is 0 between frames."""
-    both = torch.cholesky_solve(torch.stack([b, torch.ones_like(b)], dim=1), factor)
-    q = shift_to(both[:, 0], both[:, 1], total, frame)
-    return shift_to(q, both[:, 1], total, frame)  # again, for what round-off has left
+def centered(rows: Tensor, frame: Tensor, num_frames: int) -> Tensor:
+    """Return rows[n, ...] minus their mean over each frame."""
+    sizes = sum_frames(torch.ones_like(frame), frame, num_frames)
+    means = sum_frames(rows, frame, num_frames) / sizes.view([num_frames] + [1] * (rows.dim() - 1))
+    return rows - means.index_select(0, frame)
+
+
+def constrained(matrix: Tensor, frame: Tensor, num_frames: int) -> Tensor:
+    """Return P A P + c (1 - P), [n, n], with P that makes sums over frames 0; A[n, n] is 0 between frames.
+
+    A alone may have a negative eigenvalue: in a slab the energy falls with its net charge.
+    """
+    n = matrix.size(0)
+    means = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    means = torch.diagonal(matrix).mean() * (means - centered(means, frame, num_frames))
+    return centered(centered(matrix, frame, num_frames).t(), frame, num_frames) + means
+
+
+def dense_minimum(matrix: Tensor, factor: Tensor, b: Tensor, total: Tensor, frame: Tensor) -> Tensor:
+    """Return q[n] for b[n] and sums total[F]; matrix: A, factor: Cholesky's of `constrained`."""
+    count = total.size(0)
+    even = total / sum_frames(torch.ones_like(b), frame, count)
+    q = even.index_select(0, frame)
+    rest = centered(b - matrix @ q, frame, count)
+    return q + centered(torch.cholesky_solve(rest.unsqueeze(1), factor).squeeze(1), frame, count)
 
 
 def gradient_minimum(
@@ -51,12 +71,10 @@ def gradient_minimum(
 
     q = shift_to(b / diagonal, 1 / diagonal, total, frame)
     allowed = _RESIDUAL**2 * (products(b, b) + products(diagonal * q, diagonal * q))
-    r = b - product(q)
-    z = preconditioned(r)
-    p, rz = z, products(r, z)
-    sizes = sum_frames(torch.ones_like(b), frame, count)
+    r = centered(b - product(q), frame, count)
+    p = z = preconditioned(r)
+    rz, rest = products(r, z), products(r, r)
     for _ in range(_MAX_ITERATIONS):
-        rest = products(r, r) - sum_frames(r, frame, count) ** 2 / sizes  # without what the constraint takes
         active = rest > allowed
         if not bool(active.any()):
             return shift_to(q, 1 / diagonal, total, frame)
@@ -65,9 +83,9 @@ def gradient_minimum(
         if bool((curvature <= 0)[active].any()):
             raise EvaluationError(NO_MINIMUM)
         step = torch.where(active, rz / curvature, 0.0).index_select(0, frame)
-        q, r = q + step * p, r - step * ap
-        z = preconditioned(r)
-        before, rz = rz, products(r, z)
+        q, r = q + step * p, r - centered(step * ap, frame, count)
+        z, before = preconditioned(r), rz
+        rz, rest = products(r, z), products(r, r)
         p = z + torch.where(active, rz / before, 0.0).index_select(0, frame) * p
     worst = float((rest / allowed).max().sqrt()) * _RESIDUAL
     raise EvaluationError(
