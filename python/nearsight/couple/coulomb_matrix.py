@@ -63,17 +63,18 @@ def _of_meshes(positions: Tensor, boxes: Tensor, frames: ChargeFrames) -> Tensor
     """Products of the waves of unit charges, each on a mesh of its own."""
     n = positions.size(0)
     matrix = torch.zeros(n, n, dtype=torch.float64, device=positions.device)
-    numbers = torch.arange(boxes.size(0), device=boxes.device)
-    for number in torch.nonzero(frames.order > 0).squeeze(1).tolist():
+    for number in range(boxes.size(0)):
+        order = int(frames.order[number])
+        if order == 0:
+            continue
         atoms = torch.nonzero(frames.frame == number).squeeze(1)
-        count = atoms.numel()
-        box, order = boxes[numbers == number], int(frames.order[number])
+        count, box = atoms.numel(), boxes[number : number + 1]
         lengths = [int(length) for length in frames.mesh[number]]
         ones = torch.ones(count, 1, dtype=torch.float64, device=positions.device)
         fractions = positions[atoms] @ torch.linalg.inv(box[0])
         own = torch.arange(count, device=positions.device)
         waves = torch.fft.rfftn(spread(fractions, ones, own, count, order, lengths)[0], dim=[1, 2, 3])
-        weights = influence(box, frames.splitting[numbers == number], order, lengths)
+        weights = influence(box, frames.splitting[number : number + 1], order, lengths)
         parts = torch.view_as_real(waves.flatten(1)) * torch.sqrt(weights[0]).unsqueeze(1)
         parts = parts.flatten(1)
         matrix[atoms.unsqueeze(1), atoms] = parts @ parts.t()
