@@ -290,9 +290,10 @@ class Config(_Section):
         for section, stage in self.training.loss.stages().items():
             for name, kinds in trained.items():
                 if getattr(stage, name) > 0 and kind not in kinds:
+                    known = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
                     raise ValueError(
-                        f"{section}.{name} is {getattr(stage, name):g}, but only long_range.charges: "
-                        f"{' or '.join(kinds)} gives {name} to compare with those of the data; leave it out"
+                        f"{section}.{name} is {getattr(stage, name):g}, but only long_range.charges: {known} "
+                        f"gives {name} to compare with those of the data; leave it out"
                     )
         return self
 
