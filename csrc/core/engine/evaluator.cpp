@@ -84,7 +84,7 @@ struct Evaluator::Lane {
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
-      couple_(make_couple(model_->file().couple, model_->file().species.size(), options.double_precision)),
+      couple_(make_couple(model_->file().couple, model_->file().species, options.double_precision)),
       host_(std::move(host)),
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
@@ -119,7 +119,11 @@ void Evaluator::evaluate(Span<const double> positions, Span<const int> species, 
   // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
   for (int a = 0; a < 3; ++a)
     if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
-  const Domain domain{species.size(), positions, species, cell, outside};
+  if (!std::equal(species.begin(), species.end(), last_species_.begin(), last_species_.end())) {
+    last_species_.assign(species.begin(), species.end());
+    last_memory_.assign(species.size() * couple_->memory(), 0.0);
+  }
+  const Domain domain{species.size(), positions, species, cell, outside, last_memory_};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
@@ -165,6 +169,11 @@ void Evaluator::check(const Results& wanted) const {
                 "Born effective charges need a model with charges and one interaction "
                 "layer, and '" +
                     model_->file().path + "' is none: take forces in a field");
+  if (wanted.born_charges && !couple_->has_born_charges())
+    throw Error(
+        ErrorKind::unsupported,
+        "Born effective charges of equilibrated charges, which depend on all atoms, are not computed: "
+        "take forces in a field");
   if (wanted.born_charges && host_.ranks.size > 1)
     throw Error(ErrorKind::unsupported,
                 "Born effective charges are computed in one process: ask for them with one rank");
@@ -273,7 +282,7 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
   if (couple_->channels() > 0) return join_charges(domain, owned, results);
   const std::size_t columns = couple_->columns();
   const Coupled system{
-      Span<const double>(readouts_.data() + first * columns, count * columns), {}, {}, {}, {}};
+      Span<const double>(readouts_.data() + first * columns, count * columns), {}, {}, {}, {}, {}};
   Joined joined;
   joined.cotangents = Span<double>(cotangents_.data() + first * columns, count * columns);
   joined.energies = Span<double>(energies_.data() + first, count);
@@ -282,13 +291,16 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
 
 /// The couple of all rows, which adds forces and a virial of its own.
 void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Results& results) {
-  const std::size_t rows = owned.size(), channels = couple_->channels();
+  const std::size_t rows = owned.size(), channels = couple_->channels(), width = couple_->memory();
   positions_.resize(3 * rows);
   species_.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     std::copy_n(domain.positions.data() + 3 * owned[row], 3, positions_.data() + 3 * row);
     species_[row] = domain.species[owned[row]];
   }
+  memory_.assign(width * rows, 0.0);
+  for (std::size_t row = 0; row < rows && domain.memory; ++row)
+    std::copy_n(domain.memory.data() + width * owned[row], width, memory_.data() + width * row);
   direct_.assign(3 * rows, 0.0);
   charges_.resize(rows * channels);
   potentials_.resize(rows * channels);
@@ -305,14 +317,16 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
     joined.charge_cotangents = charge_cotangents_;
     joined.shares = shares_;
   }
-  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside}, host_.ranks, threads_,
-                    joined);
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside, memory_}, host_.ranks,
+                    threads_, joined);
   results.electrostatic += joined.electrostatic;
+  results.steps = joined.steps;
   results.times = joined.times;
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t i = owned[row];
     if (results.forces)
       for (int a = 0; a < 3; ++a) results.forces[3 * i + a] += direct_[3 * row + a];
+    if (domain.memory) std::copy_n(memory_.data() + width * row, width, domain.memory.data() + width * i);
     for (std::size_t c = 0; c < channels; ++c) {
       if (results.charges) results.charges[i * channels + c] += charges_[row * channels + c];
       if (results.potentials) results.potentials[i * channels + c] += potentials_[row * channels + c];

@@ -14,6 +14,7 @@ namespace nearsight {
 struct Results {
   double energy = 0.0;            // eV, with reference energies
   double electrostatic = 0.0;     // eV, part of the energy
+  int steps = 0;                  // of equilibration, Couple
   PmeTimes times;                 // of the electrostatics on this rank, without their set-up
   double virial[6] = {};          // eV
   Span<double> forces;            // [3 * atoms]
@@ -88,6 +89,10 @@ class Evaluator {
   std::vector<double> readouts_, cotangents_, energies_;
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
   std::vector<int> species_;
+  std::vector<double> memory_;  // of owned rows
+  // Of one process: the atoms of the last evaluation and what they remember.
+  std::vector<int> last_species_;
+  std::vector<double> last_memory_;
   std::vector<double> charge_flows_, charge_cotangents_, shares_;  // for Born effective charges
 
  public:

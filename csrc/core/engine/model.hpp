@@ -25,6 +25,10 @@ class Model {
   bool has_atom_virials() const { return couple_->channels() == 0; }
   /// Charges of each atom, 0 of a model without.
   int num_charges() const { return couple_->channels(); }
+  /// Whether Born effective charges can be had of these charges, from the core or from forces in fields.
+  bool has_born_charges() const { return couple_->has_born_charges(); }
+  /// Numbers of each atom that evaluators remember, Couple::memory.
+  int memory() const { return couple_->memory(); }
   /// Members of a committee; 1 for a model that is none.
   int num_members() const { return couple_->members(); }
   /// Index of a chemical symbol in the species list, or -1.

@@ -227,10 +227,13 @@ void ShortRange<T>::load_block(std::size_t block, Scratch& scratch) const {
 }
 
 template <class T>
-void ShortRange<T>::sum_block(std::size_t block, Scratch& scratch, Coulomb& result) {
+void ShortRange<T>::sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result) {
   using pairs::kChunk, pairs::kNumSums;
   const auto& kernels = pairs::kernels<T>();
-  const auto sum = gaussian_ ? kernels.sum_gaussians : kernels.sum_points;
+  const auto sum = fields      ? gaussian_ ? kernels.sum_gaussians : kernels.sum_points
+                   : gaussian_ ? kernels.gaussians_potentials
+                               : kernels.points_potentials;
+  const int num_sums = fields ? kNumSums : pairs::kNumSumsOfPotentials;
   load_block(block, scratch);
   const auto& [x, y, z, charge, width2] = scratch.others;
   double totals[kNumSums][kBlock] = {};
@@ -249,7 +252,7 @@ void ShortRange<T>::sum_block(std::size_t block, Scratch& scratch, Coulomb& resu
     }
     alignas(64) T sums[kNumSums][kBlock];
     sum(series_, scratch.block, whole, scratch.others, sums);
-    for (int s = 0; s < kNumSums; ++s)
+    for (int s = 0; s < num_sums; ++s)
       for (int l = 0; l < kBlock; ++l) totals[s][l] += sums[s][l];
   }
   std::array<double, 6>& virial = virials_[block];
@@ -275,7 +278,7 @@ void ShortRange<T>::check_distances(std::size_t block, int lane) const {
 }
 
 template <class T>
-void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Region>& regions,
+void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Region>& regions, bool fields,
                         ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   double stale = skin_.holds(own.positions, box.cell()) ? 0.0 : 1.0;
   ranks.sum({&stale, 1});
@@ -292,7 +295,7 @@ void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Re
   virials_.resize(num_blocks());
   threads.split(num_blocks(), [&](int, std::size_t first, std::size_t last) {
     Scratch scratch;
-    for (std::size_t block = first; block < last; ++block) sum_block(block, scratch, result);
+    for (std::size_t block = first; block < last; ++block) sum_block(block, fields, scratch, result);
   });
   for (const auto& virial : virials_)
     for (int a = 0; a < 6; ++a) result.virial[a] += virial[a];
