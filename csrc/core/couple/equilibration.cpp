@@ -15,6 +15,7 @@ namespace {
 constexpr int kMostSteps = 500;
 constexpr int kPast = 5;            // charges that an atom remembers
 constexpr double kRoundOff = 2.0;   // in residuals asked for
+constexpr double kSame = 4.0;       // likewise
 constexpr double kSilence = 1e-14;  // electronegativities that differ by less, relative to themselves, do not
 
 /// (-1)^k binomial(points, k + 1): continues a polynomial through equidistant points, the last one first.
@@ -34,7 +35,7 @@ struct Past {
   static constexpr int kWidth = 1 + kPast;
   int count() const { return static_cast<int>(numbers[0]); }
   const double* charges() const { return numbers + 1; }
-  void add(double charge) {
+  void add(double charge) const {
     std::copy_backward(numbers + 1, numbers + kPast, numbers + kWidth);
     numbers[1] = charge;
     numbers[0] = std::min(count() + 1, kPast);
@@ -109,7 +110,14 @@ class EquilibratedCharges final : public ChargeRule {
     project(ranks, charges);
     steps_ = descend(potentials, ranks, charges);
     project(ranks, charges);
-    for (std::size_t i = 0; i < charges.size(); ++i) past(system.memory, i).add(charges[i]);
+    const bool again = are_known(system.memory, ranks, charges);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(system.memory, i);
+      if (again)
+        atom.numbers[1] = charges[i];
+      else
+        atom.add(charges[i]);
+    }
     return steps_;
   }
 
@@ -151,6 +159,19 @@ class EquilibratedCharges final : public ChargeRule {
       const Past atom = past(memory, i);
       if (atom.count() > 0) charges[i] = continued(std::min(most, atom.count()), atom.charges());
     }
+  }
+
+  /// Whether these are the last charges, as far as the residual tells: hosts evaluate a structure twice, at
+  /// the beginning of a run or for a report, and a second time is no step.
+  bool are_known(Span<double> memory, Ranks& ranks, Span<const double> charges) const {
+    double squares = 0.0;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(memory, i);
+      const double change = diagonal_[i] * (atom.count() ? charges[i] - atom.charges()[0] : charges[i]);
+      squares += change * change;
+    }
+    ranks.sum({&squares, 1});
+    return std::sqrt(squares) <= kSame * record_.residual * scale_;
   }
 
   /// The nearest charges with the right sum, in the norm of d.
