@@ -62,6 +62,7 @@ PairMLP::PairMLP(LAMMPS* lmp) : Pair(lmp) {
 }
 
 PairMLP::~PairMLP() {
+  forget();
   if (!allocated) return;
   memory->destroy(setflag);
   memory->destroy(cutsq);

@@ -94,7 +94,10 @@ class PairMLP : public Pair {
     std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
     std::vector<double> column;              // of one of them, for fix pair
     double cell[9], core_field[3];           // Å, V/Å
-    double seconds[3] = {};                  // of this run: all, communication, transforms
+    // Of this run: s of all, communication, transforms, pairs, spreading; steps of equilibration,
+    // evaluations.
+    double times[7] = {};
+    std::string memory;  // id of the fix property/atom that keeps what the core remembers of atoms, or ""
   };
 
   // How a model with several interaction layers learns of atoms beyond one cutoff of another rank's: features
@@ -160,6 +163,9 @@ class PairMLP : public Pair {
   void close_charges(ns_results& results);
   void add_images(ns_results& results);
   double* charges_column(const char* name);
+  void init_memory();
+  void forget();
+  double* find_memory();
   int read_total_charge(int narg, char** arg);
   int read_field(int narg, char** arg);
   bigint read_count(const char* what, int narg, char** arg, int k, bigint least);

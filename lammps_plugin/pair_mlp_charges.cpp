@@ -7,6 +7,7 @@
 #include <domain.h>
 #include <error.h>
 #include <force.h>
+#include <modify.h>
 #include <utils.h>
 
 #include <algorithm>
@@ -62,6 +63,32 @@ void PairMLP::init_charges() {
                "remove the kspace_style",
                model_path_);
   if (comm->me == 0) warn_of_double_counting();
+  init_memory();
+}
+
+// What the core remembers of each atom travels with it, to other ranks and through restart files, in a fix
+// property/atom of a name that the same script gives again.
+void PairMLP::init_memory() {
+  const int width = ns_model_memory(model_.get());
+  if (width == 0) return forget();
+  if (modify->get_fix_by_id(charges_.memory)) return;
+  charges_.memory = "nearsight_memory";
+  for (int number = 2; modify->get_fix_by_id(charges_.memory); ++number)
+    charges_.memory = "nearsight_memory_" + std::to_string(number);
+  modify->add_fix(
+      fmt::format("{0} all property/atom d2_{0} {1} ghost no writedata no", charges_.memory, width));
+}
+
+void PairMLP::forget() {
+  if (modify && modify->get_fix_by_id(charges_.memory)) modify->delete_fix(charges_.memory);
+  charges_.memory.clear();
+}
+
+// [atoms][ns_model_memory], or null.
+double* PairMLP::find_memory() {
+  int is_double = 0, columns = 0;
+  if (charges_.memory.empty() || atom->nlocal == 0) return nullptr;
+  return atom->darray[atom->find_custom(charges_.memory.c_str(), is_double, columns)][0];
 }
 
 // Coulomb styles beside this one under hybrid/overlay, on pairs of types that the model has charges for.
@@ -92,6 +119,7 @@ void PairMLP::add_box(ns_domain& core_domain) {
   std::transform(box, box + 9, charges_.cell, [&](double x) { return x * length_unit_; });
   core_domain.cell = charges_.cell;
   std::copy_n(domain->periodicity, 3, core_domain.pbc);
+  core_domain.memory = find_memory();
   if (charges_.has_total) core_domain.total_charge = &charges_.total;
   if (!charges_.has_field) return;
   std::transform(charges_.field, charges_.field + 3, charges_.core_field,
@@ -112,23 +140,32 @@ void PairMLP::open_charges(ns_results& results) {
 void PairMLP::close_charges(ns_results& results) {
   if (charges_.has_field) add_images(results);
   for (double& potential : charges_.potentials) potential /= energy_unit_;
-  charges_.seconds[0] += results.electrostatic_seconds;
-  charges_.seconds[1] += results.communication_seconds;
-  charges_.seconds[2] += results.transform_seconds;
+  const double more[7] = {results.electrostatic_seconds,
+                          results.communication_seconds,
+                          results.transform_seconds,
+                          results.pair_seconds,
+                          results.spreading_seconds,
+                          static_cast<double>(results.equilibration_steps),
+                          1.0};
+  for (int k = 0; k < 7; ++k) charges_.times[k] += more[k];
 }
 
 // After a run, before LAMMPS' table of the neighbor lists.
 void PairMLP::finish() {
   if (!has_charges()) return;
-  double seconds[3];
-  MPI_Allreduce(charges_.seconds, seconds, 3, MPI_DOUBLE, MPI_SUM, world);
-  std::fill(charges_.seconds, charges_.seconds + 3, 0.0);
+  double means[7];
+  MPI_Allreduce(charges_.times, means, 7, MPI_DOUBLE, MPI_SUM, world);
+  std::fill(charges_.times, charges_.times + 7, 0.0);
   if (comm->me > 0) return;
-  for (double& mean : seconds) mean /= comm->nprocs;
-  utils::logmesg(lmp,
-                 "\npair_style mlp: electrostatics {:.4g} s, of these communication with waiting {:.4g} s, "
-                 "Fourier transforms {:.4g} s (mean over {} ranks)\n",
-                 seconds[0], seconds[1], seconds[2], comm->nprocs);
+  for (double& mean : means) mean /= comm->nprocs;
+  utils::logmesg(
+      lmp,
+      "\npair_style mlp: electrostatics {:.4g} s, of these communication with waiting {:.4g} s, "
+      "Fourier transforms {:.4g} s, pairs {:.4g} s, charges to the mesh and back {:.4g} s (mean over "
+      "{} ranks)\n",
+      means[0], means[1], means[2], means[3], means[4], comm->nprocs);
+  if (!charges_.memory.empty())
+    utils::logmesg(lmp, "  {:.4g} steps of charge equilibration per evaluation\n", means[5] / means[6]);
 }
 
 // The energy of fixed charges in a field along periodic directions: as far as the atoms have gone, like that

@@ -62,6 +62,7 @@ void PairMLP::settings(int narg, char** arg) {
   std::array<int, 4> choice = {NS_PRECISION_MIXED, NS_BACKEND_AUTO, NS_DEVICE_AUTO, EXCHANGE};
   Deviation deviation;
   Extrapolation extrapolation;
+  forget();
   charges_ = {};
   for (int k = 0; k < narg;) {
     if (std::strcmp(arg[k], "deviation") == 0) {

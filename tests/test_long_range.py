@@ -32,7 +32,7 @@ DATA = {"data": {"training": "x.xyz"}}
     ("long_range", "message"),
     [
         ({}, "long_range.charges is missing from the configuration"),
-        ({"charges": "free"}, "long_range.charges is 'free', expected 'fixed', 'environment' or 'latent'"),
+        ({"charges": "free"}, "long_range.charges is 'free', expected 'fixed', 'environment', 'latent' or"),
         (
             {"charges": "fixed"},
             "long_range: values {H: 0.4, …} are needed for fixed charges, and",
@@ -67,13 +67,14 @@ def test_a_loss_of_charges_needs_charges_of_the_environment(long_range):
         parse_config(values)
 
 
-@pytest.mark.parametrize("name", ["dipole", "born_charges"])
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("dipole", "environment, latent or equilibrated"), ("born_charges", "environment or latent")],
+)
 @pytest.mark.parametrize("long_range", [None, KINDS["fixed"]])
-def test_a_loss_of_dipoles_needs_charges_that_are_trained(long_range, name):
+def test_a_loss_of_dipoles_needs_charges_that_are_trained(long_range, name, kinds):
     values = DATA | {"long_range": long_range, "training": {"loss": {name: 2.0}}}
-    message = (
-        rf"training\.loss\.{name} is 2, but only long_range\.charges: environment or latent gives {name}"
-    )
+    message = rf"training\.loss\.{name} is 2, but only long_range\.charges: {kinds} gives {name}"
     with pytest.raises(ConfigError, match=message):
         parse_config(values)
 

@@ -54,6 +54,15 @@ py::list describe(const std::vector<Feature>& features, const std::vector<long l
   return found;
 }
 
+py::dict describe(const PmeTimes& times) {
+  py::dict dict;
+  dict["total"] = times.total;
+  dict["pairs"] = times.pairs;
+  dict["charges"] = times.charges;
+  dict["transforms"] = times.transforms;
+  return dict;
+}
+
 class PyEvaluator {
  public:
   PyEvaluator(const std::string& path, const std::string& backend, const std::string& precision, int threads,
@@ -124,6 +133,8 @@ class PyEvaluator {
       result["electrostatic_energy"] = r.electrostatic;
       result["charges"] = charges;
       result["potentials"] = potentials;
+      result["equilibration_steps"] = r.steps;
+      result["electrostatic_seconds"] = describe(r.times);
     }
     if (model().adds_dispersion()) result["dispersion_energy"] = r.dispersion;
     if (born_charges) result["born_charges"] = born;
@@ -177,8 +188,9 @@ PYBIND11_MODULE(_core, m) {
           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
           "virials "
           "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "
-          "potentials [n, C] V, of those with dispersion dispersion_energy eV, of a committee "
-          "member_energies [M], and if asked for: born_charges [n, 3, 3] "
+          "potentials [n, C] V, equilibration_steps and electrostatic_seconds, of those with dispersion "
+          "dispersion_energy eV, of a committee member_energies [M], and if asked for: born_charges [n, 3, "
+          "3] "
           "e; centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy; member_forces [M, n, 3], member_virials "
           "[M, 6]; extrapolations, a list of "
           "(species, label, count, lowest, highest, minimum, maximum)")
@@ -187,6 +199,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("num_interactions",
                              [](const PyEvaluator& e) { return e.model().file().num_interactions; })
       .def_property_readonly("num_charges", [](const PyEvaluator& e) { return e.model().num_charges(); })
+      .def_property_readonly("has_born_charges",
+                             [](const PyEvaluator& e) { return e.model().has_born_charges(); })
       .def_property_readonly("num_members", [](const PyEvaluator& e) { return e.model().num_members(); })
       .def_property_readonly("backend", [](const PyEvaluator& e) { return e.model().backend(); })
       .def_property_readonly("metadata", [](const PyEvaluator& e) { return e.model().file().metadata; })

@@ -102,6 +102,9 @@ void give_back(const Results& from, ns_results& to) {
   to.electrostatic_seconds = from.times.total;
   to.communication_seconds = from.times.communication;
   to.transform_seconds = from.times.transforms;
+  to.pair_seconds = from.times.pairs;
+  to.spreading_seconds = from.times.charges;
+  to.equilibration_steps = from.steps;
   to.dispersion = from.dispersion;
   std::copy(std::begin(from.virial), std::end(from.virial), to.virial);
 }
@@ -203,6 +206,9 @@ const char* ns_model_dispersion_functional(const ns_model* m) {
   const DispersionRecord* const record = m->model->dispersion();
   return record ? record->functional.c_str() : nullptr;
 }
+int ns_model_memory(const ns_model* m) {
+  return m->model->memory();
+}
 int ns_model_num_members(const ns_model* m) {
   return m->model->num_members();
 }
@@ -270,9 +276,11 @@ ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, n
     require(domain->num_owned >= 0 && domain->num_atoms >= domain->num_owned && domain->num_centers >= 0,
             "ns_domain: counts must not be negative, and num_atoms includes num_owned");
     const std::size_t n = domain->num_atoms, owned = domain->num_owned;
-    const Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n),
-                   read_cell(domain->cell, domain->pbc, "ns_domain"),
-                   read_outside(domain->total_charge, domain->efield)};
+    Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n),
+             read_cell(domain->cell, domain->pbc, "ns_domain"),
+             read_outside(domain->total_charge, domain->efield)};
+    if (domain->memory)
+      d.memory = Span<double>(domain->memory, owned * evaluator->evaluator.model().memory());
     const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,
                         domain->neighbors, domain->neighbor_mask};
     Results r = wrap(*results, evaluator->evaluator.model(), owned, n);

@@ -85,6 +85,9 @@ typedef enum ns_dispersion {
 NS_EXPORT ns_dispersion ns_model_dispersion(const ns_model* model);
 /* The functional whose parameters are taken, "pbe"; NULL for a model without dispersion. */
 NS_EXPORT const char* ns_model_dispersion_functional(const ns_model* model);
+/* Numbers of each atom that the core remembers from one step to the next, see ns_domain.memory; 0 for a model
+ * that needs none. */
+NS_EXPORT int ns_model_memory(const ns_model* model);
 /* Members of a committee: models in one file whose mean is the energy. 1 for a model that is none. */
 NS_EXPORT int ns_model_num_members(const ns_model* model);
 /* Features (numbers that describe the neighborhood of an atom of one species) whose ranges in the training
@@ -179,12 +182,15 @@ typedef struct ns_results {
    * Row-major, the index of the dipole first. NS_ERROR_UNSUPPORTED for models without charges or with several
    * interaction layers, and with several ranks. */
   double* born_charges;
-  /* out: seconds of this rank in PME without its set-up: all, exchanges between ranks with waiting, and
-   * Fourier transforms; 0 of models without charges */
+  /* out: seconds of this rank in PME without its set-up: all, exchanges between ranks with waiting, Fourier
+   * transforms, pairs, and charges to the mesh and back; 0 of models without charges */
   double electrostatic_seconds;
   double communication_seconds;
   double transform_seconds;
-  double dispersion; /* out: this rank's share of the energy that is D3(BJ) dispersion, eV */
+  double pair_seconds;
+  double spreading_seconds;
+  int equilibration_steps; /* out: steps that equilibrated charges took */
+  double dispersion;       /* out: this rank's share of the energy that is D3(BJ) dispersion, eV */
 } ns_results;
 
 /* A molecule or a periodic system in one process; the neighbor list is made inside. */
@@ -226,6 +232,11 @@ typedef struct ns_domain {
   int pbc[3];
   const double* total_charge;
   const double* efield;
+  /* [num_owned][ns_model_memory] in and out, or NULL: what the core remembers of each atom, here the last
+   * equilibrated charges. The host sets it to 0 for new atoms and lets it travel with them, to other ranks
+   * and through restart files. Without it a step begins with no guess and takes longer; results agree to the
+   * residual of the model. ns_evaluate_system keeps it inside. */
+  double* memory;
 } ns_domain;
 
 NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);

@@ -40,6 +40,7 @@ TOTAL_CHARGE_KEYS = (TOTAL_CHARGE, "charge")  # in Frame.info and in ASE's atoms
 READOUT_ENERGY = "energy"  # (n, members of the committee) | eV, without reference energies
 READOUT_HAMILTONIAN = "hamiltonian"  # (n, S(S+1)/2) | eV, upper triangle by rows
 READOUT_CHARGE = "charge"  # (n, channels) | e, before the projection to the total charge
+READOUT_ELECTRONEGATIVITY = "electronegativity"  # (n, 1) | V, dE/d(charge) of an atom alone without charge
 READOUT_CHARGE_WEIGHT = "charge_weight"  # (n, 1) | any number v; w = ln(1 + exp v) shares the missing charge
 
 # Graph: r_ij = r_j - r_i + S @ cell, center i = edge_index[0], neighbor j = edge_index[1], sorted by center.

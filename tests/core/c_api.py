@@ -25,6 +25,7 @@ ARRAYS = ("forces", "energies", "virials", "centroid_virials")
 MEMBERS = ("member_energies", "member_forces", "member_virials")
 EXTRAPOLATIONS = ("extrapolations", "lowest_features", "highest_features")
 CHARGES = ("charges", "potentials")
+TIMES = ("electrostatic", "communication", "transform", "pair", "spreading")
 
 
 class Options(Structure):
@@ -47,7 +48,8 @@ class Results(Structure):
         *((name, POINTER(c_double)) for name in (*EXTRAPOLATIONS[1:], *CHARGES)),
         ("electrostatic", c_double),
         ("born_charges", POINTER(c_double)),
-        *((f"{part}_seconds", c_double) for part in ("electrostatic", "communication", "transform")),
+        *((f"{part}_seconds", c_double) for part in TIMES),
+        ("equilibration_steps", c_int),
         ("dispersion", c_double),
     ]
 

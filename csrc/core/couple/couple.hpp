@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/engine/communicator.hpp"
 #include "core/engine/edges.hpp"
@@ -20,6 +21,7 @@ struct Coupled {
   Span<const int> species;       // [rows]; likewise
   Cell cell;                     // likewise
   Outside outside;               // likewise
+  Span<double> memory;           // [rows, Couple::memory] in and out
 };
 
 /// What a couple gives for the same rows.
@@ -33,6 +35,7 @@ struct Joined {
   Span<double> potentials;   // [rows, channels] dE/d(charge), V
   double electrostatic = 0;  // out: what the charges contribute to the energies, eV
   PmeTimes times;            // out
+  int steps = 0;             // out: of equilibration
   // For Born effective charges, or empty; assigned. Charges of the first channel change by what the readouts
   // of their own atom do, and by a share of what the sum of all then lacks.
   Span<double> charge_cotangents;  // [rows, columns] d(charge)/d(readout) of the first part
@@ -62,6 +65,13 @@ class Couple {
   /// Charges of each atom; 0: the energy depends on positions through readouts only.
   virtual int channels() const { return 0; }
 
+  /// Whether it gives what Born effective charges need.
+  virtual bool has_born_charges() const { return channels() > 0; }
+
+  /// Numbers that travel with each atom from one evaluation to the next, all 0 at first. They may change how
+  /// long an evaluation takes, and results by no more than what the model's own residual allows.
+  virtual int memory() const { return 0; }
+
   /// Collective, if it is not local. Throws what the kind of couple says.
   virtual void evaluate(const Coupled& system, const Communicator& ranks, ThreadPool& threads,
                         Joined& joined) = 0;
@@ -76,10 +86,12 @@ std::unique_ptr<Couple> make_eigenstate(int num_states, int state);
 
 /// E = Σ_i e_i + the electrostatic energy of charges, docs/electrostatics.md. `spec` is the JSON text of the
 /// couple's record, docs/file_format.md.
-std::unique_ptr<Couple> make_coulomb(const std::string& spec, std::size_t num_species, bool double_precision);
+std::unique_ptr<Couple> make_coulomb(const std::string& spec, const std::vector<std::string>& species,
+                                     bool double_precision);
 
 /// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not
 /// know.
-std::unique_ptr<Couple> make_couple(const std::string& json, std::size_t num_species, bool double_precision);
+std::unique_ptr<Couple> make_couple(const std::string& json, const std::vector<std::string>& species,
+                                    bool double_precision);
 
 }  // namespace nearsight

@@ -26,6 +26,7 @@ struct Domain {
   Span<const int> species;       // [atoms], -1: outside the model
   Cell cell{};                   // of the whole system; only couples with charges and dispersion look at it
   Outside outside{};             // likewise
+  Span<double> memory{};         // [owned][Model::memory] in and out, or empty: nothing is known of before
 };
 
 /// A host's full neighbor list, indexed by atom; entries are masked first.

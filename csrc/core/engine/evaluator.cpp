@@ -84,7 +84,7 @@ struct Evaluator::Lane {
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
-      couple_(make_couple(model_->file().couple, model_->file().species.size(), options.double_precision)),
+      couple_(make_couple(model_->file().couple, model_->file().species, options.double_precision)),
       dispersion_(model_->adds_dispersion()
                       ? make_dispersion(*model_->dispersion(), options.double_precision, host.ranks)
                       : nullptr),
@@ -122,7 +122,11 @@ void Evaluator::evaluate(Span<const double> positions, Span<const int> species, 
   // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
   for (int a = 0; a < 3; ++a)
     if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
-  const Domain domain{species.size(), positions, species, cell, outside};
+  if (!std::equal(species.begin(), species.end(), last_species_.begin(), last_species_.end())) {
+    last_species_.assign(species.begin(), species.end());
+    last_memory_.assign(species.size() * couple_->memory(), 0.0);
+  }
+  const Domain domain{species.size(), positions, species, cell, outside, last_memory_};
   check(domain);
   const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
@@ -164,6 +168,11 @@ void Evaluator::check(const Results& wanted) const {
   if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
+  if (wanted.born_charges && couple_->channels() > 0 && !couple_->has_born_charges())
+    throw Error(
+        ErrorKind::unsupported,
+        "Born effective charges of equilibrated charges, which depend on all atoms, are not computed: "
+        "take forces in a field");
   if (wanted.born_charges && (couple_->channels() == 0 || model_->file().num_interactions > 1))
     throw Error(ErrorKind::unsupported,
                 "Born effective charges need a model with charges and one interaction "
@@ -278,7 +287,7 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
   if (couple_->channels() > 0) return join_charges(domain, owned, results);
   const std::size_t columns = couple_->columns();
   const Coupled system{
-      Span<const double>(readouts_.data() + first * columns, count * columns), {}, {}, {}, {}};
+      Span<const double>(readouts_.data() + first * columns, count * columns), {}, {}, {}, {}, {}};
   Joined joined;
   joined.cotangents = Span<double>(cotangents_.data() + first * columns, count * columns);
   joined.energies = Span<double>(energies_.data() + first, count);
@@ -287,8 +296,11 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
 
 /// The couple of all rows, which adds forces and a virial of its own.
 void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Results& results) {
-  const std::size_t rows = owned.size(), channels = couple_->channels();
+  const std::size_t rows = owned.size(), channels = couple_->channels(), width = couple_->memory();
   gather_owned(domain, owned);
+  memory_.assign(width * rows, 0.0);
+  for (std::size_t row = 0; row < rows && domain.memory; ++row)
+    std::copy_n(domain.memory.data() + width * owned[row], width, memory_.data() + width * row);
   direct_.assign(3 * rows, 0.0);
   charges_.resize(rows * channels);
   potentials_.resize(rows * channels);
@@ -305,14 +317,16 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
     joined.charge_cotangents = charge_cotangents_;
     joined.shares = shares_;
   }
-  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside}, host_.ranks, threads_,
-                    joined);
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside, memory_}, host_.ranks,
+                    threads_, joined);
   results.electrostatic += joined.electrostatic;
+  results.steps = joined.steps;
   results.times = joined.times;
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t i = owned[row];
     if (results.forces)
       for (int a = 0; a < 3; ++a) results.forces[3 * i + a] += direct_[3 * row + a];
+    if (domain.memory) std::copy_n(memory_.data() + width * row, width, domain.memory.data() + width * i);
     for (std::size_t c = 0; c < channels; ++c) {
       if (results.charges) results.charges[i * channels + c] += charges_[row * channels + c];
       if (results.potentials) results.potentials[i * channels + c] += potentials_[row * channels + c];

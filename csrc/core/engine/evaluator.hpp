@@ -14,6 +14,7 @@ namespace nearsight {
 struct Results {
   double energy = 0.0;            // eV, with reference energies
   double electrostatic = 0.0;     // eV, part of the energy
+  int steps = 0;                  // of equilibration, Couple
   PmeTimes times;                 // of the electrostatics on this rank, without their set-up
   double dispersion = 0.0;        // eV, part of the energy
   double virial[6] = {};          // eV
@@ -93,6 +94,10 @@ class Evaluator {
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
   std::vector<double> virials_;                                    // likewise, of dispersion
   std::vector<int> species_;                                       // likewise
+  std::vector<double> memory_;                                     // of owned rows
+  // Of one process: the atoms of the last evaluation and what they remember.
+  std::vector<int> last_species_;
+  std::vector<double> last_memory_;
   std::vector<double> charge_flows_, charge_cotangents_, shares_;  // for Born effective charges
 
  public:

@@ -29,6 +29,10 @@ class Model {
   bool has_atom_virials() const { return couple_->channels() == 0; }
   /// Charges of each atom, 0 of a model without.
   int num_charges() const { return couple_->channels(); }
+  /// Whether Born effective charges can be had of these charges, from the core or from forces in fields.
+  bool has_born_charges() const { return couple_->has_born_charges(); }
+  /// Numbers of each atom that evaluators remember, Couple::memory.
+  int memory() const { return couple_->memory(); }
   /// Null for a model without dispersion.
   const DispersionRecord* dispersion() const { return dispersion_ ? &*dispersion_ : nullptr; }
   /// Whether dispersion is a part of the energy, rather than the host's to add.

@@ -17,6 +17,7 @@ class Ranks {
  public:
   explicit Ranks(Communicator communicator = {}) : communicator_(std::move(communicator)) {}
 
+  const Communicator& communicator() const { return communicator_; }
   int rank() const { return communicator_.rank; }
   int size() const { return communicator_.size; }
   bool alone() const { return communicator_.size == 1; }

@@ -49,6 +49,11 @@ void Coulomb::finish(const Charges& charges) {
   for (std::size_t i = 0; i < charges.size(); ++i) energy += 0.5 * charges.values[i] * potentials[i];
 }
 
+PmeTimes PmeTimes::operator-(const PmeTimes& before) const {
+  return {total - before.total,     communication - before.communication, pairs - before.pairs,
+          charges - before.charges, transforms - before.transforms,       lists - before.lists};
+}
+
 void check_charges(const Charges& charges) {
   const std::size_t n = charges.size();
   if (charges.positions.size() != 3 * n || (!charges.widths.empty() && charges.widths.size() != n))
@@ -78,7 +83,7 @@ void check_distance(double r, std::size_t i, std::size_t j, std::size_t own) {
   throw Error(ErrorKind::numeric, message.str());
 }
 
-void direct_sum(const Charges& charges, std::size_t own, Coulomb& result) {
+void direct_sum(const Charges& charges, std::size_t own, bool fields, Coulomb& result) {
   check_charges(charges);
   check_positions(charges.positions, complete(Cell{}, 1.0));
   result.clear(own);
@@ -90,10 +95,11 @@ void direct_sum(const Charges& charges, std::size_t own, Coulomb& result) {
       const double wi = charges.width(i), wj = charges.width(j);
       const PairTerm term = bare(wi * wi + wj * wj, distance);
       result.potentials[i] += qj * term.value;
+      if (j < own) result.potentials[j] += qi * term.value;
+      if (!fields) continue;
       for (int c = 0; c < 3; ++c) result.fields[3 * i + c] += qj * term.slope * r[c];
       result.add_virial((j < own ? -1.0 : -0.5) * qi * qj * term.slope, r);  // the other half is with j
       if (j >= own) continue;
-      result.potentials[j] += qi * term.value;
       for (int c = 0; c < 3; ++c) result.fields[3 * j + c] -= qi * term.slope * r[c];
     }
   result.finish(charges.first(own));

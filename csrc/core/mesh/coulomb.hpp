@@ -48,6 +48,8 @@ struct PmeTimes {
   double charges = 0;        // to the mesh and back
   double transforms = 0;
   long lists = 0;  // of pairs that were made
+
+  PmeTimes operator-(const PmeTimes& before) const;
 };
 
 /// Throws Error (argument) for arrays of different lengths, charges that are not finite and widths that are
@@ -55,8 +57,8 @@ struct PmeTimes {
 void check_charges(const Charges& charges);
 
 /// Open systems: the sum over all pairs of the first `own` charges with all charges, of which those after
-/// them are other ranks'; results are of the own ones. Throws Error (numeric) for atoms on top of each other,
-/// and what check_charges and check_positions throw.
-void direct_sum(const Charges& charges, std::size_t own, Coulomb& result);
+/// them are other ranks'; results are of the own ones, without `fields` potentials alone. Throws Error
+/// (numeric) for atoms on top of each other, and what check_charges and check_positions throw.
+void direct_sum(const Charges& charges, std::size_t own, bool fields, Coulomb& result);
 
 }  // namespace nearsight

@@ -76,7 +76,7 @@ void ewald(const Charges& charges, const Cell& cell, double splitting, ThreadPoo
             << " 1/Å, but it must be positive, or 0 for the automatic one: correct it";
     throw Error(ErrorKind::argument, message.str());
   }
-  if (!cell.pbc[0] && !cell.pbc[1] && !cell.pbc[2]) return direct_sum(charges, charges.size(), result);
+  if (!cell.pbc[0] && !cell.pbc[1] && !cell.pbc[2]) return direct_sum(charges, charges.size(), true, result);
   Ranks alone;
   const Box box = make_box(charges, cell, 1.0, kTolerance, 0.0, alone);
   result.clear(charges.size());

@@ -35,7 +35,7 @@ inline Vec<T> least(Vec<T> a, Vec<T> b) {
 /// Others that go through the polynomials together: their chains of products overlap.
 constexpr int kTogether = NEARSIGHT_VECTOR_BYTES == 64 ? 4 : 2;
 
-template <class T, bool kGaussian>
+template <class T, bool kGaussian, bool kFields>
 void sum(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
          T (*sums)[kBlock<T>]) {
   constexpr T farthest = sizeof(T) == 4 ? T(8.9) : T(26);  // where erfc is about to underflow
@@ -58,7 +58,7 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
       for (int m = series.terms - 2; m >= 0; --m)
         for (int n = 0; n < kTogether; ++n) {
           value[n] = value[n] * t[n] + series.value[m];
-          slope[n] = slope[n] * t[n] + series.slope[m];
+          if constexpr (kFields) slope[n] = slope[n] * t[n] + series.slope[m];
         }
       for (int n = 0; n < kTogether; ++n) {
         const Vec<T> q = broadcast(others.charge[k + n]);
@@ -74,12 +74,13 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
           const Vec<T> gauss = simd::exp_negative<T>(-reach * reach);
           const Vec<T> outer = gauss * simd::scaled_erfc<T>(reach) * inverse;
           left -= outer;
-          force -= (outer + T(kTwoOverRootPi) * a * gauss) * inverse * inverse;
+          if constexpr (kFields) force -= (outer + T(kTwoOverRootPi) * a * gauss) * inverse * inverse;
         }
+        total[potential] += charge * left;
+        if constexpr (!kFields) continue;
         const Vec<T> dx = others.x[k + n] - x, dy = others.y[k + n] - y, dz = others.z[k + n] - z;
         force *= charge;
         const Vec<T> fx = force * dx, fy = force * dy, fz = force * dz;
-        total[potential] += charge * left;
         total[field_x] -= fx;
         total[field_y] -= fy;
         total[field_z] -= fz;
@@ -91,7 +92,7 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
         total[yz] -= fy * dz;
       }
     }
-    for (int s = 0; s < kNumSums; ++s) store<T>(sums[s] + l, total[s]);
+    for (int s = 0; s < (kFields ? kNumSums : kNumSumsOfPotentials); ++s) store<T>(sums[s] + l, total[s]);
   }
 }
 
@@ -120,7 +121,8 @@ void collect(int count, const int* numbers, const double* from, double origin, T
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {screened<T>, sum<T, false>, sum<T, true>, find_near<T>, collect<T>};
+  return {screened<T>,         sum<T, false, true>, sum<T, true, true>, sum<T, false, false>,
+          sum<T, true, false>, find_near<T>,        collect<T>};
 }
 
 }  // namespace

@@ -29,8 +29,13 @@ struct Places {
   T* width2;  // squares of widths
 };
 
-/// What the charges of a block sum up, [kBlock] each.
-enum Sum { potential, field_x, field_y, field_z, xx, yy, zz, xy, xz, yz, met, kNumSums };
+/// What the charges of a block sum up, [kBlock] each; where potentials alone are asked for, the first two.
+enum Sum { met, potential, field_x, field_y, field_z, xx, yy, zz, xy, xz, yz, kNumSums };
+constexpr int kNumSumsOfPotentials = field_x;
+
+template <class T>
+using SumFunction = void (*)(const Series<T>& series, const Places<T>& block, int count,
+                             const Places<T>& others, T (*sums)[kBlock<T>]);
 
 template <class T>
 struct Kernels {
@@ -40,11 +45,11 @@ struct Kernels {
 
   /// Sums over `count` others, a multiple of 4, of v = 1 / r - series, the field -v' and r v' times the
   /// direction twice; `met` counts those that are closer than kClosest, which give nothing.
-  void (*sum_points)(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
-                     T (*sums)[kBlock<T>]);
+  SumFunction<T> sum_points;
   /// The same of Gaussians: v = erf(r / √(2 width2)) / r - series with the sum of both squared widths.
-  void (*sum_gaussians)(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
-                        T (*sums)[kBlock<T>]);
+  SumFunction<T> sum_gaussians;
+  /// Potentials alone.
+  SumFunction<T> points_potentials, gaussians_potentials;
 
   /// Writes which of the places [first, last) are within `reach` of a charge of the block; returns how many.
   int (*find_near)(const Places<T>& block, T reach, const double* const places[3], const double origin[3],

@@ -223,17 +223,22 @@ void Mesh<T>::multiply(const Box& box, std::size_t first, int count, T* real, T*
 }
 
 template <class T>
-void Mesh<T>::gather(const Box& box, ThreadPool& threads, Coulomb& result) {
+void Mesh<T>::gather(const Box& box, bool fields, ThreadPool& threads, Coulomb& result) {
   constexpr std::size_t kChunk = 64;
   const mesh::Brick<T> brick{mesh_.data(), brick_.size[0], brick_.size[1], row_};
+  const auto collect = fields ? mesh::kernels<T>().gather : mesh::kernels<T>().gather_potentials;
   threads.split(sorted_.size(), [&](int, std::size_t begin, std::size_t end) {
     T found[kChunk][4];
     for (std::size_t first = begin; first < end; first += kChunk) {
       const std::size_t last = std::min(end, first + kChunk);
-      mesh::kernels<T>().gather(order_, placed(), first, last, brick, found);
+      collect(order_, placed(), first, last, brick, found);
       for (std::size_t k = first; k < last; ++k) {
         const T* const one = found[k - first];
         const std::size_t i = sorted_[k];
+        if (!fields) {
+          result.potentials[i] += one[0];
+          continue;
+        }
         Vec3 slope;
         for (int d = 0; d < 3; ++d) slope[d] = double(one[1 + d]) * lengths_[d];
         result.potentials[i] += one[0];
@@ -244,7 +249,7 @@ void Mesh<T>::gather(const Box& box, ThreadPool& threads, Coulomb& result) {
 }
 
 template <class T>
-void Mesh<T>::add(const Charges& charges, const Box& box, const std::vector<Region>& regions,
+void Mesh<T>::add(const Charges& charges, const Box& box, const std::vector<Region>& regions, bool fields,
                   ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   update_influence(box, threads);
   bricks_.clear();
@@ -255,7 +260,7 @@ void Mesh<T>::add(const Charges& charges, const Box& box, const std::vector<Regi
   place(charges, box, threads);
   spread(threads);
   convolve(box, threads, ranks, result);
-  gather(box, threads, result);
+  gather(box, fields, threads, result);
 }
 
 template class Mesh<float>;

@@ -24,10 +24,11 @@ class Mesh {
   /// Throws Error (argument) for lengths that Fft does not take.
   Mesh(const std::array<int, 3>& lengths, int order, double alpha, const Pencils& pencils, int rank);
 
-  /// Adds the reciprocal sum, e/Å: potentials and fields of this rank's charges, the virial of its waves.
+  /// Adds the reciprocal sum, e/Å: potentials and fields of this rank's charges, the virial of its waves;
+  /// without `fields` potentials alone.
   /// Collective. The same bits for the same ranks and number of threads.
-  void add(const Charges& charges, const Box& box, const std::vector<Region>& regions, ThreadPool& threads,
-           Ranks& ranks, Coulomb& result);
+  void add(const Charges& charges, const Box& box, const std::vector<Region>& regions, bool fields,
+           ThreadPool& threads, Ranks& ranks, Coulomb& result);
 
   /// Spent in transforms so far, without exchanges, s.
   double seconds() const { return seconds_; }
@@ -42,7 +43,7 @@ class Mesh {
   /// The convolution of the brick, with those of all ranks.
   void convolve_bricks(const typename Convolution<T>::Visitor& visit, ThreadPool& threads, Ranks& ranks);
   void multiply(const Box& box, std::size_t first, int count, T* real, T* imaginary, Coulomb& result) const;
-  void gather(const Box& box, ThreadPool& threads, Coulomb& result);
+  void gather(const Box& box, bool fields, ThreadPool& threads, Coulomb& result);
   /// h1 and h2 of a column of this rank.
   std::array<int, 2> periods(std::size_t column) const;
   /// The wave of a column in row h0, rad/Å.

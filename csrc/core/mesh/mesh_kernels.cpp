@@ -103,7 +103,7 @@ void spread(const Placed<T>& placed, std::size_t first, std::size_t last, int fr
   }
 }
 
-template <class T, int order>
+template <class T, int order, bool kSlopes>
 void gather(const Placed<T>& placed, std::size_t first, std::size_t last, const Brick<T>& brick,
             T (*results)[4]) {
   const std::size_t plane = brick.lines * brick.row;
@@ -115,9 +115,11 @@ void gather(const Placed<T>& placed, std::size_t first, std::size_t last, const 
     convert<T, order>(along_x.weights, x);
     convert<T, order>(along_y.weights, y);
     turn<T, order>(along_z.weights, z);
-    convert<T, order>(along_x.slopes, dx);
-    convert<T, order>(along_y.slopes, dy);
-    turn<T, order>(along_z.slopes, dz);
+    if constexpr (kSlopes) {
+      convert<T, order>(along_x.slopes, dx);
+      convert<T, order>(along_y.slopes, dy);
+      turn<T, order>(along_z.slopes, dz);
+    }
     for (std::size_t i = batch; i < last && i < batch + kBatch; ++i) {
       const std::size_t l = i - batch;
       std::size_t lines[order];
@@ -131,15 +133,17 @@ void gather(const Placed<T>& placed, std::size_t first, std::size_t last, const 
         for (int b = 0; b < order; ++b) {
           const Eight<T> line = eight(values + lines[b]);
           sum_y += y[b][l] * line;
-          slope_y += dy[b][l] * line;
+          if constexpr (kSlopes) slope_y += dy[b][l] * line;
         }
         value += x[a][l] * sum_y;
+        if constexpr (!kSlopes) continue;
         by_x += dx[a][l] * sum_y;
         by_y += x[a][l] * slope_y;
       }
       const Eight<T> weights = eight(static_cast<const T*>(z[l]));
       T* const result = results[i - first];
       result[0] = sum<T>(value * weights);
+      if constexpr (!kSlopes) continue;
       result[1] = sum<T>(by_x * weights);
       result[2] = sum<T>(by_y * weights);
       result[3] = sum<T>(value * eight(static_cast<const T*>(dz[l])));
@@ -169,11 +173,11 @@ void spread_any(int order, const Placed<T>& placed, std::size_t first, std::size
   });
 }
 
-template <class T>
+template <class T, bool kSlopes>
 void gather_any(int order, const Placed<T>& placed, std::size_t first, std::size_t last,
                 const Brick<T>& brick, T (*results)[4]) {
   with_order(order, [&](auto constant) {
-    gather<T, decltype(constant)::value>(placed, first, last, brick, results);
+    gather<T, decltype(constant)::value, kSlopes>(placed, first, last, brick, results);
   });
 }
 
@@ -312,7 +316,7 @@ void multiply(const Waves<T>& waves, T* real, T* imaginary, T* sums) {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {spread_any<T>, gather_any<T>, pass_any<T>, multiply<T>};
+  return {spread_any<T>, gather_any<T, true>, gather_any<T, false>, pass_any<T>, multiply<T>};
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ struct Waves {
 };
 
 template <class T>
+using GatherFunction = void (*)(int order, const Placed<T>& placed, std::size_t first, std::size_t last,
+                                const Brick<T>& brick, T (*results)[4]);
+
+template <class T>
 struct Kernels {
   /// Adds the charges [first, last), which begin at plane `from` (it may be negative, or beyond the end), to
   /// planes [begin, end) of the brick.
@@ -48,8 +52,9 @@ struct Kernels {
                  int end, const Brick<T>& brick);
 
   /// Writes results[charge - first] = potential, and its derivatives in units of the mesh.
-  void (*gather)(int order, const Placed<T>& placed, std::size_t first, std::size_t last,
-                 const Brick<T>& brick, T (*results)[4]);
+  GatherFunction<T> gather;
+  /// The potential alone.
+  GatherFunction<T> gather_potentials;
 
   /// One pass of Stockham's transform of radix R; arrays are vectors of a cache line of transforms. roots[j]
   /// = cos and sin of 2π j / R.

@@ -124,8 +124,8 @@ double measured_short_range_error(const Charges& charges, const ChargeSize& size
   Coulomb near, far;
   near.clear(charges.size());
   far.clear(charges.size());
-  ShortRange<double>(alpha, cutoff, 0.0).add(charges, box, regions, threads, ranks, near);
-  ShortRange<double>(alpha, kBeyond * cutoff, 0.0).add(charges, box, regions, threads, ranks, far);
+  ShortRange<double>(alpha, cutoff, 0.0).add(charges, box, regions, true, threads, ranks, near);
+  ShortRange<double>(alpha, kBeyond * cutoff, 0.0).add(charges, box, regions, true, threads, ranks, far);
   double squares = 0;
   for (std::size_t k = 0; k < near.fields.size(); ++k)
     squares += std::pow(charges.values[k / 3] * (far.fields[k] - near.fields[k]), 2);

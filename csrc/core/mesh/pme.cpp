@@ -122,37 +122,40 @@ bool Pme::fits(const Charges& charges, const Cell& cell) {
   return is_open(cell.pbc) || !is_silent() || size.squares == 0;
 }
 
-void Pme::evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
+void Pme::evaluate(const Charges& charges, const Cell& cell, bool fields, ThreadPool& threads,
+                   Coulomb& result) {
   const double start = seconds_now(), exchanged = ranks_.seconds();
   check_cell(cell);
   if (is_open(cell_.pbc))
-    direct_sum(surroundings_.all(charges, ranks_), charges.size(), result);
+    direct_sum(surroundings_.all(charges, ranks_), charges.size(), fields, result);
   else
-    add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), threads, result);
+    add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), fields, threads,
+                result);
   times_.total += seconds_now() - start;
   times_.communication += ranks_.seconds() - exchanged;
 }
 
-void Pme::add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result) {
+void Pme::add_lattice(const Charges& charges, const Box& box, bool fields, ThreadPool& threads,
+                      Coulomb& result) {
   result.clear(charges.size());
   if (is_silent()) return check_silence(charges);
   if (single_)
-    add_parts(*single_, charges, box, threads, result);
+    add_parts(*single_, charges, box, fields, threads, result);
   else
-    add_parts(*double_, charges, box, threads, result);
+    add_parts(*double_, charges, box, fields, threads, result);
   add_corrections(charges, box, parameters_.splitting, parameters_.cutoff, ranks_, result);
   result.finish(charges);
 }
 
 template <class T>
-void Pme::add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, ThreadPool& threads,
-                    Coulomb& result) {
+void Pme::add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, bool fields,
+                    ThreadPool& threads, Coulomb& result) {
   const auto busy = [&] { return seconds_now() - ranks_.seconds(); };  // without exchanges
   const double start = busy(), transformed = parts.mesh.seconds();
   const std::vector<Region> regions = find_regions(charges.positions, box, ranks_);
-  parts.pairs.add(charges, box, regions, threads, ranks_, result);
+  parts.pairs.add(charges, box, regions, fields, threads, ranks_, result);
   const double middle = busy();
-  parts.mesh.add(charges, box, regions, threads, ranks_, result);
+  parts.mesh.add(charges, box, regions, fields, threads, ranks_, result);
   const double transforms = parts.mesh.seconds() - transformed;
   times_.pairs += middle - start;
   times_.charges += busy() - middle - transforms;

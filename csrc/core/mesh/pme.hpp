@@ -45,7 +45,14 @@ class Pme {
 
   /// Any positions, charges and cell near the first. Throws Error (argument) for other periodic directions
   /// and for cells that differ between ranks, and what make_box and ShortRange throw.
-  void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result);
+  void evaluate(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
+    evaluate(charges, cell, true, threads, result);
+  }
+
+  /// Potentials alone, in about half the time; virial and fields have no meaning.
+  void find_potentials(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
+    evaluate(charges, cell, false, threads, result);
+  }
 
   /// The box that evaluate takes for a cell, periodic in three directions. Throws Error (argument) for open
   /// systems, and what evaluate throws for positions and cell.
@@ -72,9 +79,10 @@ class Pme {
                         double unit, ThreadPool& threads);
   void check_cell(const Cell& cell);
   void check_silence(const Charges& charges);
-  void add_lattice(const Charges& charges, const Box& box, ThreadPool& threads, Coulomb& result);
+  void evaluate(const Charges& charges, const Cell& cell, bool fields, ThreadPool& threads, Coulomb& result);
+  void add_lattice(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Coulomb& result);
   template <class T>
-  void add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, ThreadPool& threads,
+  void add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, bool fields, ThreadPool& threads,
                  Coulomb& result);
 
   PmeOptions options_;

@@ -45,10 +45,13 @@ void ShortRange<T>::place(const Charges& all, const Box& box, ThreadPool& thread
 }
 
 template <class T>
-void ShortRange<T>::sum_block(std::size_t block, Scratch& scratch, Coulomb& result) {
+void ShortRange<T>::sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result) {
   using pairs::kChunk, pairs::kNumSums;
   const auto& kernels = pairs::kernels<T>();
-  const auto sum = gaussian_ ? kernels.sum_gaussians : kernels.sum_points;
+  const auto sum = fields      ? gaussian_ ? kernels.sum_gaussians : kernels.sum_points
+                   : gaussian_ ? kernels.gaussians_potentials
+                               : kernels.points_potentials;
+  const int num_sums = fields ? kNumSums : pairs::kNumSumsOfPotentials;
   blocks_.load(block, scratch.corner);
   kernels.collect(kBlock, blocks_.lanes(block), widths2_.data(), 0.0, scratch.block.width2);
   const auto& [x, y, z, charge, width2] = scratch.others;
@@ -66,7 +69,7 @@ void ShortRange<T>::sum_block(std::size_t block, Scratch& scratch, Coulomb& resu
     }
     alignas(64) T sums[kNumSums][kBlock];
     sum(series_, scratch.block, whole, scratch.others, sums);
-    for (int s = 0; s < kNumSums; ++s)
+    for (int s = 0; s < num_sums; ++s)
       for (int l = 0; l < kBlock; ++l) totals[s][l] += sums[s][l];
   }
   std::array<double, 6>& virial = virials_[block];
@@ -93,7 +96,7 @@ void ShortRange<T>::check_distances(std::size_t block, int lane) const {
 }
 
 template <class T>
-void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Region>& regions,
+void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Region>& regions, bool fields,
                         ThreadPool& threads, Ranks& ranks, Coulomb& result) {
   double stale = skin_.holds(own.positions, box.cell()) ? 0.0 : 1.0;
   ranks.sum({&stale, 1});
@@ -112,7 +115,7 @@ void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Re
   virials_.resize(blocks_.size());
   threads.split(blocks_.size(), [&](int, std::size_t first, std::size_t last) {
     Scratch scratch;
-    for (std::size_t block = first; block < last; ++block) sum_block(block, scratch, result);
+    for (std::size_t block = first; block < last; ++block) sum_block(block, fields, scratch, result);
   });
   for (const auto& virial : virials_)
     for (int a = 0; a < 6; ++a) result.virial[a] += virial[a];

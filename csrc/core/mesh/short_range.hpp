@@ -11,10 +11,11 @@ class ShortRange {
   /// skin 0: a new list each time. Throws what Skin throws.
   ShortRange(double alpha, double cutoff, double skin);
 
-  /// Adds to the charges of this rank, e/Å. Collective. Throws Error (numeric) for charges on top of each
-  /// other, (argument) for a cutoff that reaches over absurdly many images.
-  void add(const Charges& own, const Box& box, const std::vector<Region>& regions, ThreadPool& threads,
-           Ranks& ranks, Coulomb& result);
+  /// Adds to the charges of this rank, e/Å; without `fields` potentials alone. Collective. Throws Error
+  /// (numeric) for charges on top of each other, (argument) for a cutoff that reaches over absurdly many
+  /// images.
+  void add(const Charges& own, const Box& box, const std::vector<Region>& regions, bool fields,
+           ThreadPool& threads, Ranks& ranks, Coulomb& result);
 
   long num_lists() const { return num_lists_; }
 
@@ -24,7 +25,7 @@ class ShortRange {
   struct Scratch;  // of a thread
 
   void place(const Charges& all, const Box& box, ThreadPool& threads);
-  void sum_block(std::size_t block, Scratch& scratch, Coulomb& result);
+  void sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result);
   void check_distances(std::size_t block, int lane) const;
 
   pairs::Series<T> series_;

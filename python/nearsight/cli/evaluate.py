@@ -121,13 +121,14 @@ def _runner_units(pairs: list[str]) -> dict[str, str]:
 def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
     from nearsight import keys
-    from nearsight.couple.coulomb import PHYSICAL
+    from nearsight.couple.coulomb import CHARGES, PHYSICAL
     from nearsight.data.frame import total_charge
     from nearsight.errors import EvaluationError
 
     charge = total_charge(frame.info, frame.source) if potential.num_charges else None
+    charges = potential.metadata["couple"].get("charges")
     given = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
-    born_charges = potential.num_charges > 0 and given and keys.BORN_CHARGES in frame.labels
+    born_charges = charges in CHARGES and given and keys.BORN_CHARGES in frame.labels
     try:
         results = potential.compute(
             frame.positions, frame.symbols, frame.cell, frame.pbc, charge, born_charges=born_charges
@@ -135,7 +136,7 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error
     found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
-    if potential.metadata["couple"].get("charges") in PHYSICAL:
+    if charges in PHYSICAL:
         found[keys.CHARGES] = results.charges[:, 0]
     more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
     found |= {name: values for name, values in more.items() if values is not None}

@@ -7,6 +7,7 @@ from nearsight.couple.couples import KINDS, build_couple
 from nearsight.couple.dispersion import Dispersion, LabelDispersion
 from nearsight.couple.electrostatics import ChargeFrames, Electrostatics
 from nearsight.couple.evaluate import MemberResults, Results, edge_sums, evaluate, evaluate_members
+from nearsight.couple.learned_numbers import LearnedNumbers, present_couple, settle, widest_couple
 from nearsight.couple.projection import project_charges
 from nearsight.couple.system import Charged, System
 
@@ -20,6 +21,7 @@ __all__ = [
     "Electrostatics",
     "FrameCharger",
     "LabelDispersion",
+    "LearnedNumbers",
     "MemberResults",
     "Results",
     "System",
@@ -30,5 +32,8 @@ __all__ = [
     "evaluate_members",
     "join_charge_frames",
     "join_charged",
+    "present_couple",
     "project_charges",
+    "settle",
+    "widest_couple",
 ]

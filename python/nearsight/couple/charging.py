@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nearsight.couple.charge_frames import charge_frame, join_charge_frames
-from nearsight.couple.coulomb import CoulombCouple
+from nearsight.couple.coulomb import ChargeCouple
 from nearsight.couple.couples import build_couple
 from nearsight.couple.system import Charged
 from nearsight.errors import ConfigError
@@ -55,7 +55,7 @@ class FrameCharger:
     """
 
     def __init__(self, couple: dict[str, Any]):
-        self.couple: CoulombCouple = build_couple(couple)
+        self.couple: ChargeCouple = build_couple(couple)
         self.meshes: dict[tuple, list[_core.Pme]] = {}
 
     def __call__(self, structure: ChargedStructure) -> Charged:
@@ -75,7 +75,8 @@ class FrameCharger:
         """Return the set-up that the core takes for the charges of these readouts in a periodic frame."""
         kinds = torch.as_tensor(structure.species)
         with torch.no_grad():
-            charges = self.couple.charges(readouts, torch.zeros_like(kinds), kinds, structure.known_charge)
+            frame = torch.zeros_like(kinds)
+            charges = self.couple.rough_charges(readouts, frame, kinds, structure.known_charge)
         return self._set_up(structure, charges[:, int((charges**2).sum(0).argmax())].numpy())
 
     def check_total(self, structure: ChargedStructure) -> None:

@@ -14,11 +14,64 @@ from nearsight.couple.system import System
 from nearsight.errors import ConfigError
 from nearsight.keys import READOUT_CHARGE, READOUT_CHARGE_WEIGHT, READOUT_ENERGY
 
-PHYSICAL = ("fixed", "environment")  # meant to be charges of atoms, which data may have
-CHARGES = (*PHYSICAL, "latent")
+PHYSICAL = ("fixed", "environment", "equilibrated")  # meant to be charges of atoms, which data may have
+CHARGES = ("fixed", "environment", "latent")  # of `CoulombCouple`, with Born effective charges
 
 
-class CoulombCouple(nn.Module):
+class ChargeCouple(nn.Module):
+    """What couples with charges have in common.
+
+    Attributes:
+        rtol: relative error of the electrostatic forces.
+        channels: independent charges of each atom.
+        fixed: charges are numbers of the species.
+        widths: [species] Å of Gaussians, or none: points.
+    """
+
+    def __init__(self, rtol: float, channels: int, fixed: bool, widths: Sequence[float] | Tensor | None):
+        super().__init__()
+        self.rtol, self.channels, self.fixed, self.smeared = rtol, channels, fixed, widths is not None
+        self.register_buffer("widths", species_numbers(widths))
+        self.sums = Electrostatics()
+
+    @torch.jit.unused
+    def energies_and_charges(
+        self, readouts: dict[str, Tensor], system: System, twice: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the energies [F] in eV, and the charges [n, C] in e, in double.
+
+        Energies are differentiable twice and charges once, if `twice`, else at least energies once.
+        """
+        raise NotImplementedError
+
+    @torch.jit.unused
+    def rough_charges(
+        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+    ) -> Tensor:
+        """Return charges [n, C] in e, known without any sum, that the parameters of sums are chosen for."""
+        raise NotImplementedError
+
+    def electrostatic(self, charges: Tensor, system: System) -> Tensor:
+        """Return the energies [F] in eV of charges [n, C] among each other and in the field."""
+        charged = system.charged
+        assert charged is not None
+        widths: Tensor | None = None
+        if self.smeared:
+            widths = self.widths.index_select(0, charged.species)
+        energies = self.sums(charged.positions, charges, charged.frames, widths, charged.strain)
+        field = charged.field
+        if field is not None:
+            dipoles = sum_frames(charges[:, :1] * charged.positions, system.frame, system.num_frames)
+            energies = energies - dipoles @ field
+        return energies
+
+
+def species_numbers(numbers: Sequence[float] | Tensor | None) -> Tensor:
+    """Return numbers of the species, [species] in double; none for None. Tensors stay differentiable."""
+    return torch.as_tensor([] if numbers is None else numbers, dtype=torch.float64)
+
+
+class CoulombCouple(ChargeCouple):
     """The energy is the sum of the readout `energy` and the electrostatic energy of charges.
 
     Args: those of the record in docs/file_format.md.
@@ -33,25 +86,22 @@ class CoulombCouple(nn.Module):
         widths: Sequence[float] | None = None,
         weighted: bool = False,
     ):
-        super().__init__()
-        self.fixed = charges == "fixed"
-        if charges not in CHARGES or self.fixed != (values is not None):
+        fixed = charges == "fixed"
+        super().__init__(rtol, channels, fixed, widths)
+        if charges not in CHARGES or fixed != (values is not None):
             raise ConfigError(
-                f"couple 'coulomb' has charges that are one of {', '.join(CHARGES)}, and values if they are "
-                f"fixed, found {charges!r} and values {values}"
+                f"couple 'coulomb' has charges that are one of {', '.join((*CHARGES, 'equilibrated'))}, and "
+                f"values if they are fixed, found {charges!r} and values {values}"
             )
         if channels < 1 or (self.fixed and (channels > 1 or weighted)):
             raise ConfigError(
                 "couple 'coulomb' has at least one channel, of fixed charges exactly one without weights, "
                 f"found {channels} channel(s) and weighted {weighted}"
             )
-        self.rtol, self.channels = rtol, channels
-        self.smeared, self.weighted = widths is not None, weighted
+        self.weighted = weighted
         more = () if self.fixed else (READOUT_CHARGE, READOUT_CHARGE_WEIGHT)[: 1 + weighted]
         self.needs = (READOUT_ENERGY, *more)
-        for name, numbers in (("values", values), ("widths", widths)):
-            self.register_buffer(name, torch.tensor(numbers or [], dtype=torch.float64))
-        self.sums = Electrostatics()
+        self.register_buffer("values", species_numbers(values))
 
     def charges(
         self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
@@ -69,17 +119,30 @@ class CoulombCouple(nn.Module):
         v = readouts["charge_weight"].reshape(-1).to(torch.float64)
         return torch.logaddexp(v, torch.zeros_like(v))
 
+    @torch.jit.unused
+    def rough_charges(
+        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+    ) -> Tensor:
+        """See `ChargeCouple`; these are the charges themselves."""
+        return self.charges(readouts, frame, species, total_charge)
+
+    @torch.jit.unused
+    def energies_and_charges(
+        self, readouts: dict[str, Tensor], system: System, twice: bool
+    ) -> tuple[Tensor, Tensor]:
+        """See `ChargeCouple`; everything is differentiable twice."""
+        charged = system.charged
+        charges = self.charges(readouts, system.frame, charged.species, charged.total_charge)
+        return self.energies(charges, readouts, system), charges
+
+    def energies(self, charges: Tensor, readouts: dict[str, Tensor], system: System) -> Tensor:
+        """Return the energies [F] in eV with charges [n, C]."""
+        local = sum_frames(readouts["energy"].reshape(-1), system.frame, system.num_frames)
+        return local + self.electrostatic(charges, system)
+
     def forward(self, readouts: dict[str, Tensor], system: System) -> Tensor:
         """Return the energy [F] in eV, in double."""
         charged = system.charged
         assert charged is not None
         charges = self.charges(readouts, system.frame, charged.species, charged.total_charge)
-        widths: Tensor | None = None
-        if self.smeared:
-            widths = self.widths.index_select(0, charged.species)
-        electrostatic = self.sums(charged.positions, charges, charged.frames, widths, charged.strain)
-        field = charged.field
-        if field is not None:
-            dipoles = sum_frames(charges[:, :1] * charged.positions, system.frame, system.num_frames)
-            electrostatic = electrostatic - dipoles @ field
-        return sum_frames(readouts["energy"].reshape(-1), system.frame, system.num_frames) + electrostatic
+        return self.energies(charges, readouts, system)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearsight.couple.coulomb import CoulombCouple
+from nearsight.couple.coulomb import ChargeCouple, CoulombCouple
+from nearsight.couple.equilibration import EquilibratedCouple
 from nearsight.couple.sums import sum_frames
 from nearsight.couple.system import System
 from nearsight.errors import ConfigError
@@ -83,11 +84,20 @@ def _row(matrices: Tensor, vectors: Tensor, state: int) -> Tensor:
     return ((matrices @ vectors[:, :, state : state + 1]) * vectors).sum(1)
 
 
-KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple, "coulomb": CoulombCouple}
+def coulomb_couple(charges: str, **parameters: Any) -> ChargeCouple:
+    """Return the couple of the kind of charges."""
+    if charges == "equilibrated":
+        return EquilibratedCouple(**parameters)
+    return CoulombCouple(charges, **parameters)
+
+
+KINDS = {"sum": SumCouple, "eigenstate": EigenstateCouple, "coulomb": coulomb_couple}
 
 
 def build_couple(couple: dict[str, Any]) -> nn.Module:
     """Return the module for a `couple` record of docs/file_format.md; its `needs` names the readouts.
+
+    Numbers of the species may be tensors, by which energies are then differentiable.
 
     Raises:
         ConfigError: the kind is unknown, or its parameters are not right.

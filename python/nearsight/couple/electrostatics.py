@@ -64,17 +64,35 @@ class Electrostatics(nn.Module):
             widths = widths.to(torch.float64)
         charges = charges.to(torch.float64)
         energy = pair_energies(positions, charges, boxes, frames, widths)
-        if bool((frames.order > 0).any()):
-            energy = energy + correction_energies(charges, boxes, frames, widths)
-            energy = energy + slab_energies(positions, charges, boxes, frames, widths)
-            energy = energy + reciprocal_energies(positions, charges, boxes, frames)
+        energy = energy + lattice_energies(positions, charges, boxes, frames, widths)
         return self.coulomb * energy
+
+
+def lattice_energies(
+    positions: Tensor, charges: Tensor, boxes: Tensor, frames: ChargeFrames, widths: Tensor | None
+) -> Tensor:
+    """Return what periodic frames have beside the energies of pairs, [F] e²/Å."""
+    if not bool((frames.order > 0).any()):
+        return torch.zeros(boxes.size(0), dtype=boxes.dtype, device=boxes.device)
+    energy = correction_energies(charges, boxes, frames, widths)
+    energy = energy + slab_energies(positions, charges, boxes, frames, widths)
+    return energy + reciprocal_energies(positions, charges, boxes, frames)
 
 
 def pair_energies(
     positions: Tensor, charges: Tensor, boxes: Tensor, frames: ChargeFrames, widths: Tensor | None
 ) -> Tensor:
-    """Return Σ q_i q_j (erfc(α r) / r - erfc(r / √(2 (σ_i² + σ_j²))) / r - shift) over pairs, [F] e²/Å."""
+    """Return Σ q_i q_j v_ij over pairs with v of `pair_potentials`, [F] e²/Å."""
+    potentials = pair_potentials(positions, boxes, frames, widths)
+    products = torch.zeros_like(potentials)
+    for q in charges.unbind(1):
+        products = products + _pair_values(q, frames, 0) * _pair_values(q, frames, 1)
+    pair_frame = frames.frame.index_select(0, frames.pairs[0])
+    return sum_frames(products * potentials, pair_frame, boxes.size(0))
+
+
+def pair_potentials(positions: Tensor, boxes: Tensor, frames: ChargeFrames, widths: Tensor | None) -> Tensor:
+    """Return erfc(α r) / r - erfc(r / √(2 (σ_i² + σ_j²))) / r - shift of every pair, [E] 1/Å."""
     atoms, pair_frame = frames.image_atoms, frames.frame.index_select(0, frames.pairs[0])
     image_boxes = boxes.index_select(0, frames.frame.index_select(0, atoms))
     images = positions.index_select(0, atoms) + _times(frames.image_shifts.to(boxes.dtype), image_boxes)
@@ -86,11 +104,7 @@ def pair_energies(
         smeared = width2 > 0
         outer = torch.erfc(r / torch.sqrt(2 * torch.where(smeared, width2, 1.0)))
         potential = potential - torch.where(smeared, outer, 0.0)
-    potential = potential / r - potential_shift(frames).index_select(0, pair_frame)
-    products = torch.zeros_like(r)
-    for q in charges.unbind(1):
-        products = products + _pair_values(q, frames, 0) * _pair_values(q, frames, 1)
-    return sum_frames(products * potential, pair_frame, boxes.size(0))
+    return potential / r - potential_shift(frames).index_select(0, pair_frame)
 
 
 def potential_shift(frames: ChargeFrames) -> Tensor:
@@ -103,21 +117,27 @@ def correction_energies(
     charges: Tensor, boxes: Tensor, frames: ChargeFrames, widths: Tensor | None
 ) -> Tensor:
     """Return what needs no sum over pairs: own screening charges and the background, [F] e²/Å."""
+    own, level, spreading = correction_factors(boxes, frames)
+    total = sum_frames(charges, frames.frame, boxes.size(0))
+    background = level * (total**2).sum(1)
+    if widths is not None:
+        spread = sum_frames(charges * (widths**2).unsqueeze(1), frames.frame, boxes.size(0))
+        background = background - spreading * (total * spread).sum(1)
+    squares = sum_frames((charges**2).sum(1), frames.frame, boxes.size(0))
+    return -0.5 * (own * squares + background)
+
+
+def correction_factors(boxes: Tensor, frames: ChargeFrames) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a, b and c of the correction -½ Σ (a q_i² + b Q q_i - c Q q_i σ_i²), [F] each; 0 where open."""
     alpha, cutoff, shift = frames.splitting, frames.cutoff, potential_shift(frames)
     reach = alpha * cutoff
     inside = torch.erf(reach) - 2 / math.sqrt(math.pi) * reach * torch.exp(-(reach**2))
     # ∫ erfc(α r) / r - shift d³r within the cutoff
     level = math.pi / alpha**2 * inside + 2 / 3 * math.pi * cutoff**3 * shift
-    level = torch.where(frames.order > 0, level, 0.0)
-    total = sum_frames(charges, frames.frame, boxes.size(0))
-    background = level * (total**2).sum(1)
-    if widths is not None:
-        spread = sum_frames(charges * (widths**2).unsqueeze(1), frames.frame, boxes.size(0))
-        gaussian = 4 * math.pi * (total * spread).sum(1)
-        background = background - torch.where(frames.order > 0, gaussian, 0.0)
-    squares = sum_frames((charges**2).sum(1), frames.frame, boxes.size(0))
-    own = (2 * alpha / math.sqrt(math.pi) + shift) * squares
-    return -0.5 * (own + background / volumes(boxes))
+    is_periodic, volume = frames.order > 0, volumes(boxes)
+    own = 2 * alpha / math.sqrt(math.pi) + shift
+    level = torch.where(is_periodic, level, 0.0) / volume
+    return own, level, torch.where(is_periodic, 4 * math.pi / volume, 0.0)
 
 
 def slab_energies(
@@ -130,26 +150,31 @@ def slab_energies(
     """
     energies = torch.zeros(boxes.size(0), dtype=boxes.dtype, device=boxes.device)
     chosen = (frames.order > 0) & ~frames.pbc.all(1)
-    members, atoms, frame = _choose(chosen, frames.frame)
+    members, atoms, frame = choose_frames(chosen, frames.frame)
     if members.numel() == 0:
         return energies
     boxes, count = boxes.index_select(0, members), members.numel()
-    row, open_row = torch.arange(count, device=boxes.device), torch.argmin(frames.pbc[members].int(), dim=1)
-    normal = slab_normals(boxes, frames.pbc.index_select(0, members))
-    height = (boxes[row, open_row] * normal).sum(1, keepdim=True)
-
-    q = charges.index_select(0, atoms)
-    z = (positions.index_select(0, atoms) * normal.index_select(0, frame)).sum(1, keepdim=True)
-    # From the middle of the slab, since differences of large moments would lose digits.
-    z = z - (sum_frames(z, frame, count) / sum_frames(torch.ones_like(z), frame, count)).index_select(
-        0, frame
-    )
-    second = z**2
+    z, height = slab_places(positions.index_select(0, atoms), boxes, frames.pbc[members], frame)
+    q, second = charges.index_select(0, atoms), z**2
     if widths is not None:
         second = second + (widths**2).index_select(0, atoms).unsqueeze(1)
     charge, dipole = sum_frames(q, frame, count), sum_frames(q * z, frame, count)
     moments = dipole**2 - charge * (sum_frames(q * second, frame, count) + charge * height**2 / 12)
     return energies.index_add(0, members, 2 * math.pi / volumes(boxes) * moments.sum(1))
+
+
+def slab_places(positions: Tensor, boxes: Tensor, pbc: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places [n, 1] of atoms along the normals of slabs, and the heights [F, 1] of these, Å.
+
+    From the middle of the slab, since differences of large moments would lose digits.
+    """
+    count = boxes.size(0)
+    row, open_row = torch.arange(count, device=boxes.device), torch.argmin(pbc.int(), dim=1)
+    normal = slab_normals(boxes, pbc)
+    height = (boxes[row, open_row] * normal).sum(1, keepdim=True)
+    z = (positions * normal.index_select(0, frame)).sum(1, keepdim=True)
+    middle = sum_frames(z, frame, count) / sum_frames(torch.ones_like(z), frame, count)
+    return z - middle.index_select(0, frame), height
 
 
 def slab_normals(boxes: Tensor, pbc: Tensor) -> Tensor:
@@ -168,7 +193,7 @@ def reciprocal_energies(positions: Tensor, charges: Tensor, boxes: Tensor, frame
         like = meshes[left][0]
         chosen = left & (meshes == like).all(1)
         left = left & ~chosen
-        members, atoms, frame = _choose(chosen, frames.frame)
+        members, atoms, frame = choose_frames(chosen, frames.frame)
         some = boxes.index_select(0, members)
         fractions = _times(positions.index_select(0, atoms), torch.linalg.inv(some).index_select(0, frame))
         splitting, mesh = frames.splitting.index_select(0, members), [int(number) for number in like]
@@ -178,7 +203,7 @@ def reciprocal_energies(positions: Tensor, charges: Tensor, boxes: Tensor, frame
     return energies
 
 
-def _choose(chosen: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def choose_frames(chosen: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the frames with chosen[F], their atoms, and for each atom the number of its frame among them."""
     members = torch.nonzero(chosen).squeeze(1)
     atoms = torch.nonzero(chosen.index_select(0, frame)).squeeze(1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearsight.couple.coulomb import PHYSICAL, CoulombCouple
+from nearsight.couple.coulomb import PHYSICAL, ChargeCouple, CoulombCouple
 from nearsight.couple.couples import build_couple
 from nearsight.couple.polarization import BornCharges, dipoles
 from nearsight.couple.sums import sum_frames
@@ -62,18 +62,24 @@ def evaluate(
     readouts = module(graph.species, graph.edge_index, vectors, graph.num_atoms)
     _check_needs(joint, couple, readouts, charged)
     inputs, charges, dipole, born = [vectors], None, None, None
-    if isinstance(joint, CoulombCouple):
+    if isinstance(joint, ChargeCouple):
         positions = charged.positions.detach().requires_grad_(True)
         strain = torch.zeros_like(charged.frames.boxes, requires_grad=True)
         inputs += [positions, strain]
         charged = charged._replace(positions=positions, strain=strain)
-        charges = joint.charges(readouts, graph.frame, graph.species, charged.total_charge)
+        system = System(graph.frame, graph.num_frames, charged)
+        energy, charges = joint.energies_and_charges(readouts, system, create_graph)
         dipole = dipoles(charges, charged)
         if born_charges:
+            if not isinstance(joint, CoulombCouple):
+                raise ConfigError(
+                    "Born effective charges of equilibrated charges are not known; leave them out"
+                )
             moving = replace(graph, edge_vectors=vectors)
             single = _of_single_edges(module, moving, readouts) if born_charges == 1 else readouts
             born = BornCharges(joint, single, moving, charged, create_graph)(born_charges)
-    energy = joint(readouts, System(graph.frame, graph.num_frames, charged))
+    else:
+        energy = joint(readouts, System(graph.frame, graph.num_frames, None))
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph)
     if not create_graph:
         energy = energy.detach()
@@ -105,7 +111,7 @@ def _check_needs(
                 f"couple {couple['kind']!r} needs the readout {name!r}, but the model gives "
                 f"{', '.join(readouts)}"
             )
-    if isinstance(joint, CoulombCouple) and charged is None:
+    if isinstance(joint, ChargeCouple) and charged is None:
         raise ConfigError(
             f"couple {couple['kind']!r} needs positions, total charges and cells, and a graph has none; give "
             "`charged` of FrameCharger"

@@ -111,24 +111,26 @@ def _dispersion(structure: dict[str, Any], record: dict[str, Any]) -> tuple[floa
 
 
 @contextlib.contextmanager
-def _analytic_radial_functions() -> Iterator[None]:
-    """Interpolated ones differ by more than a check of the weights allows."""
-    before = os.environ.get("NEARSIGHT_RADIALS")
-    os.environ["NEARSIGHT_RADIALS"] = "analytic"
+def _exact_core() -> Iterator[None]:
+    """Interpolated radial functions and unfinished iterations differ by more than a check allows."""
+    exact = {"NEARSIGHT_RADIALS": "analytic", "NEARSIGHT_RESIDUAL": "1e-13"}
+    before = {name: os.environ.get(name) for name in exact}
+    os.environ.update(exact)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["NEARSIGHT_RADIALS"]
-        else:
-            os.environ["NEARSIGHT_RADIALS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def native_results(path: str, structure: dict[str, Any]) -> dict[str, Any]:
     """Return energy, forces and virial of the core, native where it has code for the model."""
     from nearsight.lib import _core
 
-    with _analytic_radial_functions():
+    with _exact_core():
         evaluator = _core.Evaluator(path, backend="auto", precision="double")
     return evaluator.evaluate(
         np.array(structure["positions"]),

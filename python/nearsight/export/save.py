@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from nearsight import __version__
-from nearsight.couple import build_couple
+from nearsight.couple import build_couple, settle
 from nearsight.errors import ModelFileError
 from nearsight.export import checks
 from nearsight.export.loading import load
@@ -62,10 +62,11 @@ def save_model(
         ModelFileError: an attribute or a reference energy is missing, or a backend disagrees with the module.
     """
     path = Path(path)
+    model = settle(copy.deepcopy(model))
     metadata = _metadata(path, model, reference_energies, reference_energies_source, provenance)
     if dispersion is not None:
         metadata["dispersion"] = dict(dispersion)
-    module = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    module = model.to("cpu", torch.float64).eval()
     expected = [
         checks.add_results(checks.add_charge(structure, metadata["couple"]), module, metadata)
         for structure in checks.structures(len(metadata["species"]), metadata["cutoff"])

@@ -26,6 +26,7 @@ from nearsight.couple import (
     System,
     build_couple,
 )
+from nearsight.couple.equilibration import MAX_DENSE, EquilibratedCouple
 from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
@@ -150,7 +151,8 @@ def torchforce_module(
     A model with electrostatics takes the total charge (e; None: 0, of fixed charges without a cell what they
     add up to), a uniform electric field efield[3] (V/nm), in a periodic system on fixed charges only, and in
     a periodic system positions[n, 3] and cell[3, 3] (Å) like those of the simulation, which the mesh is
-    chosen for: it stays as it is, also in other boxes.
+    chosen for: it stays as it is, also in other boxes. Equilibrated charges take a dense matrix, of 512 atoms
+    at most.
 
     Raises:
         ModelFileError: the model file cannot be used.
@@ -180,6 +182,11 @@ def _system_charges(loaded: LoadedModel, structure: ChargedStructure, efield: np
     """`efield` in V/nm."""
     charger = FrameCharger(loaded.metadata["couple"])
     charger.check_total(structure)
+    if isinstance(charger.couple, EquilibratedCouple) and len(structure.species) > MAX_DENSE:
+        raise ConfigError(
+            f"torchforce solves for equilibrated charges with a dense matrix, of at most {MAX_DENSE} atoms, "
+            f"found {len(structure.species)}: take the force of nearsight.openmm, which does without"
+        )
     if efield.any() and structure.is_periodic and not charger.couple.fixed:
         raise ConfigError(
             "an electric field acts along periodic directions on fixed charges only: leave efield out, or "

@@ -57,6 +57,9 @@ class Results:
     electrostatic_energy: float | None = None  # part of the energy
     charges: np.ndarray | None = None  # (n, C) e
     potentials: np.ndarray | None = None  # (n, C) dE/d(charge), V
+    equilibration_steps: int | None = None  # of conjugate gradients; 0 of charges that do not equilibrate
+    # s of PME without its set-up: total, and of it pairs, charges (to the mesh and back), transforms
+    electrostatic_seconds: dict[str, float] | None = None
     dipole: np.ndarray | None = None  # (3,) Σ q_i r_i of the first charge, e·Å; not of periodic systems
     dispersion_energy: float | None = None  # part of the energy, of models with dispersion
     member_energies: np.ndarray | None = None  # (M,) of a committee
@@ -227,7 +230,7 @@ class Potential:
             raise EvaluationError(f"efield has shape {field.shape}, expected three numbers, V/Å")
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
         system = (positions, species, cell, periodic, charge)
-        by_fields = born_charges and self.num_charges > 0 and self._evaluator.num_interactions > 1
+        by_fields = born_charges and self._evaluator.has_born_charges and self._evaluator.num_interactions > 1
         found = self._evaluator.evaluate(
             *system,
             field,

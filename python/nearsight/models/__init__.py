@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from nearsight.couple import LearnedNumbers
 from nearsight.errors import ConfigError
 from nearsight.models.ace import ACEConfig
 from nearsight.models.ani import ANI, ANIConfig
@@ -67,4 +68,6 @@ def build_model(
         )
     model = config.build(species, readouts=long_range.readouts())
     model.couple = long_range.couple(species)
+    if long_range.learned:
+        model.learned_numbers = LearnedNumbers({name: model.couple[name] for name in long_range.learned})
     return model

@@ -190,7 +190,7 @@ class BPNN(nn.Module):
         if trained or not any(network.principal for network in self.networks):
             return self
         alike = copy.copy(self)
-        alike._modules = {
+        alike._modules = self._modules | {
             "descriptor": NetworkInputs(self.descriptor, list(self.networks)),
             "networks": nn.ModuleList(network.on_inputs() for network in self.networks),
         }

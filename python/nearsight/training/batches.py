@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nearsight import keys
 from nearsight.couple import Charged, ChargedStructure, FrameCharger, join_charged
+from nearsight.couple.coulomb import CHARGES
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.data.frame import total_charge
 from nearsight.errors import ConfigError, DataError, EvaluationError
@@ -96,13 +97,13 @@ def _charge(frame: Frame, kinds: np.ndarray, charger: FrameCharger) -> Charged:
         raise DataError(f"{frame.source}: {error}.") from error
 
 
-def born_layers(batch: Batch, num_interactions: int) -> int:
+def born_layers(batch: Batch, model: nn.Module) -> int:
     """Return what `evaluate` takes as `born_charges` to compare with labels: the model's interaction layers
     where a frame of the batch has labels and the model gives them, else 0."""
-    if batch.charged is None or not batch.present[keys.BORN_CHARGES].any():
+    if model.couple.get("charges") not in CHARGES or not batch.present[keys.BORN_CHARGES].any():
         return 0
     periodic = bool(batch.charged.frames.pbc.any())
-    return num_interactions if num_interactions == 1 or not periodic else 0
+    return model.num_interactions if model.num_interactions == 1 or not periodic else 0
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -283,14 +283,18 @@ class Config(_Section):
     @model_validator(mode="after")
     def _charges_are_trained(self) -> Config:
         kind = None if self.long_range is None else self.long_range.charges
-        trained = {keys.CHARGES: ("environment",)}
-        trained |= dict.fromkeys((keys.DIPOLE, keys.BORN_CHARGES), ("environment", "latent"))
+        trained = {
+            keys.CHARGES: ("environment", "equilibrated"),
+            keys.DIPOLE: ("environment", "latent", "equilibrated"),
+            keys.BORN_CHARGES: ("environment", "latent"),
+        }
         for section, stage in self.training.loss.stages().items():
             for name, kinds in trained.items():
                 if getattr(stage, name) > 0 and kind not in kinds:
+                    known = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
                     raise ValueError(
-                        f"{section}.{name} is {getattr(stage, name):g}, but only long_range.charges: "
-                        f"{' or '.join(kinds)} gives {name} to compare with those of the data; leave it out"
+                        f"{section}.{name} is {getattr(stage, name):g}, but only long_range.charges: {known} "
+                        f"gives {name} to compare with those of the data; leave it out"
                     )
         return self
 

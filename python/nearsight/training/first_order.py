@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nearsight import keys
-from nearsight.couple import evaluate
+from nearsight.couple import evaluate, present_couple
 from nearsight.training.batches import Batch, join
 from nearsight.training.config import ShampooAdamConfig, TrainingConfig
 from nearsight.training.loss import Loss
@@ -70,7 +70,8 @@ class FirstOrder:
             batch = join(batches)
             module = with_stored(self.module, batch.stored) if batch.stored else self.module
             layers = self.model.num_interactions if keys.BORN_CHARGES in self.loss.weights else 0
-            results = evaluate(module, batch.graph, self.model.couple, True, batch.charged, layers)
+            couple = present_couple(self.model)
+            results = evaluate(module, batch.graph, couple, True, batch.charged, layers)
             losses = self.loss(results, batch).sum()
             total[0] = losses.detach()
             gradients = torch.autograd.grad(losses / num_frames, self.parameters, materialize_grads=True)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from nearsight import keys
-from nearsight.couple import Results, evaluate
+from nearsight.couple import Results, evaluate, present_couple
 from nearsight.data import Frame, ReferenceEnergies
 from nearsight.errors import NearsightError
 from nearsight.training.batches import Batch, batch_order, born_layers, join
@@ -310,10 +310,8 @@ class Trainer:
         metrics, total = Metrics(), 0.0
         for numbers in in_parts(self.data.validation, self.options.batch_size):
             batch = join([self.data.validation[number] for number in numbers])
-            layers = born_layers(batch, self.model.num_interactions)
-            results = evaluate(
-                self.module, batch.graph, self.model.couple, charged=batch.charged, born_charges=layers
-            )
+            layers, couple = born_layers(batch, self.model), present_couple(self.model)
+            results = evaluate(self.module, batch.graph, couple, charged=batch.charged, born_charges=layers)
             total += float(self.optimizer.loss(results, batch).sum())
             frames = [self.data.validation_frames[number] for number in numbers]
             for frame, prediction in zip(frames, split_results(results, frames, self.data.reference)):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nearsight import keys
-from nearsight.couple import FrameCharger, evaluate
+from nearsight.couple import FrameCharger, evaluate, present_couple, widest_couple
 from nearsight.data import Frame, fit_energies
 from nearsight.data.reference_energies import LEAST_SQUARES, NONE
 from nearsight.errors import ConfigError
@@ -64,7 +64,7 @@ def prepare(
     """
     torch.manual_seed(config.seed)
     model = _build(config, sets.species)
-    charger = FrameCharger(model.couple) if _has_charges(model) else None
+    charger = FrameCharger(widest_couple(model)) if _has_charges(model) else None
     losses = [
         make_loss(stage, sets.frames["training"], sets.reference)
         for stage in config.training.loss.stages().values()
@@ -294,7 +294,7 @@ def _without_charges(model: nn.Module, module: nn.Module, frame: Frame, batch: B
     """The frame without the electrostatic part of its energy, as the untrained model has it."""
     if keys.ENERGY not in frame.labels:
         return frame
-    results = evaluate(module, batch.graph, model.couple, charged=batch.charged)
+    results = evaluate(module, batch.graph, present_couple(model), charged=batch.charged)
     electrostatic = float(results.energy - results.readouts[READOUT_ENERGY].sum())
     return replace(frame, labels={keys.ENERGY: frame.labels[keys.ENERGY] - electrostatic})
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nearsight.couple import evaluate
+from nearsight.couple import evaluate, present_couple
 from nearsight.data import Frame, plausibility_warnings, report_table, summarize, write_split
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import save_model
@@ -185,8 +185,8 @@ def _predict(
     mine: dict[int, dict[str, Any]] = {}
     for numbers in in_parts(batches, size):
         batch = join([batches[number] for number in numbers])
-        layers = born_layers(batch, model.num_interactions)
-        results = evaluate(module, batch.graph, model.couple, charged=batch.charged, born_charges=layers)
+        layers, couple = born_layers(batch, model), present_couple(model)
+        results = evaluate(module, batch.graph, couple, charged=batch.charged, born_charges=layers)
         some = [frames[number] for number in numbers]
         mine |= zip(numbers, split_results(results, some, trainer.data.reference))
     everything = {number: found for part in trainer.processes.gather(mine) for number, found in part.items()}

@@ -1,0 +1,151 @@
+#include "core/couple/charges.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
+
+#include "core/engine/error.hpp"
+
+namespace nearsight {
+namespace {
+
+constexpr double kRoundOff = 1e-6;  // of a total charge, e
+
+class FixedCharges final : public ChargeRule {
+ public:
+  explicit FixedCharges(const ChargeRecord& record) : values_(record.values) {}
+
+  int columns() const override { return 0; }
+  bool is_additive() const override { return true; }
+
+  /// A background that nobody asked for would be silently wrong.
+  void start(const Coupled& system, Span<const double>, Ranks& ranks, Span<double> charges) override {
+    double sum = 0.0;
+    for (std::size_t i = 0; i < charges.size(); ++i) sum += charges[i] = values_[system.species[i]];
+    ranks.sum({&sum, 1});
+    const auto& pbc = system.cell.pbc;
+    if (!system.outside.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
+    const double expected = system.outside.total_charge.value_or(0.0);
+    if (std::abs(sum - expected) <= kRoundOff * (1.0 + std::abs(sum))) return;
+    std::ostringstream message;
+    message << "the fixed charges of the atoms add up to " << sum << " e, but "
+            << (system.outside.total_charge ? "the total charge that was given is "
+                                            : "a periodic system is taken to have ")
+            << expected << " e: check the atoms, or give that sum as the total charge";
+    throw Error(ErrorKind::argument, message.str());
+  }
+
+  void pull(const Coupled&, int, Span<const double>, Span<const double>, Ranks&, Joined&) override {}
+
+ private:
+  std::vector<double> values_;
+};
+
+class ProjectedCharges final : public ChargeRule {
+ public:
+  explicit ProjectedCharges(const ChargeRecord& record)
+      : channels_(record.channels), weighted_(record.weighted) {}
+
+  int columns() const override { return channels_ + weighted_; }
+
+  void start(const Coupled& system, Span<const double>, Ranks& ranks, Span<double> charges) override {
+    const std::size_t n = system.species.size(), width = 1 + columns();
+    shares_.assign(n, 1.0);
+    slopes_.assign(n, 0.0);
+    if (weighted_)
+      for (std::size_t i = 0; i < n; ++i) {
+        const double v = system.readouts[i * width + width - 1], small = std::exp(-std::abs(v));
+        shares_[i] = std::max(v, 0.0) + std::log1p(small);
+        slopes_[i] = (v > 0.0 ? 1.0 : small) / (1.0 + small);
+      }
+    std::vector<double> sums(channels_ + 1, 0.0);  // of the readouts p, and of w
+    for (int c = 0; c < channels_; ++c)
+      for (std::size_t i = 0; i < n; ++i) sums[c] += charges[c * n + i] = system.readouts[i * width + 1 + c];
+    for (const double w : shares_) sums.back() += w;
+    ranks.sum(sums);
+    const double sum = sums.back();
+    missing_.resize(channels_);
+    for (int c = 0; c < channels_; ++c) {
+      missing_[c] = (c ? 0.0 : system.outside.total_charge.value_or(0.0)) - sums[c];
+      for (std::size_t i = 0; i < n; ++i) charges[c * n + i] += shares_[i] / sum * missing_[c];
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      shares_[i] /= sum;
+      slopes_[i] /= sum;
+    }
+  }
+
+  void pull(const Coupled& system, int channel, Span<const double>, Span<const double> potentials,
+            Ranks& ranks, Joined& joined) override {
+    const std::size_t n = system.species.size(), width = 1 + columns();
+    double mean = 0.0;  // what all charges lose if one readout grows
+    for (std::size_t i = 0; i < n; ++i) mean += shares_[i] * potentials[i];
+    ranks.sum({&mean, 1});
+    for (std::size_t i = 0; i < n; ++i) {
+      const double potential = potentials[i] - mean;
+      joined.cotangents[i * width + 1 + channel] = potential;
+      if (weighted_) joined.cotangents[i * width + width - 1] += missing_[channel] * slopes_[i] * potential;
+    }
+  }
+
+  void differentiate(Joined& joined) const override {
+    const std::size_t width = 1 + columns();
+    for (std::size_t i = 0; i < shares_.size(); ++i) {
+      joined.charge_cotangents[i * width + 1] = 1.0;
+      if (weighted_) joined.charge_cotangents[i * width + width - 1] = missing_[0] * slopes_[i];
+      joined.shares[i] = shares_[i];
+    }
+  }
+
+ private:
+  int channels_;
+  bool weighted_;
+  std::vector<double> missing_;          // [channels] what the projection adds, e
+  std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw
+};
+
+}  // namespace
+
+ChargeRecord read_charge_record(const std::string& text, std::size_t num_species) {
+  const auto spec = nlohmann::json::parse(text);
+  const std::string charges = spec.at("charges");
+  const auto kind = charges == "fixed"          ? ChargeKind::fixed
+                    : charges == "equilibrated" ? ChargeKind::equilibrated
+                                                : ChargeKind::projected;
+  ChargeRecord record{
+      kind, spec.value("channels", 1), spec.value("weighted", false), {}, {}, spec.at("rtol"), {}, 0.0};
+  if (kind == ChargeKind::fixed) record.values = spec.at("values").get<std::vector<double>>();
+  if (spec.contains("widths") && !spec["widths"].is_null())
+    record.widths = spec["widths"].get<std::vector<double>>();
+  if (kind == ChargeKind::equilibrated) {
+    record.hardness = spec.at("hardness").get<std::vector<double>>();
+    record.residual = spec.at("residual");
+  }
+  const auto fit = [&](const std::vector<double>& values) { return values.size() == num_species; };
+  const bool single = record.channels == 1 && !record.weighted;
+  const bool counted = kind == ChargeKind::projected      ? record.channels >= 1
+                       : kind == ChargeKind::equilibrated ? single && fit(record.hardness)
+                                                          : single && fit(record.values);
+  const bool gaussian = fit(record.widths) && std::all_of(record.widths.begin(), record.widths.end(),
+                                                          [](double width) { return width > 0.0; });
+  if (!counted ||
+      !(kind == ChargeKind::equilibrated ? gaussian : record.widths.empty() || fit(record.widths)))
+    throw Error(
+        ErrorKind::file,
+        "couple 'coulomb' wants at least one channel, of fixed and equilibrated charges exactly one without "
+        "weights, values or hardness and widths for each species, of equilibrated charges widths above 0: "
+        "export the model again");
+  return record;
+}
+
+std::unique_ptr<ChargeRule> make_fixed_charges(const ChargeRecord& record) {
+  return std::make_unique<FixedCharges>(record);
+}
+
+std::unique_ptr<ChargeRule> make_projected_charges(const ChargeRecord& record) {
+  return std::make_unique<ProjectedCharges>(record);
+}
+
+}  // namespace nearsight

@@ -1,0 +1,287 @@
+#include "core/couple/equilibration.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+
+#include "core/engine/error.hpp"
+#include "core/mesh/pair_kernel.hpp"
+
+namespace nearsight {
+namespace {
+
+constexpr int kMostSteps = 500;
+constexpr int kPast = 5;            // charges that an atom remembers
+constexpr double kRoundOff = 2.0;   // in residuals asked for
+constexpr double kSame = 4.0;       // likewise
+constexpr double kSilence = 1e-14;  // electronegativities that differ by less, relative to themselves, do not
+
+/// (-1)^k binomial(points, k + 1): continues a polynomial through equidistant points, the last one first.
+constexpr double kContinuation[kPast - 1][kPast - 1] = {
+    {1, 0, 0, 0}, {2, -1, 0, 0}, {3, -3, 1, 0}, {4, -6, 4, -1}};
+
+double continued(int points, const double* past) {
+  double sum = 0.0;
+  for (int k = 0; k < points; ++k) sum += kContinuation[points - 1][k] * past[k];
+  return sum;
+}
+
+/// What an atom remembers: how many charges, and these, the last one first.
+struct Past {
+  double* numbers;
+
+  static constexpr int kWidth = 1 + kPast;
+  int count() const { return static_cast<int>(numbers[0]); }
+  const double* charges() const { return numbers + 1; }
+  void add(double charge) const {
+    std::copy_backward(numbers + 1, numbers + kPast, numbers + kWidth);
+    numbers[1] = charge;
+    numbers[0] = std::min(count() + 1, kPast);
+  }
+};
+
+class EquilibratedCharges final : public ChargeRule {
+ public:
+  EquilibratedCharges(const ChargeRecord& record, const std::vector<std::string>& species)
+      : record_(record), species_(species) {
+    for (std::size_t z = 0; z < species.size(); ++z) {
+      const double own = kCoulomb / (std::sqrt(kPi) * record.widths[z]);
+      diagonal_of_.push_back(record.hardness[z] + own);
+      if (diagonal_of_.back() > 0.0) continue;
+      std::ostringstream message;
+      message << "the hardness of " << species[z] << ", " << record.hardness[z] << " eV/e², and the " << own
+              << " eV/e² that its width of " << record.widths[z]
+              << " Å adds are not positive together, so that an atom's charge would grow without bound: "
+                 "give it a larger hardness";
+      throw Error(ErrorKind::file, message.str());
+    }
+    if (const char* const wanted = std::getenv("NEARSIGHT_RESIDUAL")) record_.residual = std::atof(wanted);
+  }
+
+  int columns() const override { return 1; }
+  bool has_born_charges() const override { return false; }
+  int memory() const override { return Past::kWidth; }
+
+  void start(const Coupled& system, Span<const double> outer, Ranks& ranks, Span<double> charges) override {
+    const std::size_t n = charges.size();
+    total_ = system.outside.total_charge.value_or(0.0);
+    right_.resize(n);
+    diagonal_.resize(n);
+    std::array<double, 4> sums{};  // of 1 / d, b / d, b² and of atoms
+    for (std::size_t i = 0; i < n; ++i) {
+      diagonal_[i] = diagonal_of_[system.species[i]];
+      right_[i] = -system.readouts[2 * i + 1] - outer[i];
+      sums[0] += 1.0 / diagonal_[i];
+      sums[1] += right_[i] / diagonal_[i];
+      sums[2] += right_[i] * right_[i];
+    }
+    sums[3] = static_cast<double>(n);
+    ranks.sum({sums.data(), sums.size()});
+    softness_ = sums[0];
+    num_atoms_ = sums[3];
+    scale_ = 0.0;
+    if (num_atoms_ == 0) return;
+    level_ = (sums[1] - total_) / softness_;
+    double squares = 0.0;
+    for (double& b : right_) {
+      b -= level_;
+      squares += b * b;
+    }
+    ranks.sum({&squares, 1});
+    if (!std::isfinite(squares))
+      throw Error(ErrorKind::numeric,
+                  "an electronegativity is not a finite number: the structure is far outside what the model "
+                  "was trained on, or the simulation has become unstable");
+    if (squares <= kSilence * kSilence * sums[2]) {
+      squares = 0.0;
+      std::fill(right_.begin(), right_.end(), 0.0);
+    }
+    scale_ = std::sqrt(squares);
+    for (std::size_t i = 0; i < n; ++i) charges[i] = right_[i] / diagonal_[i];
+  }
+
+  int settle(const Coupled& system, const Potentials& potentials, Ranks& ranks,
+             Span<double> charges) override {
+    steps_ = 0;
+    if (scale_ == 0.0) return 0;
+    remember(system.memory, ranks, charges);
+    project(ranks, charges);
+    steps_ = descend(potentials, ranks, charges);
+    project(ranks, charges);
+    const bool again = are_known(system.memory, ranks, charges);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(system.memory, i);
+      if (again)
+        atom.numbers[1] = charges[i];
+      else
+        atom.add(charges[i]);
+    }
+    return steps_;
+  }
+
+  /// By the envelope theorem dE/dχ = q.
+  void pull(const Coupled& system, int, Span<const double> charges, Span<const double> potentials,
+            Ranks& ranks, Joined& joined) override {
+    if (scale_ > 0.0) check(system, charges, potentials, ranks);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const double q = charges[i], energy = q * (system.readouts[2 * i + 1] + 0.5 * diagonal_[i] * q);
+      joined.energies[i] += energy;
+      joined.electrostatic += energy;
+      joined.cotangents[2 * i + 1] = q;
+    }
+  }
+
+ private:
+  static Past past(Span<double> memory, std::size_t i) { return {memory.data() + Past::kWidth * i}; }
+
+  /// Replaces the charges of atoms with a past.
+  void remember(Span<double> memory, Ranks& ranks, Span<double> charges) const {
+    std::array<double, kPast - 1> errors{};  // of predictions of the last charges, from so many points
+    double known = 0.0;                      // atoms that tell
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(memory, i);
+      if (atom.count() < kPast) continue;
+      known += 1.0;
+      for (int points = 1; points < kPast; ++points) {
+        const double error = continued(points, atom.charges() + 1) - atom.charges()[0];
+        errors[points - 1] += error * error;
+      }
+    }
+    std::array<double, kPast> sums{};
+    std::copy(errors.begin(), errors.end(), sums.begin());
+    sums.back() = known;
+    ranks.sum({sums.data(), sums.size()});
+    const auto best = std::min_element(sums.begin(), sums.end() - 1) - sums.begin();
+    const int most = sums.back() > 0.0 ? static_cast<int>(best) + 1 : kPast - 1;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(memory, i);
+      if (atom.count() > 0) charges[i] = continued(std::min(most, atom.count()), atom.charges());
+    }
+  }
+
+  /// Whether these are the last charges, as far as the residual tells: hosts evaluate a structure twice, at
+  /// the beginning of a run or for a report, and a second time is no step.
+  bool are_known(Span<double> memory, Ranks& ranks, Span<const double> charges) const {
+    double squares = 0.0;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(memory, i);
+      const double change = diagonal_[i] * (atom.count() ? charges[i] - atom.charges()[0] : charges[i]);
+      squares += change * change;
+    }
+    ranks.sum({&squares, 1});
+    return std::sqrt(squares) <= kSame * record_.residual * scale_;
+  }
+
+  /// The nearest charges with the right sum, in the norm of d.
+  void project(Ranks& ranks, Span<double> charges) const {
+    double sum = 0.0;
+    for (const double q : charges) sum += q;
+    ranks.sum({&sum, 1});
+    const double level = (total_ - sum) / softness_;
+    for (std::size_t i = 0; i < charges.size(); ++i) charges[i] += level / diagonal_[i];
+  }
+
+  /// The residual that is left, since that of conjugate gradients goes below round-off.
+  void check(const Coupled& system, Span<const double> charges, Span<const double> potentials, Ranks& ranks) {
+    double mean = 0.0, squares = 0.0;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      residual_[i] = -system.readouts[2 * i + 1] - potentials[i] - level_ - diagonal_[i] * charges[i];
+      mean += residual_[i] / num_atoms_;
+    }
+    ranks.sum({&mean, 1});
+    for (const double r : residual_) squares += (r - mean) * (r - mean);
+    ranks.sum({&squares, 1});
+    if (std::sqrt(squares) > kRoundOff * record_.residual * scale_) give_up(steps_, std::sqrt(squares));
+  }
+
+  /// A q
+  void multiply(const Potentials& potentials, Span<const double> q) {
+    potentials(q, product_);
+    for (std::size_t i = 0; i < q.size(); ++i) product_[i] += diagonal_[i] * q[i];
+  }
+
+  int descend(const Potentials& potentials, Ranks& ranks, Span<double> charges) {
+    const std::size_t n = charges.size();
+    product_.resize(n);
+    residual_.resize(n);
+    direction_.assign(n, 0.0);
+    multiply(potentials, charges);
+    double mean = 0.0;
+    for (std::size_t i = 0; i < n; ++i) mean += (right_[i] - product_[i]) / diagonal_[i];
+    ranks.sum({&mean, 1});
+    for (std::size_t i = 0; i < n; ++i) residual_[i] = right_[i] - product_[i] - mean / softness_;
+    double before = 0.0;
+    for (int step = 0;; ++step) {
+      std::array<double, 3> sums{};  // of r, r² and r² / d
+      for (const double r : residual_) sums[0] += r, sums[1] += r * r;
+      for (std::size_t i = 0; i < n; ++i) sums[2] += residual_[i] * residual_[i] / diagonal_[i];
+      ranks.sum({sums.data(), sums.size()});
+      const double left = std::sqrt(std::max(0.0, sums[1] - sums[0] * sums[0] / num_atoms_));
+      if (left <= record_.residual * scale_) return step;
+      if (step == kMostSteps) give_up(step, left);
+      // Σ p = 0, since the residual's mean with weights 1 / d is 0.
+      for (std::size_t i = 0; i < n; ++i)
+        direction_[i] = residual_[i] / diagonal_[i] + (step ? sums[2] / before : 0.0) * direction_[i];
+      before = sums[2];
+      multiply(potentials, direction_);
+      std::array<double, 2> products{};  // pᵀ A p, and the sum of A p / d
+      for (std::size_t i = 0; i < n; ++i) {
+        products[0] += direction_[i] * product_[i];
+        products[1] += product_[i] / diagonal_[i];
+      }
+      ranks.sum({products.data(), products.size()});
+      if (!(products[0] > 0.0)) refuse();
+      const double length = sums[2] / products[0], level = products[1] / softness_;
+      for (std::size_t i = 0; i < n; ++i) {
+        charges[i] += length * direction_[i];
+        residual_[i] -= length * (product_[i] - level);
+      }
+    }
+  }
+
+  [[noreturn]] void give_up(int steps, double left) const {
+    std::ostringstream message;
+    message << "the equilibration of the charges has not converged: after " << steps
+            << " steps the residual is " << left / scale_ << ", but " << record_.residual
+            << " was asked for: check that the structure is like those of the training set, or train with a "
+               "larger `residual` (1e-13 is about the smallest) or hardness";
+    throw Error(ErrorKind::numeric, message.str());
+  }
+
+  /// Gaussians alone have a positive energy, so that only a negative hardness can do this.
+  [[noreturn]] void refuse() const {
+    const auto softest =
+        std::min_element(record_.hardness.begin(), record_.hardness.end()) - record_.hardness.begin();
+    std::ostringstream message;
+    message << "the charges have no least energy, since the matrix of their interactions is not positive "
+               "definite: the hardness of "
+            << species_[softest] << ", " << record_.hardness[softest]
+            << " eV/e², is too small for its width of " << record_.widths[softest]
+            << " Å where atoms are this close: one that is not negative is always "
+               "enough";
+    throw Error(ErrorKind::numeric, message.str());
+  }
+
+  ChargeRecord record_;
+  std::vector<std::string> species_;
+  std::vector<double> diagonal_of_;                     // [species] eV/e²
+  double total_ = 0.0;                                  // e
+  double level_ = 0.0;                                  // λ₀, V
+  int steps_ = 0;                                       // of the last solution
+  double num_atoms_ = 0.0;                              // of all ranks
+  double softness_ = 0.0;                               // Σ 1 / d
+  double scale_ = 0.0;                                  // |b - λ₀|, V
+  std::vector<double> right_, diagonal_;                // [atoms] b - λ₀ V, d eV/e²
+  std::vector<double> product_, residual_, direction_;  // [atoms]
+};
+
+}  // namespace
+
+std::unique_ptr<ChargeRule> make_equilibrated_charges(const ChargeRecord& record,
+                                                      const std::vector<std::string>& species) {
+  return std::make_unique<EquilibratedCharges>(record, species);
+}
+
+}  // namespace nearsight

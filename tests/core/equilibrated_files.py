@@ -1,0 +1,54 @@
+"""Models whose charges equilibrate, with random weights, and the dense oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nearsight.lib import _core
+from nearsight.models import LongRangeConfig
+from nearsight.neighbors import make_graph
+from nearsight.units import COULOMB
+
+from .charge_models import SPECIES, random_model
+from .test_charge_models import save
+from .test_errors import edited
+
+HARDNESS = {"H": 6.0, "O": 9.0}  # eV/e²
+WIDTHS = {"H": 0.4, "O": 0.7}  # Å
+
+
+def equilibrated(folder, name="model", architecture="bpnn", scale=2.0, **long_range):
+    """A model of which what would be environment charges are electronegativities, and its file."""
+    model = random_model("environment", 1e-4, architecture)
+    (model.output_scale if architecture == "bpnn" else model.scale)[1] *= scale
+    config = {"hardness": HARDNESS, "widths": WIDTHS} | long_range
+    couple = LongRangeConfig(charges="equilibrated", **config).couple(SPECIES)
+    plain = save(folder / f"{name}_plain.pt", model)
+    return model, edited(plain, folder / f"{name}.pt", lambda metadata: metadata.update(couple=couple))
+
+
+def electronegativities(model, one) -> np.ndarray:
+    """[n] V, from the torch module."""
+    graph = make_graph(*one[:4], model.cutoff)
+    with torch.no_grad():
+        found = model(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+    return found["charge"][:, 0].numpy()
+
+
+def matrix(one) -> np.ndarray:
+    """[n, n] eV/e², of unit charges by Ewald's sum."""
+    widths = np.array([WIDTHS[SPECIES[z]] for z in one.species])
+    columns = [
+        _core.ewald(one.positions, unit, one.cell, one.pbc, widths)["potentials"]
+        for unit in np.eye(len(widths))
+    ]
+    hardness = np.array([HARDNESS[SPECIES[z]] for z in one.species])
+    return np.array(columns).T + np.diag(hardness + COULOMB / (np.sqrt(np.pi) * widths))
+
+
+def solve(dense: np.ndarray, chi: np.ndarray, charge: float) -> np.ndarray:
+    """[n] e, by LAPACK with the multiplier of the total charge."""
+    n = len(chi)
+    bordered = np.block([[dense, np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])
+    return np.linalg.solve(bordered, np.append(-chi, charge))[:n]
