@@ -1,7 +1,8 @@
 """`make sanitize`: the core and the C program under the address and undefined-behavior sanitizers.
 
 Builds in build/sanitize, then evaluates random models of every native architecture, with and without charges,
-and damaged files with the instrumented C program. Run as a script, not by pytest: it compiles for minutes.
+of dispersion, and damaged files with the instrumented C program. Run as a script, not by pytest: it compiles
+for minutes.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from core.core_models import (  # noqa: E402
     random_box,
     save_bpnn,
 )
+from dispersion_for_tests import record_of  # noqa: E402
 
 from nearsight.export import save_model  # noqa: E402
-from nearsight.models import ACSFConfig, ANIConfig, SOAPConfig  # noqa: E402
+from nearsight.models import ACSFConfig, ANIConfig, NoLocalEnergy, SOAPConfig  # noqa: E402
 
 PERIODIC = {"slab": "T T F", "crystal": "T T T"}
 
@@ -49,6 +51,12 @@ def write_xyz(path: Path, structure: tuple, pbc: str) -> Path:
 def save_charged(path: Path, kind: str, architecture: str) -> Path:
     source = {"reference_energies": REFERENCE_ENERGIES, "reference_energies_source": "given"}
     save_model(path, random_model(kind, architecture=architecture), **source, provenance={})
+    return path
+
+
+def save_dispersion(path: Path) -> Path:
+    source = {"reference_energies": REFERENCE_ENERGIES, "reference_energies_source": "given"}
+    save_model(path, NoLocalEnergy(SPECIES), **source, provenance={}, dispersion=record_of(SPECIES))
     return path
 
 
@@ -73,6 +81,7 @@ def main() -> None:
             save_bpnn(folder / "soap.pt", descriptor=SOAPConfig()),
             save_bpnn(folder / "members.pt", members=3),
             save_charged(folder / "latent.pt", "latent", "bpnn"),
+            save_dispersion(folder / "dispersion.pt"),
             *(save_charged(folder / f"{name}.pt", "environment", name) for name in MACE_CONFIGS),
         ]
         content = models[0].read_bytes()
