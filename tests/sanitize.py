@@ -1,11 +1,12 @@
 """`make sanitize`: the core and the C program under the address and undefined-behavior sanitizers.
 
-Builds in build/sanitize, then evaluates random BPNN files and damaged ones with the instrumented C program.
-Run as a script, not by pytest: it compiles for a minute.
+Builds in build/sanitize, then evaluates random models of every native architecture, with and without charges,
+and damaged files with the instrumented C program. Run as a script, not by pytest: it compiles for minutes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -18,20 +19,37 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "sanitize"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from core.core_models import SPECIES, explicit_functions, random_box, save_bpnn  # noqa: E402
+from core.charge_models import MACE_CONFIGS, random_model  # noqa: E402
+from core.core_models import (  # noqa: E402
+    REFERENCE_ENERGIES,
+    SPECIES,
+    explicit_functions,
+    random_box,
+    save_bpnn,
+)
 
-from nearsight.models import ACSFConfig  # noqa: E402
+from nearsight.export import save_model  # noqa: E402
+from nearsight.models import ACSFConfig, ANIConfig, SOAPConfig  # noqa: E402
+
+PERIODIC = {"slab": "T T F", "crystal": "T T T"}
 
 
 def run(*command: object, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], **options)
 
 
-def write_xyz(path: Path, structure: tuple) -> None:
+def write_xyz(path: Path, structure: tuple, pbc: str) -> Path:
     positions, species, cell = structure
     lattice = " ".join(f"{x:.17g}" for x in np.asarray(cell).ravel())
     lines = [f"{SPECIES[s]} {x:.17g} {y:.17g} {z:.17g}" for s, (x, y, z) in zip(species, positions)]
-    path.write_text("\n".join([str(len(lines)), f'Lattice="{lattice}" pbc="T T F"', *lines, ""]))
+    path.write_text("\n".join([str(len(lines)), f'Lattice="{lattice}" pbc="{pbc}"', *lines, ""]))
+    return path
+
+
+def save_charged(path: Path, kind: str, architecture: str) -> Path:
+    source = {"reference_energies": REFERENCE_ENERGIES, "reference_energies_source": "given"}
+    save_model(path, random_model(kind, architecture=architecture), **source, provenance={})
+    return path
 
 
 def main() -> None:
@@ -51,19 +69,25 @@ def main() -> None:
                 folder / "kinds.pt",
                 descriptor=ACSFConfig(symmetry_functions=explicit_functions(), cutoff_function="cos"),
             ),
+            save_bpnn(folder / "ani.pt", descriptor=ANIConfig()),
+            save_bpnn(folder / "soap.pt", descriptor=SOAPConfig()),
+            save_bpnn(folder / "members.pt", members=3),
+            save_charged(folder / "latent.pt", "latent", "bpnn"),
+            *(save_charged(folder / f"{name}.pt", "environment", name) for name in MACE_CONFIGS),
         ]
         content = models[0].read_bytes()
         for size in range(0, len(content), max(1, len(content) // 40)):
             damaged = folder / f"cut{size}.pt"
             damaged.write_bytes(content[:size])
             models.append(damaged)
-        write_xyz(folder / "frame.xyz", random_box(0, n=60, edge=9.0))
-        for model in models:
+        box = random_box(0, n=60, edge=9.0)
+        frames = [write_xyz(folder / f"{name}.xyz", box, pbc) for name, pbc in PERIODIC.items()]
+        for model, frame in itertools.product(models, frames):
             for precision in ("mixed", "double"):
                 done = run(
                     program,
                     model,
-                    folder / "frame.xyz",
+                    frame,
                     precision,
                     capture_output=True,
                     text=True,
@@ -76,7 +100,7 @@ def main() -> None:
                     or (done.returncode != 0) != expected
                 )
                 failures += bad
-                print(f"{model.name:12} {precision:7} {'FAILED' if bad else 'ok'}")
+                print(f"{model.name:24} {frame.stem:8} {precision:7} {'FAILED' if bad else 'ok'}")
                 if bad:
                     print(done.stderr)
     raise SystemExit(1 if failures else 0)
