@@ -164,16 +164,16 @@ void Evaluator::check(const Results& wanted) const {
   if ((wanted.charges || wanted.potentials) && couple_->channels() == 0)
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' has no charges: ask for them of a model with long_range");
+  if (wanted.born_charges && couple_->channels() > 0 && !couple_->has_born_charges())
+    throw Error(
+        ErrorKind::unsupported,
+        "Born effective charges of equilibrated charges, which depend on all atoms, are not computed: "
+        "take forces in a field");
   if (wanted.born_charges && (couple_->channels() == 0 || model_->file().num_interactions > 1))
     throw Error(ErrorKind::unsupported,
                 "Born effective charges need a model with charges and one interaction "
                 "layer, and '" +
                     model_->file().path + "' is none: take forces in a field");
-  if (wanted.born_charges && !couple_->has_born_charges())
-    throw Error(
-        ErrorKind::unsupported,
-        "Born effective charges of equilibrated charges, which depend on all atoms, are not computed: "
-        "take forces in a field");
   if (wanted.born_charges && host_.ranks.size > 1)
     throw Error(ErrorKind::unsupported,
                 "Born effective charges are computed in one process: ask for them with one rank");
