@@ -283,7 +283,9 @@ def test_no_convergence(coarse, monkeypatch):
 
 def test_electronegativities_that_are_no_numbers(coarse):
     """A field of which the squares overflow does it, too."""
-    with pytest.raises(EvaluationError, match="an electronegativity is not a finite number: the structure is"):
+    with pytest.raises(
+        EvaluationError, match="an electronegativity is not a finite number: the structure is"
+    ):
         _core.Evaluator(str(coarse[1])).evaluate(*case("open", True, ""), [1e200, 0.0, 0.0])
 
 
