@@ -28,6 +28,7 @@ from nearsight.training.metrics import Metrics
 from nearsight.training.plots import new_figure
 
 NAMES = {12: "C10H2", 13: "C10H3+"}  # by the number of atoms
+LOCAL = ", before projection"
 
 
 def far_ends(frame: Frame) -> list[int]:
@@ -59,13 +60,15 @@ def profiles(frames: list[Frame], charges: list[np.ndarray]) -> dict[str, np.nda
     return {name: np.mean(rows, axis=0) for name, rows in found.items()}
 
 
-def local_charges(path: str, frame: Frame) -> np.ndarray:
+def local_charges(path: str, frames: list[Frame]) -> list[np.ndarray]:
     """Charges of a model of charges of the environment, before they are made to add up."""
-    model = load(path)
-    kinds = [model.metadata["species"].index(symbol) for symbol in frame.symbols]
-    graph = make_graph(frame.positions, kinds, frame.cell, frame.pbc, model.metadata["cutoff"])
-    readouts = model.module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-    return readouts["charge"][:, 0].detach().numpy()
+    model, found = load(path), []
+    for frame in frames:
+        kinds = [model.metadata["species"].index(symbol) for symbol in frame.symbols]
+        graph = make_graph(frame.positions, kinds, frame.cell, frame.pbc, model.metadata["cutoff"])
+        readouts = model.module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
+        found.append(readouts["charge"][:, 0].detach().numpy())
+    return found
 
 
 def main() -> None:
@@ -99,8 +102,7 @@ def compare(frames: list[Frame], models: list[str], output: Path) -> None:
         errors.add_row(name, *(f"{number:.1f}" for number in rmse))
         curves[name] = profiles(frames, [result["charges"] for result in results])
         if potential.metadata["couple"]["charges"] == "environment":
-            local = profiles(frames, [local_charges(path, frame) for frame in frames])
-            curves[f"{name}, before projection"] = local
+            curves[name + LOCAL] = profiles(frames, local_charges(path, frames))
     table = Table("", *NAMES.values(), "difference", "of the reference's", title="Far-end hydrogens, e")
     differences = {}
     for name, curve in curves.items():
@@ -118,9 +120,11 @@ def draw(curves: dict[str, dict[str, np.ndarray]], output: Path) -> None:
     figure, axes = new_figure(12.0, 4.5, ncols=2)
     labels = ["H", *(f"C{number}" for number in range(1, 11)), "H"]
     for axis, molecule in zip(axes, NAMES.values()):
-        for number, (name, curve) in enumerate(curves.items()):
-            style = "ko-" if number == 0 else f"C{number - 1}{':' if 'before' in name else '.--'}"
-            axis.plot(curve[molecule], style, label=name)
+        axis.plot(curves["reference"][molecule], "ko-", label="reference")
+        for number, name in enumerate(name for name in curves if LOCAL not in name and name != "reference"):
+            axis.plot(curves[name][molecule], f"C{number}.--", label=name)
+            if (raw := name + LOCAL) in curves:
+                axis.plot(curves[raw][molecule], f"C{number}:", label=raw)
         axis.set(title=molecule, ylabel="charge (e)", xlabel="from the far end to the other")
         axis.set_xticks(range(len(labels)), labels)
     axes[0].legend()

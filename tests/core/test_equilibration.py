@@ -293,7 +293,7 @@ def test_c_interface(coarse):
     library = open_library()
     one = case("triclinic", True, "")
     model = load_model(library, coarse[1])
-    assert library.ns_model_memory(model) == 6
+    assert library.ns_model_memory(model) == 8
     evaluator = make_evaluator(library, model)
     cell, pbc = np.ascontiguousarray(one.cell), [int(p) for p in one.pbc]
     system = system_of(one.positions, one.species, cell, pbc, np.array([one.charge]))

@@ -151,8 +151,10 @@ class D3 final : public Dispersion {
                       std::equal(species.begin(), species.end(), own_species_.begin());
     double stale = same && skin_.holds(positions, cell) ? 0.0 : 1.0;
     ranks_.sum({&stale, 1});
-    if (stale == 0)
-      return blocks_.place(surroundings_.collect(positions, 3, ranks_), room_->box(cell), threads);
+    if (stale == 0) {
+      blocks_.place(surroundings_.collect(positions, 3, ranks_), room_->box(cell), threads);
+      return;
+    }
     skin_.stop();  // a list that cannot be made leaves none behind
     const double farthest = skin_.reach();
     room_ = Surrounding(positions, cell, farthest + Blocks<T>::kMargin, ranks_);

@@ -137,19 +137,22 @@ void Blocks<T>::find_images(Span<const double> positions, const Box& box) {
 }
 
 template <class T>
-void Blocks<T>::place(Span<const double> positions, const Box& box, ThreadPool& threads) {
+bool Blocks<T>::place(Span<const double> positions, const Box& box, ThreadPool& threads) {
   const std::size_t n = images_.size();
+  std::vector<char> moved(threads.size());
   for (auto* numbers : {&x_, &y_, &z_}) numbers->resize(n);
-  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+  threads.split(n, [&](int thread, std::size_t begin, std::size_t end) {
     for (std::size_t k = begin; k < end; ++k) {
       const auto& [atom, shift] = images_[k];
       const Vec3 r = point(positions, atom) +
                      times(Vec3{double(shift[0]), double(shift[1]), double(shift[2])}, box.vectors);
+      if (position(k) != r) moved[thread] = 1;
       x_[k] = r[0];
       y_[k] = r[1];
       z_[k] = r[2];
     }
   });
+  return std::count(moved.begin(), moved.end(), 1) > 0;
 }
 
 template <class T>

@@ -44,8 +44,8 @@ class Blocks {
   /// blocks of these. Throws Error (argument) for a reach over absurdly many images.
   void build(Span<const double> positions, std::size_t own, const Box& box, const Region& here, double reach);
 
-  /// Puts the images where they are now.
-  void place(Span<const double> positions, const Box& box, ThreadPool& threads);
+  /// Puts the images where they are now; returns whether one has moved.
+  bool place(Span<const double> positions, const Box& box, ThreadPool& threads);
 
   /// Images within `reach`, at most that of `build`, of an atom of each block; the atoms themselves included.
   NearImages find_near(double reach, const Box& box, ThreadPool& threads) const;

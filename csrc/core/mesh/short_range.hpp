@@ -25,7 +25,11 @@ class ShortRange {
   struct Scratch;  // of a thread
 
   void place(const Charges& all, const Box& box, ThreadPool& threads);
-  void sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result);
+  void load_block(std::size_t block, Scratch& scratch) const;
+  int load_others(std::size_t first, std::size_t last, Scratch& scratch) const;
+  void sum_block(std::size_t block, Scratch& scratch, Coulomb& result);
+  void find_coefficients(std::size_t block, Scratch& scratch);
+  void sum_potentials(std::size_t block, Scratch& scratch, Coulomb& result) const;
   void check_distances(std::size_t block, int lane) const;
 
   pairs::Series<T> series_;
@@ -35,6 +39,9 @@ class ShortRange {
   NearImages near_;
   std::vector<double> values_, widths2_;        // [images] e, Å²
   std::vector<std::array<double, 6>> virials_;  // [blocks]
+  // Of pairs, [others][kBlock] 1/Å, for potentials alone; where they are known and no charge has moved since.
+  AlignedBuffer<T> coefficients_;
+  bool known_ = false;
   std::size_t own_ = 0;
   bool gaussian_ = false;
   long num_lists_ = 0;
