@@ -67,7 +67,7 @@ def test_ranks_without_atoms(files, tmp_path, kind):
 
 STEPS = re.compile(r"([\d.]+) steps of charge equilibration per evaluation")
 DYNAMICS = [
-    "velocity all create 900 1",
+    "velocity all create 300 1",
     "timestep 0.0003",
     "fix nve all nve",
     "thermo_style custom step etotal ke pe ecoul",
