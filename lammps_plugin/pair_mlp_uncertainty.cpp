@@ -136,7 +136,7 @@ void PairMLP::write_deviation() {
   if (d.path.empty() || step == d.last_row || step % d.every != 0) return;
   if (!d.file) {
     d.file.reset(std::fopen(d.path.c_str(), d.append ? "a" : "w"));
-    if (!d.file) error->one(FLERR, "pair_style mlp: cannot write {}: {}", d.path, utils::getsyserror());
+    if (!d.file) stop(fmt::format("cannot write {}: {}", d.path, utils::getsyserror()));
     if (std::ftell(d.file.get()) == 0) {
       fmt::print(d.file.get(), "#{:>11}{:>19}{:>19}{:>19}{:>19}{:>19}{:>19}\n", "step", "max_devi_v",
                  "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f");
