@@ -4,7 +4,7 @@
 translations at 300 K, steps of 0.5 fs; an untrained model (symmetry functions `medium`, mixed precision)
 whose hydrogens and oxygens differ by 6 V. Cold is the first step of an evaluator without its set-up of the
 mesh, warm the median of later ones. Reported: steps of conjugate gradients, ms of the electrostatics and
-their parts, ms of a whole evaluation.
+their parts, ms of processor time of a whole evaluation.
 
     OMP_NUM_THREADS=1 python benchmarks/equilibration.py [--residual 1e-4 1e-6 1e-8]
 """
@@ -33,9 +33,10 @@ from nearsight.models import ACSFConfig, BPNNConfig, LongRangeConfig, build_mode
 
 SPECIES = ["H", "O"]
 STEP = 0.5  # fs
-# Root mean square amplitudes of hydrogen, Å, and rad/fs: stretches, bends, librations, translations.
-MOTIONS = ((0.07, 0.65), (0.10, 0.31), (0.15, 0.12), (0.20, 0.02))
-OXYGEN = 0.1  # of these amplitudes, but of translations, which are alike
+# Root mean square displacements of hydrogen by classical oscillators at 300 K, Å, and their frequencies,
+# rad/fs: stretches, bends, librations (two directions), translations.
+MOTIONS = ((0.025, 0.65), (0.05, 0.31), (0.18, 0.12), (0.2, 0.02))
+OXYGEN = 0.1  # of these displacements, but of translations, which are alike
 
 
 def model_file(path: Path, residual: float) -> Path:
@@ -59,23 +60,22 @@ def paths(atoms: ase.Atoms, steps: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     shape, oxygen = atoms.positions.shape, np.array([s == "O" for s in atoms.symbols])[:, None]
     waves = []
-    for number, (amplitude, rate) in enumerate(MOTIONS):
-        size = np.where(oxygen & (number < len(MOTIONS) - 1), OXYGEN, 1.0) * amplitude * np.sqrt(2 / 3)
-        waves.append(
-            (size * rng.normal(size=shape), rate * rng.uniform(0.9, 1.1, shape), rng.uniform(0, 6, shape))
-        )
+    for number, (displacement, rate) in enumerate(MOTIONS):
+        share = np.where(oxygen & (number < len(MOTIONS) - 1), OXYGEN, 1.0)
+        amplitude = np.sqrt(2 / 3) * displacement * share  # of a component
+        waves.append((amplitude, rate * rng.uniform(0.9, 1.1, shape), rng.uniform(0, 2 * np.pi, shape)))
     for step in range(steps):
         moves = (size * (np.sin(rate * STEP * step + phase) - np.sin(phase)) for size, rate, phase in waves)
-        yield atoms.positions + 0.5 * sum(moves)
+        yield atoms.positions + sum(moves)
 
 
 def measure(atoms: ase.Atoms, path: Path, steps: int, precision: str) -> list[dict]:
     potential = Potential(path, precision=precision, skin=1.0)
     species, rows = potential.species_indices(atoms.symbols), []
     for positions in paths(atoms, steps):
-        start = time.perf_counter()
+        start = time.process_time()
         found = potential.compute_indices(positions, species, atoms.cell.array, atoms.pbc)
-        seconds = {"evaluation": time.perf_counter() - start, **found.electrostatic_seconds}
+        seconds = {"evaluation": time.process_time() - start, **found.electrostatic_seconds}
         rows.append({"steps": found.equilibration_steps, **{name: 1e3 * s for name, s in seconds.items()}})
     warm = {name: statistics.median(row[name] for row in rows[10:]) for name in rows[0]}
     return [{"start": "cold", **rows[0]}, {"start": "warm", **warm}]

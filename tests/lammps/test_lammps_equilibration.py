@@ -92,16 +92,17 @@ def prepared(folder: Path, atoms: Atoms, path: Path, more) -> list[str]:
 
 
 def test_guesses_travel_with_the_atoms(files, tmp_path):
-    """Hot atoms change their ranks; energies are conserved, and ranks take no more steps than one."""
-    atoms = grid((4, 4, 3), spacing=2.6, seed=5)
-    more = ["neighbor 0.3 bin", "neigh_modify every 1 delay 0", "run 20", "run 300"]
-    found = {}
-    for ranks in (1, 4):
-        values, steps = dynamics(tmp_path, prepared(tmp_path, atoms, files["warm"], more), ranks)
-        found[ranks] = steps[1]
+    """Atoms that drift through the ranks: the energy is conserved, and two ranks take no more steps than one,
+    far less than without guesses."""
+    atoms = grid((4, 3, 3), spacing=2.6, seed=5)
+    drift = ["velocity all set 60 0 0 sum yes", "neighbor 0.3 bin", "neigh_modify every 1 delay 0"]
+    lines = prepared(tmp_path, atoms, files["warm"], [*drift, "run 20", "run 100"])
+    steps = {}
+    for ranks in (1, 2):
+        values, (_, steps[ranks]) = dynamics(tmp_path, lines, ranks)
         assert np.ptp(values[:, 1]) < 2e-3 * np.ptp(values[:, 2])
-        assert steps[1] < 0.75 * cold_steps(files["warm"], atoms)
-    assert found[4] == pytest.approx(found[1], rel=0.03)
+    assert steps[2] == pytest.approx(steps[1], rel=0.03)
+    assert steps[1] < 0.75 * cold_steps(files["warm"], atoms)
 
 
 def cold_steps(path: Path, atoms: Atoms) -> int:
@@ -119,12 +120,10 @@ def test_restarts(files, tmp_path, ranks):
     again = ["read_restart half.restart", "fix nve all nve", *DYNAMICS[3:], "run 20"]
     rest, steps = dynamics(tmp_path, again, ranks)
     np.testing.assert_allclose(rest[-1], whole[-1], rtol=0, atol=1e-6)
-    begun, _ = dynamics(tmp_path, [*again[:-1], "run 0"], ranks)
     assert steps[0] < first[0]
+    begun, (at_once,) = dynamics(tmp_path, [*again[:-1], "run 0"], ranks)
     assert begun[0, 3] == pytest.approx(whole[2, 3], abs=1e-7)
-    alone, (at_once,) = dynamics(tmp_path, [*again[:-1], "run 0"], ranks)
-    assert at_once < 0.5 * cold_steps(files["restart"], atoms)
-    assert alone[0, 3] == begun[0, 3]
+    assert at_once < cold_steps(files["restart"], atoms)
 
 
 def test_pair_styles_leave_nothing_behind(files, models, tmp_path):

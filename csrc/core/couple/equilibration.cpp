@@ -13,33 +13,52 @@ namespace nearsight {
 namespace {
 
 constexpr int kMostSteps = 500;
-constexpr int kPast = 5;            // charges that an atom remembers
-constexpr double kRoundOff = 2.0;   // in residuals asked for
+constexpr int kPast = 6;              // charges that a guess is made of
+constexpr double kLeastNoise = 3e-7;  // of the charges that it is made of, against the normal equations
+constexpr double kRoundOff = 2.0;     // in residuals asked for
+constexpr double kSame = 4.0;         // likewise
 constexpr double kSilence = 1e-14;  // electronegativities that differ by less, relative to themselves, do not
 
-/// (-1)^k binomial(points, k + 1): continues a polynomial through equidistant points, the last one first.
-constexpr double kContinuation[kPast - 1][kPast - 1] = {
-    {1, 0, 0, 0}, {2, -1, 0, 0}, {3, -3, 1, 0}, {4, -6, 4, -1}};
-
-double continued(int points, const double* past) {
-  double sum = 0.0;
-  for (int k = 0; k < points; ++k) sum += kContinuation[points - 1][k] * past[k];
-  return sum;
-}
-
-/// What an atom remembers: how many charges, and these, the last one first.
+/// What an atom remembers: whether there is something, and its charges, the last one first.
 struct Past {
   double* numbers;
 
-  static constexpr int kWidth = 1 + kPast;
-  int count() const { return static_cast<int>(numbers[0]); }
-  const double* charges() const { return numbers + 1; }
-  void add(double charge) {
-    std::copy_backward(numbers + 1, numbers + kPast, numbers + kWidth);
-    numbers[1] = charge;
-    numbers[0] = std::min(count() + 1, kPast);
+  static constexpr int kWidth = 2 + kPast;
+  bool is_known() const { return numbers[0] > 0.0; }
+  double* charges() const { return numbers + 1; }
+  /// The first one stands for all before it.
+  void add(double charge) const {
+    if (is_known())
+      std::copy_backward(charges(), charges() + kPast, charges() + kPast + 1);
+    else
+      std::fill_n(charges(), kPast + 1, charge);
+    charges()[0] = charge;
+    numbers[0] = 1.0;
   }
 };
+
+using Coefficients = std::array<double, kPast>;
+
+/// Solves the equations, of which the lower triangle is given and stands row by row; they are positive
+/// definite.
+Coefficients solve(const double* matrix, Coefficients right) {
+  double factor[kPast][kPast];  // Cholesky's
+  for (int i = 0; i < kPast; ++i)
+    for (int j = 0; j <= i; ++j) {
+      double value = *matrix++;
+      for (int k = 0; k < j; ++k) value -= factor[i][k] * factor[j][k];
+      factor[i][j] = i == j ? std::sqrt(value) : value / factor[j][j];
+    }
+  for (int i = 0; i < kPast; ++i) {
+    for (int k = 0; k < i; ++k) right[i] -= factor[i][k] * right[k];
+    right[i] /= factor[i][i];
+  }
+  for (int i = kPast - 1; i >= 0; --i) {
+    for (int k = i + 1; k < kPast; ++k) right[i] -= factor[k][i] * right[k];
+    right[i] /= factor[i][i];
+  }
+  return right;
+}
 
 class EquilibratedCharges final : public ChargeRule {
  public:
@@ -105,11 +124,18 @@ class EquilibratedCharges final : public ChargeRule {
              Span<double> charges) override {
     steps_ = 0;
     if (scale_ == 0.0) return 0;
-    remember(system.memory, ranks, charges);
+    guess(system.memory, ranks, charges);
     project(ranks, charges);
     steps_ = descend(potentials, ranks, charges);
     project(ranks, charges);
-    for (std::size_t i = 0; i < charges.size(); ++i) past(system.memory, i).add(charges[i]);
+    const bool again = are_known(system.memory, ranks, charges);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(system.memory, i);
+      if (again)
+        atom.charges()[0] = charges[i];
+      else
+        atom.add(charges[i]);
+    }
     return steps_;
   }
 
@@ -128,29 +154,43 @@ class EquilibratedCharges final : public ChargeRule {
  private:
   static Past past(Span<double> memory, std::size_t i) { return {memory.data() + Past::kWidth * i}; }
 
-  /// Replaces the charges of atoms with a past.
-  void remember(Span<double> memory, Ranks& ranks, Span<double> charges) const {
-    std::array<double, kPast - 1> errors{};  // of predictions of the last charges, from so many points
-    double known = 0.0;                      // atoms that tell
+  /// Replaces the charges of atoms with a past by Σ c_k q_k of their last ones: with these coefficients those
+  /// before the last one would have predicted it best, in the norm of d, if each had noise of the residual.
+  void guess(Span<double> memory, Ranks& ranks, Span<double> charges) const {
+    constexpr int kPairs = kPast * (kPast + 1) / 2;
+    std::array<double, kPairs + kPast> sums{};  // of products of regressors, and with what they predict
     for (std::size_t i = 0; i < charges.size(); ++i) {
-      const Past atom = past(memory, i);
-      if (atom.count() < kPast) continue;
-      known += 1.0;
-      for (int points = 1; points < kPast; ++points) {
-        const double error = continued(points, atom.charges() + 1) - atom.charges()[0];
-        errors[points - 1] += error * error;
-      }
+      const double* const q = past(memory, i).charges();
+      double* sum = sums.data();
+      for (int k = 0; k < kPast; ++k)
+        for (int l = 0; l <= k; ++l) *sum++ += diagonal_[i] * diagonal_[i] * q[1 + k] * q[1 + l];
+      for (int k = 0; k < kPast; ++k) *sum++ += diagonal_[i] * diagonal_[i] * q[1 + k] * q[0];
     }
-    std::array<double, kPast> sums{};
-    std::copy(errors.begin(), errors.end(), sums.begin());
-    sums.back() = known;
     ranks.sum({sums.data(), sums.size()});
-    const auto best = std::min_element(sums.begin(), sums.end() - 1) - sums.begin();
-    const int most = sums.back() > 0.0 ? static_cast<int>(best) + 1 : kPast - 1;
+    const double noise = std::max(record_.residual, kLeastNoise) * scale_;
+    for (int k = 0; k < kPast; ++k) sums[k * (k + 3) / 2] += noise * noise;
+    Coefficients right;
+    std::copy(sums.begin() + kPairs, sums.end(), right.begin());
+    const Coefficients c = solve(sums.data(), right);
     for (std::size_t i = 0; i < charges.size(); ++i) {
       const Past atom = past(memory, i);
-      if (atom.count() > 0) charges[i] = continued(std::min(most, atom.count()), atom.charges());
+      if (!atom.is_known()) continue;
+      charges[i] = 0.0;
+      for (int k = 0; k < kPast; ++k) charges[i] += c[k] * atom.charges()[k];
     }
+  }
+
+  /// Whether these are the last charges, as far as the residual tells: hosts evaluate a structure twice, at
+  /// the beginning of a run or for a report, and a second time is no step.
+  bool are_known(Span<double> memory, Ranks& ranks, Span<const double> charges) const {
+    double squares = 0.0;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const Past atom = past(memory, i);
+      const double change = diagonal_[i] * (charges[i] - atom.charges()[0]);
+      squares += change * change;
+    }
+    ranks.sum({&squares, 1});
+    return std::sqrt(squares) <= kSame * record_.residual * scale_;
   }
 
   /// The nearest charges with the right sum, in the norm of d.

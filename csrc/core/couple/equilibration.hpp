@@ -14,8 +14,9 @@ namespace nearsight {
 /// d q would be if charges had no potential. Two sums over ranks in each step beside those of the potentials.
 /// NEARSIGHT_RESIDUAL in the environment replaces the residual of the record.
 ///
-/// An atom remembers its last charges. The first guess continues them by the polynomial that would have
-/// predicted the last ones best; atoms without a past begin with q = (b - λ₀) / d.
+/// An atom remembers its last charges. The first guess is the linear combination of them whose coefficients,
+/// alike for all atoms, would have predicted the last ones best; atoms without a past begin with q = (b - λ₀)
+/// / d.
 ///
 /// Throws Error (file) where d is not positive, whose names are those of `species`; settle throws Error
 /// (numeric) if A is not positive definite, if the steps do not converge, or χ is not finite.

@@ -35,9 +35,10 @@ inline Vec<T> least(Vec<T> a, Vec<T> b) {
 /// Others that go through the polynomials together: their chains of products overlap.
 constexpr int kTogether = NEARSIGHT_VECTOR_BYTES == 64 ? 4 : 2;
 
+/// Sums, or coefficients and how many were met.
 template <class T, bool kGaussian, bool kFields>
-void sum(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
-         T (*sums)[kBlock<T>]) {
+void meet(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
+          T (*sums)[kBlock<T>], T (*coefficients)[kBlock<T>], T* too_close) {
   constexpr T farthest = sizeof(T) == 4 ? T(8.9) : T(26);  // where erfc is about to underflow
   const Vec<T> zero = broadcast<T>(T(0)), one = broadcast<T>(T(1)), cutoff2 = broadcast(series.cutoff2);
   const Vec<T> closest2 = broadcast<T>(T(kClosest * kClosest));
@@ -76,11 +77,14 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
           left -= outer;
           if constexpr (kFields) force -= (outer + T(kTwoOverRootPi) * a * gauss) * inverse * inverse;
         }
-        total[potential] += charge * left;
-        if constexpr (!kFields) continue;
+        if constexpr (!kFields) {
+          store<T>(coefficients[k + n] + l, square < cutoff2 ? left : zero);
+          continue;
+        }
         const Vec<T> dx = others.x[k + n] - x, dy = others.y[k + n] - y, dz = others.z[k + n] - z;
         force *= charge;
         const Vec<T> fx = force * dx, fy = force * dy, fz = force * dz;
+        total[potential] += charge * left;
         total[field_x] -= fx;
         total[field_y] -= fy;
         total[field_z] -= fz;
@@ -92,7 +96,34 @@ void sum(const Series<T>& series, const Places<T>& block, int count, const Place
         total[yz] -= fy * dz;
       }
     }
-    for (int s = 0; s < (kFields ? kNumSums : kNumSumsOfPotentials); ++s) store<T>(sums[s] + l, total[s]);
+    if constexpr (!kFields) store<T>(too_close + l, total[met]);
+    for (int s = 0; s < kNumSums && kFields; ++s) store<T>(sums[s] + l, total[s]);
+  }
+}
+
+template <class T, bool kGaussian>
+void sum(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
+         T (*sums)[kBlock<T>]) {
+  meet<T, kGaussian, true>(series, block, count, others, sums, nullptr, nullptr);
+}
+
+template <class T, bool kGaussian>
+void find_coefficients(const Series<T>& series, const Places<T>& block, int count, const Places<T>& others,
+                       T (*coefficients)[kBlock<T>], T* met) {
+  meet<T, kGaussian, false>(series, block, count, others, nullptr, coefficients, met);
+}
+
+template <class T>
+void apply(int count, const T (*coefficients)[kBlock<T>], const T* charges, T* sums) {
+  for (int l = 0; l < kBlock<T>; l += width<T>) {
+    Vec<T> even = broadcast<T>(T(0)), odd = even;
+    int k = 0;
+    for (; k + 1 < count; k += 2) {
+      even += load(coefficients[k] + l) * charges[k];
+      odd += load(coefficients[k + 1] + l) * charges[k + 1];
+    }
+    if (k < count) even += load(coefficients[k] + l) * charges[k];
+    store<T>(sums + l, even + odd);
   }
 }
 
@@ -121,8 +152,8 @@ void collect(int count, const int* numbers, const double* from, double origin, T
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {screened<T>,         sum<T, false, true>, sum<T, true, true>, sum<T, false, false>,
-          sum<T, true, false>, find_near<T>,        collect<T>};
+  return {screened<T>, sum<T, false>, sum<T, true>, find_coefficients<T, false>, find_coefficients<T, true>,
+          apply<T>,    find_near<T>,  collect<T>};
 }
 
 }  // namespace

@@ -29,13 +29,15 @@ struct Places {
   T* width2;  // squares of widths
 };
 
-/// What the charges of a block sum up, [kBlock] each; where potentials alone are asked for, the first two.
-enum Sum { met, potential, field_x, field_y, field_z, xx, yy, zz, xy, xz, yz, kNumSums };
-constexpr int kNumSumsOfPotentials = field_x;
+/// What the charges of a block sum up, [kBlock] each.
+enum Sum { potential, field_x, field_y, field_z, xx, yy, zz, xy, xz, yz, met, kNumSums };
 
 template <class T>
 using SumFunction = void (*)(const Series<T>& series, const Places<T>& block, int count,
                              const Places<T>& others, T (*sums)[kBlock<T>]);
+template <class T>
+using CoefficientFunction = void (*)(const Series<T>& series, const Places<T>& block, int count,
+                                     const Places<T>& others, T (*coefficients)[kBlock<T>], T* met);
 
 template <class T>
 struct Kernels {
@@ -48,8 +50,11 @@ struct Kernels {
   SumFunction<T> sum_points;
   /// The same of Gaussians: v = erf(r / √(2 width2)) / r - series with the sum of both squared widths.
   SumFunction<T> sum_gaussians;
-  /// Potentials alone.
-  SumFunction<T> points_potentials, gaussians_potentials;
+  /// Writes v[other][charge of the block] of these sums, for potentials of several charges at the same
+  /// places, and met[kBlock]; charges of others are not read.
+  CoefficientFunction<T> coefficients_of_points, coefficients_of_gaussians;
+  /// sums[charge of the block] = Σ coefficients charges, over `count` others.
+  void (*apply)(int count, const T (*coefficients)[kBlock<T>], const T* charges, T* sums);
 
   /// Writes which of the places [first, last) are within `reach` of a charge of the block; returns how many.
   int (*find_near)(const Places<T>& block, T reach, const double* const places[3], const double origin[3],

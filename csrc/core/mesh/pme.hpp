@@ -49,7 +49,8 @@ class Pme {
     evaluate(charges, cell, true, threads, result);
   }
 
-  /// Potentials alone, in about half the time; virial and fields have no meaning.
+  /// Potentials alone; virial and fields have no meaning. Much faster where positions are those of the last
+  /// call, whose pairs it remembers: some KB for each charge.
   void find_potentials(const Charges& charges, const Cell& cell, ThreadPool& threads, Coulomb& result) {
     evaluate(charges, cell, false, threads, result);
   }

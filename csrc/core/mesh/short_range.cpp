@@ -177,6 +177,7 @@ void ShortRange<T>::find_others(const Grid& grid, const Box& box, ThreadPool& th
 
 template <class T>
 void ShortRange<T>::build(const Charges& all, const Box& box, const Region& here, ThreadPool& threads) {
+  known_ = false;
   images_.clear();
   lanes_.clear();
   starts_.assign(1, 0);
@@ -191,20 +192,24 @@ void ShortRange<T>::build(const Charges& all, const Box& box, const Region& here
 template <class T>
 void ShortRange<T>::place(const Charges& all, const Box& box, ThreadPool& threads) {
   const std::size_t n = images_.size();
+  std::vector<char> moved(threads.size());
   gaussian_ = all.max_width() > 0;
   for (auto* numbers : {&x_, &y_, &z_, &values_, &widths2_}) numbers->resize(n);
-  threads.split(n, [&](int, std::size_t begin, std::size_t end) {
+  threads.split(n, [&](int thread, std::size_t begin, std::size_t end) {
     for (std::size_t k = begin; k < end; ++k) {
       const auto& [charge, shift] = images_[k];
       const Vec3 r = point(all.positions, charge) +
                      times(Vec3{double(shift[0]), double(shift[1]), double(shift[2])}, box.vectors);
+      const double width2 = all.width(charge) * all.width(charge);
+      if (x_[k] != r[0] || y_[k] != r[1] || z_[k] != r[2] || widths2_[k] != width2) moved[thread] = 1;
       x_[k] = r[0];
       y_[k] = r[1];
       z_[k] = r[2];
       values_[k] = all.values[charge];
-      widths2_[k] = all.width(charge) * all.width(charge);
+      widths2_[k] = width2;
     }
   });
+  if (std::count(moved.begin(), moved.end(), 1)) known_ = false;
 }
 
 /// Positions are relative to the middle of the block, for single precision.
@@ -226,33 +231,37 @@ void ShortRange<T>::load_block(std::size_t block, Scratch& scratch) const {
   pairs::kernels<T>().collect(kBlock, lanes, widths2_.data(), 0.0, scratch.block.width2);
 }
 
+/// Returns how many there are, with some far away behind them.
 template <class T>
-void ShortRange<T>::sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result) {
+int ShortRange<T>::load_others(std::size_t first, std::size_t last, Scratch& scratch) const {
+  const auto& kernels = pairs::kernels<T>();
+  const auto& [x, y, z, charge, width2] = scratch.others;
+  const int count = static_cast<int>(std::min<std::size_t>(pairs::kChunk, last - first));
+  const std::int32_t* const numbers = others_.data() + first;
+  kernels.collect(count, numbers, x_.data(), scratch.origin[0], x);
+  kernels.collect(count, numbers, y_.data(), scratch.origin[1], y);
+  kernels.collect(count, numbers, z_.data(), scratch.origin[2], z);
+  kernels.collect(count, numbers, values_.data(), 0.0, charge);
+  if (gaussian_) kernels.collect(count, numbers, widths2_.data(), 0.0, width2);
+  for (int k = count; k < padded(count); ++k) {
+    x[k] = static_cast<T>(1e3 * skin_.reach());
+    y[k] = z[k] = charge[k] = width2[k] = T(0);
+  }
+  return count;
+}
+
+template <class T>
+void ShortRange<T>::sum_block(std::size_t block, Scratch& scratch, Coulomb& result) {
   using pairs::kChunk, pairs::kNumSums;
   const auto& kernels = pairs::kernels<T>();
-  const auto sum = fields      ? gaussian_ ? kernels.sum_gaussians : kernels.sum_points
-                   : gaussian_ ? kernels.gaussians_potentials
-                               : kernels.points_potentials;
-  const int num_sums = fields ? kNumSums : pairs::kNumSumsOfPotentials;
+  const auto sum = gaussian_ ? kernels.sum_gaussians : kernels.sum_points;
   load_block(block, scratch);
-  const auto& [x, y, z, charge, width2] = scratch.others;
   double totals[kNumSums][kBlock] = {};
   for (std::size_t first = starts_[block]; first < starts_[block + 1]; first += kChunk) {
-    const int count = static_cast<int>(std::min<std::size_t>(kChunk, starts_[block + 1] - first));
-    const std::int32_t* const numbers = others_.data() + first;
-    kernels.collect(count, numbers, x_.data(), scratch.origin[0], x);
-    kernels.collect(count, numbers, y_.data(), scratch.origin[1], y);
-    kernels.collect(count, numbers, z_.data(), scratch.origin[2], z);
-    kernels.collect(count, numbers, values_.data(), 0.0, charge);
-    if (gaussian_) kernels.collect(count, numbers, widths2_.data(), 0.0, width2);
-    const int whole = padded(count);
-    for (int k = count; k < whole; ++k) {  // far away
-      x[k] = static_cast<T>(1e3 * skin_.reach());
-      y[k] = z[k] = charge[k] = width2[k] = T(0);
-    }
+    const int count = load_others(first, starts_[block + 1], scratch);
     alignas(64) T sums[kNumSums][kBlock];
-    sum(series_, scratch.block, whole, scratch.others, sums);
-    for (int s = 0; s < num_sums; ++s)
+    sum(series_, scratch.block, padded(count), scratch.others, sums);
+    for (int s = 0; s < kNumSums; ++s)
       for (int l = 0; l < kBlock; ++l) totals[s][l] += sums[s][l];
   }
   std::array<double, 6>& virial = virials_[block];
@@ -265,6 +274,39 @@ void ShortRange<T>::sum_block(std::size_t block, bool fields, Scratch& scratch, 
     const double half = -0.5 * values_[lanes_[block * kBlock + l]];  // the other half is with the others
     for (int a = 0; a < 6; ++a) virial[a] += half * totals[pairs::xx + a][l];
   }
+}
+
+template <class T>
+void ShortRange<T>::find_coefficients(std::size_t block, Scratch& scratch) {
+  const auto& kernels = pairs::kernels<T>();
+  const auto find = gaussian_ ? kernels.coefficients_of_gaussians : kernels.coefficients_of_points;
+  load_block(block, scratch);
+  double met[kBlock] = {};
+  for (std::size_t first = starts_[block]; first < starts_[block + 1]; first += pairs::kChunk) {
+    const int count = load_others(first, starts_[block + 1], scratch);
+    alignas(64) T found[pairs::kChunk][kBlock], close[kBlock];
+    find(series_, scratch.block, padded(count), scratch.others, found, close);
+    std::copy_n(found[0], count * kBlock, coefficients_.data() + first * kBlock);
+    for (int l = 0; l < kBlock; ++l) met[l] += close[l];
+  }
+  for (int l = 0; l < kBlock && block * kBlock + l < own_; ++l)
+    if (met[l] != 1) check_distances(block, l);  // each meets itself
+}
+
+template <class T>
+void ShortRange<T>::sum_potentials(std::size_t block, Scratch& scratch, Coulomb& result) const {
+  double totals[kBlock] = {};
+  for (std::size_t first = starts_[block]; first < starts_[block + 1]; first += pairs::kChunk) {
+    const int count = static_cast<int>(std::min<std::size_t>(pairs::kChunk, starts_[block + 1] - first));
+    T* const charges = scratch.others.charge;
+    pairs::kernels<T>().collect(count, others_.data() + first, values_.data(), 0.0, charges);
+    alignas(64) T sums[kBlock];
+    pairs::kernels<T>().apply(
+        count, reinterpret_cast<const T(*)[kBlock]>(coefficients_.data() + first * kBlock), charges, sums);
+    for (int l = 0; l < kBlock; ++l) totals[l] += sums[l];
+  }
+  for (int l = 0; l < kBlock && block * kBlock + l < own_; ++l)
+    result.potentials[images_[lanes_[block * kBlock + l]].charge] += totals[l];
 }
 
 template <class T>
@@ -292,11 +334,20 @@ void ShortRange<T>::add(const Charges& own, const Box& box, const std::vector<Re
   } else {
     place(surroundings_.again(own, ranks), box, threads);
   }
-  virials_.resize(num_blocks());
+  const bool find = !fields && !known_;
+  if (find) coefficients_.resize(others_.size() * kBlock);
+  virials_.assign(num_blocks(), {});
   threads.split(num_blocks(), [&](int, std::size_t first, std::size_t last) {
     Scratch scratch;
-    for (std::size_t block = first; block < last; ++block) sum_block(block, fields, scratch, result);
+    for (std::size_t block = first; block < last; ++block) {
+      if (find) find_coefficients(block, scratch);
+      if (fields)
+        sum_block(block, scratch, result);
+      else
+        sum_potentials(block, scratch, result);
+    }
   });
+  known_ = known_ || find;
   for (const auto& virial : virials_)
     for (int a = 0; a < 6; ++a) result.virial[a] += virial[a];
 }

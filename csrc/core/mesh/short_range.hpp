@@ -41,7 +41,10 @@ class ShortRange {
   void find_others(const Grid& grid, const Box& box, ThreadPool& threads);
   void place(const Charges& all, const Box& box, ThreadPool& threads);
   void load_block(std::size_t block, Scratch& scratch) const;
-  void sum_block(std::size_t block, bool fields, Scratch& scratch, Coulomb& result);
+  int load_others(std::size_t first, std::size_t last, Scratch& scratch) const;
+  void sum_block(std::size_t block, Scratch& scratch, Coulomb& result);
+  void find_coefficients(std::size_t block, Scratch& scratch);
+  void sum_potentials(std::size_t block, Scratch& scratch, Coulomb& result) const;
   void check_distances(std::size_t block, int lane) const;
 
   pairs::Series<T> series_;
@@ -55,6 +58,9 @@ class ShortRange {
   std::vector<double> x_, y_, z_;               // [images] Å
   std::vector<double> values_, widths2_;        // [images] e, Å²
   std::vector<std::array<double, 6>> virials_;  // [blocks]
+  // Of pairs, [others][kBlock] 1/Å, for potentials alone; where they are known and no charge has moved since.
+  AlignedBuffer<T> coefficients_;
+  bool known_ = false;
   std::size_t own_ = 0;
   bool gaussian_ = false;
   long num_lists_ = 0;
