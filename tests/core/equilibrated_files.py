@@ -6,26 +6,22 @@ import numpy as np
 import torch
 
 from nearsight.lib import _core
-from nearsight.models import LongRangeConfig
 from nearsight.neighbors import make_graph
 from nearsight.units import COULOMB
 
-from .charge_models import SPECIES, random_model
+from .charge_models import SPECIES
+from .equilibrated_models import equilibrated_model
 from .test_charge_models import save
-from .test_errors import edited
 
 HARDNESS = {"H": 6.0, "O": 9.0}  # eV/e²
 WIDTHS = {"H": 0.4, "O": 0.7}  # Å
 
 
-def equilibrated(folder, name="model", architecture="bpnn", scale=2.0, **long_range):
-    """A model of which what would be environment charges are electronegativities, and its file."""
-    model = random_model("environment", 1e-4, architecture)
-    (model.output_scale if architecture == "bpnn" else model.scale)[1] *= scale
-    config = {"hardness": HARDNESS, "widths": WIDTHS} | long_range
-    couple = LongRangeConfig(charges="equilibrated", **config).couple(SPECIES)
-    plain = save(folder / f"{name}_plain.pt", model)
-    return model, edited(plain, folder / f"{name}.pt", lambda metadata: metadata.update(couple=couple))
+def equilibrated(folder, name="model", architecture="bpnn", **long_range):
+    """A model with random weights, and its file."""
+    numbers = {"hardness": HARDNESS, "widths": WIDTHS} | long_range
+    model = equilibrated_model(architecture, **numbers)
+    return model, save(folder / f"{name}.pt", model)
 
 
 def electronegativities(model, one) -> np.ndarray:
@@ -33,7 +29,7 @@ def electronegativities(model, one) -> np.ndarray:
     graph = make_graph(*one[:4], model.cutoff)
     with torch.no_grad():
         found = model(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
-    return found["charge"][:, 0].numpy()
+    return found["electronegativity"][:, 0].numpy()
 
 
 def matrix(one) -> np.ndarray:

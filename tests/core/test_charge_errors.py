@@ -34,7 +34,9 @@ def paths(tmp_path_factory):
 )
 def test_damaged_records(paths, tmp_path, kind, change):
     path = edited(paths[kind], tmp_path / "x.pt", lambda metadata: metadata["couple"].update(change))
-    with pytest.raises(ModelFileError, match="couple 'coulomb' wants at least one channel, of fixed charges"):
+    with pytest.raises(
+        ModelFileError, match="couple 'coulomb' wants at least one channel, of fixed and equi"
+    ):
         _core.Evaluator(str(path))
 
 

@@ -95,12 +95,16 @@ def test_the_energy_is_stationary(fine):
         assert energies[t] - energies[0] == pytest.approx(0.5 * t**2 * curvature, rel=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["bpnn", "mace with messages"])
+@pytest.fixture(scope="module", params=["bpnn", "mace with messages"])
+def differentiable(request, tmp_path_factory):
+    options = {"architecture": request.param, "rtol": 1e-9, "residual": 1e-12}
+    return equilibrated(tmp_path_factory.mktemp("differentiable"), **options)[1]
+
+
 @pytest.mark.parametrize("charged", [False, True], ids=["neutral", "charged"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_forces_and_virial_are_differences_of_the_energy(tmp_path, architecture, cell, charged):
-    _, path = equilibrated(tmp_path, architecture=architecture, rtol=1e-9, residual=1e-12)
-    check_derivatives(path, case(cell, charged, ""), np.zeros(3), list(zip(*PLACES)))
+def test_forces_and_virial_are_differences_of_the_energy(differentiable, cell, charged):
+    check_derivatives(differentiable, case(cell, charged, ""), np.zeros(3), list(zip(*PLACES)))
 
 
 @pytest.mark.parametrize(("cell", "field"), [("open", FIELD), ("slab", NORMAL)])
@@ -147,11 +151,16 @@ def test_backends_precisions_threads(coarse, options, monkeypatch):
         assert_close(found[name], expected[name], tolerance)
 
 
+def with_couple(source, target, **change):
+    return edited(source, target, lambda metadata: metadata["couple"].update(change))
+
+
 def test_the_residual_is_what_was_asked_for(tmp_path):
     """|P (b - A q)| relative to what d q would be if charges had no potential."""
     one = case("triclinic", True, "")
+    model, fine = equilibrated(tmp_path, rtol=1e-10)
     for residual in (1e-2, 1e-4, 1e-6, 1e-10):
-        model, path = equilibrated(tmp_path, rtol=1e-10, residual=residual)
+        path = with_couple(fine, tmp_path / "x.pt", residual=residual)
         chi, dense = electronegativities(model, one), matrix(one)
         widths, hardness = (np.array([of[SPECIES[z]] for z in one.species]) for of in (WIDTHS, HARDNESS))
         own = hardness + COULOMB / (np.sqrt(np.pi) * widths)
@@ -250,7 +259,7 @@ def test_born_charges_of_several_interactions(tmp_path):
     [{"hardness": [1.0]}, {"widths": None}, {"widths": [0.5, 0.0]}, {"channels": 2}, {"weighted": True}],
 )
 def test_damaged_records(coarse, tmp_path, change):
-    path = edited(coarse[1], tmp_path / "x.pt", lambda metadata: metadata["couple"].update(change))
+    path = with_couple(coarse[1], tmp_path / "x.pt", **change)
     with pytest.raises(
         ModelFileError, match="couple 'coulomb' wants at least one channel, of fixed and equi"
     ):
@@ -258,8 +267,7 @@ def test_damaged_records(coarse, tmp_path, change):
 
 
 def test_a_hardness_that_lets_charges_explode(coarse, tmp_path):
-    change = {"hardness": [6.0, -11.7]}
-    path = edited(coarse[1], tmp_path / "x.pt", lambda metadata: metadata["couple"].update(change))
+    path = with_couple(coarse[1], tmp_path / "x.pt", hardness=[6.0, -11.7])
     message = r"the hardness of O, -11\.7 eV/e², and the 11\.6059 eV/e² that its width of 0\.7 Å adds are not"
     with pytest.raises(ModelFileError, match=message):
         _core.Evaluator(str(path))
@@ -267,8 +275,7 @@ def test_a_hardness_that_lets_charges_explode(coarse, tmp_path):
 
 @pytest.mark.parametrize("cell", ["open", "triclinic"])
 def test_a_matrix_that_is_not_positive_definite(coarse, tmp_path, cell):
-    change = {"hardness": [6.0, -9.0]}
-    path = edited(coarse[1], tmp_path / "x.pt", lambda metadata: metadata["couple"].update(change))
+    path = with_couple(coarse[1], tmp_path / "x.pt", hardness=[6.0, -9.0])
     message = r"not positive definite: the hardness of O, -9 eV/e², is too small for its width of 0\.7 Å wher"
     with pytest.raises(EvaluationError, match=message):
         _core.Evaluator(str(path)).evaluate(*case(cell, True, "", spacing=1.2))
