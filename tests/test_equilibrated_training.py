@@ -12,11 +12,12 @@ from core.equilibrated_models import GIVEN, equilibrated_model
 
 from nearsight import Potential, keys
 from nearsight.cli.evaluate import predict
-from nearsight.couple import evaluate, settle
+from nearsight.couple import evaluate, present_couple, settle
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.errors import ConfigError
 from nearsight.export import read_metadata, save_model, torchforce_module
 from nearsight.export.torchscript import freeze
+from nearsight.models import BPNNConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.training import plots, read_checkpoint, train
 from nearsight.training.config import parse_config
 from nearsight.training.logbook import read_metrics
@@ -129,6 +130,30 @@ def test_torchforce(path, cell):
         assert energy.item() * KJ_PER_MOL == pytest.approx(expected.energy.item() + reference, rel=1e-12)
         forces = -0.1 * KJ_PER_MOL * gradient.numpy()
         np.testing.assert_allclose(forces, expected.forces.numpy(), atol=1e-11)
+
+
+@pytest.mark.parametrize("architecture", ["mace", "mace with messages", "painn"])
+def test_files_of_message_passing(architecture, tmp_path):
+    torch.manual_seed(3)
+    painn = PaiNNConfig(cutoff=4.0, channels=4, num_interactions=2)
+    build = {"painn": lambda: build_model(painn, SPECIES, LongRangeConfig(charges="equilibrated"))}
+    model = settle(build.get(architecture, lambda: equilibrated_model(architecture))())
+    found = Potential(save(tmp_path / "model.pt", model)).compute_indices(*case("open", True, ""))
+    one = case("open", True, "")
+    expected = evaluate(model, graph_of(one), model.couple, charged=charged_of(model, one))
+    np.testing.assert_allclose(found.charges, expected.charges.numpy(), rtol=0, atol=1e-5)
+    scale = np.abs(found.forces).max()
+    np.testing.assert_allclose(found.forces, expected.forces.numpy(), rtol=0, atol=1e-5 * scale)
+
+
+def test_models_on_principal_directions_keep_what_is_learned():
+    config = BPNNConfig(cutoff=4.0, descriptor={"kind": "soap", "n_max": 2, "l_max": 1}, directions=5)
+    model = build_model(config, SPECIES, LongRangeConfig(charges="equilibrated"))
+    trained = model.on_inputs()
+    assert trained is not model and present_couple(trained)["widths"].requires_grad
+    assert trained.learned_numbers is model.learned_numbers
+    names = [[name for name, _ in one.named_parameters()] for one in (model, trained)]
+    assert names[0] == names[1]
 
 
 def test_torchforce_in_a_field(path):

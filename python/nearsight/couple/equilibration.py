@@ -35,7 +35,8 @@ from nearsight.errors import ConfigError, EvaluationError
 from nearsight.keys import READOUT_ELECTRONEGATIVITY, READOUT_ENERGY
 from nearsight.units import COULOMB
 
-MAX_DENSE = 512  # atoms of a batch, or of a module for torchforce, whose matrix is made
+MAX_DENSE = 512  # atoms of a frame whose matrix is made
+_MAX_BATCH = 2048  # atoms of all such frames together
 
 
 class EquilibratedCouple(ChargeCouple):
@@ -142,7 +143,7 @@ class EquilibratedCouple(ChargeCouple):
     def _solver(self, charged: Charged) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the function of b[n] and total[F] that gives the charges of least ½ qᵀ A q - bᵀ q."""
         frame = charged.frames.frame
-        if len(frame) <= MAX_DENSE:
+        if len(frame) <= _MAX_BATCH and int(torch.bincount(frame).max()) <= MAX_DENSE:
             try:
                 matrix, factor = self.matrix(charged)
             except ValueError as error:

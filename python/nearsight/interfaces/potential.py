@@ -229,9 +229,7 @@ class Potential:
             raise EvaluationError(f"efield has shape {field.shape}, expected three numbers, V/Å")
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
         system = (positions, species, cell, periodic, charge)
-        by_fields = (
-            born_charges and self._evaluator.has_born_charges and self._evaluator.num_interactions > 1
-        )
+        by_fields = born_charges and self._evaluator.has_born_charges and self._evaluator.num_interactions > 1
         found = self._evaluator.evaluate(
             *system,
             field,
