@@ -127,11 +127,13 @@ def test_restarts(files, tmp_path, ranks):
 
 
 def test_pair_styles_leave_nothing_behind(files, models, tmp_path):
-    """A model without memory in place of one with; a second one beside a first one."""
+    """Two of them have memories of their own; a model that needs none takes their place."""
     atoms = grid((3, 3, 3), spacing=2.6, seed=4)
-    lines = prepared(tmp_path, atoms, files["warm"], ["run 5", "info fixes"])
-    lines += [*pair(models["bpnn"]), "run 5", "print REPLACED", "info fixes"]
-    done = run_script(tmp_path, lines, 1)
+    lines = [line for line in prepared(tmp_path, atoms, files["warm"], ["run 5"]) if "parts" not in line]
+    both = [f"pair_coeff * * mlp {number} {files['warm']} O H" for number in (1, 2)]
+    lines += ["pair_style hybrid/overlay mlp mlp", *both, "run 5", "info fixes", "print REPLACED"]
+    done = run_script(tmp_path, [*lines, *pair(models["bpnn"]), "run 5", "info fixes"], 1)
     assert done.code == 0, done.output[-2000:]
     before, after = done.output.split("REPLACED", 1)
-    assert "nearsight_memory" in before and "nearsight_memory" not in after
+    assert "nearsight_memory," in before and "nearsight_memory_2," in before
+    assert "nearsight_memory" not in after.split("REPLACED", 1)[-1]

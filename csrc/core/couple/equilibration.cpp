@@ -13,11 +13,11 @@ namespace nearsight {
 namespace {
 
 constexpr int kMostSteps = 500;
-constexpr int kPast = 6;              // charges that a guess is made of
-constexpr double kLeastNoise = 3e-7;  // of the charges that it is made of, against the normal equations
-constexpr double kRoundOff = 2.0;     // in residuals asked for
-constexpr double kSame = 4.0;         // likewise
-constexpr double kSilence = 1e-14;  // electronegativities that differ by less, relative to themselves, do not
+constexpr int kPast = 6;                // charges that a guess is made of
+constexpr double kRoundedNoise = 1e-7;  // relative, of these: their squares stay above round-off
+constexpr double kRoundOff = 2.0;       // how far a residual may be above the one asked for, so far unseen
+constexpr double kSame = 4.0;           // how far apart the same charges may be, in residuals
+constexpr double kSilence = 1e-14;      // relative differences of electronegativities that are none
 
 /// What an atom remembers: whether there is something, and its charges, the last one first.
 struct Past {
@@ -124,8 +124,12 @@ class EquilibratedCharges final : public ChargeRule {
              Span<double> charges) override {
     steps_ = 0;
     if (scale_ == 0.0) return 0;
-    guess(system.memory, ranks, charges);
+    const bool guessed = guess(system.memory, ranks, charges);
     project(ranks, charges);
+    if (begin(potentials, ranks, charges) > scale_ && guessed) {  // worse than no charges at all
+      for (std::size_t i = 0; i < charges.size(); ++i) charges[i] = right_[i] / diagonal_[i];
+      begin(potentials, ranks, charges);
+    }
     steps_ = descend(potentials, ranks, charges);
     project(ranks, charges);
     const bool again = are_known(system.memory, ranks, charges);
@@ -156,21 +160,26 @@ class EquilibratedCharges final : public ChargeRule {
 
   /// Replaces the charges of atoms with a past by Σ c_k q_k of their last ones: with these coefficients those
   /// before the last one would have predicted it best, in the norm of d, if each had noise of the residual.
-  void guess(Span<double> memory, Ranks& ranks, Span<double> charges) const {
+  /// Returns whether there are such atoms.
+  bool guess(Span<double> memory, Ranks& ranks, Span<double> charges) const {
     constexpr int kPairs = kPast * (kPast + 1) / 2;
-    std::array<double, kPairs + kPast> sums{};  // of products of regressors, and with what they predict
+    // Of products of the past ones, of these with the last ones, and of atoms.
+    std::array<double, kPairs + kPast + 1> sums{};
     for (std::size_t i = 0; i < charges.size(); ++i) {
       const double* const q = past(memory, i).charges();
       double* sum = sums.data();
       for (int k = 0; k < kPast; ++k)
         for (int l = 0; l <= k; ++l) *sum++ += diagonal_[i] * diagonal_[i] * q[1 + k] * q[1 + l];
       for (int k = 0; k < kPast; ++k) *sum++ += diagonal_[i] * diagonal_[i] * q[1 + k] * q[0];
+      *sum += past(memory, i).is_known();
     }
     ranks.sum({sums.data(), sums.size()});
-    const double noise = std::max(record_.residual, kLeastNoise) * scale_;
+    double trace = 0.0;
+    for (int k = 0; k < kPast; ++k) trace += sums[k * (k + 3) / 2];
+    const double noise = std::max(record_.residual * scale_, kRoundedNoise * std::sqrt(trace));
     for (int k = 0; k < kPast; ++k) sums[k * (k + 3) / 2] += noise * noise;
     Coefficients right;
-    std::copy(sums.begin() + kPairs, sums.end(), right.begin());
+    std::copy_n(sums.begin() + kPairs, kPast, right.begin());
     const Coefficients c = solve(sums.data(), right);
     for (std::size_t i = 0; i < charges.size(); ++i) {
       const Past atom = past(memory, i);
@@ -178,6 +187,7 @@ class EquilibratedCharges final : public ChargeRule {
       charges[i] = 0.0;
       for (int k = 0; k < kPast; ++k) charges[i] += c[k] * atom.charges()[k];
     }
+    return sums.back() > 0.0;
   }
 
   /// Whether these are the last charges, as far as the residual tells: hosts evaluate a structure twice, at
@@ -221,16 +231,27 @@ class EquilibratedCharges final : public ChargeRule {
     for (std::size_t i = 0; i < q.size(); ++i) product_[i] += diagonal_[i] * q[i];
   }
 
-  int descend(const Potentials& potentials, Ranks& ranks, Span<double> charges) {
+  /// The residual of charges, with mean 0 in the weights 1 / d; returns its norm.
+  double begin(const Potentials& potentials, Ranks& ranks, Span<const double> charges) {
     const std::size_t n = charges.size();
     product_.resize(n);
     residual_.resize(n);
-    direction_.assign(n, 0.0);
     multiply(potentials, charges);
-    double mean = 0.0;
+    double mean = 0.0, squares = 0.0;
     for (std::size_t i = 0; i < n; ++i) mean += (right_[i] - product_[i]) / diagonal_[i];
     ranks.sum({&mean, 1});
-    for (std::size_t i = 0; i < n; ++i) residual_[i] = right_[i] - product_[i] - mean / softness_;
+    for (std::size_t i = 0; i < n; ++i) {
+      residual_[i] = right_[i] - product_[i] - mean / softness_;
+      squares += residual_[i] * residual_[i];
+    }
+    ranks.sum({&squares, 1});
+    return std::sqrt(squares);
+  }
+
+  /// From the residual to charges; returns the number of steps.
+  int descend(const Potentials& potentials, Ranks& ranks, Span<double> charges) {
+    const std::size_t n = charges.size();
+    direction_.assign(n, 0.0);
     double before = 0.0;
     for (int step = 0;; ++step) {
       std::array<double, 3> sums{};  // of r, r² and r² / d
