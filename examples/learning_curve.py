@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from nearsight.cli.evaluate import predict
@@ -79,8 +80,10 @@ def plot(errors: Errors, path: Path) -> None:
             ax.loglog(sizes, mean, "-", color=color, label=f"{test}, slope {slope:.2f}")
         ax.set(xlabel="training frames", ylabel=f"test RMSE, {name} ({UNITS[name]})")
         ax.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
-        ax.legend()
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     figure.savefig(path)
 
 
