@@ -61,7 +61,11 @@ def save_dispersion(path: Path) -> Path:
 
 
 def main() -> None:
-    build_options = ["-DNEARSIGHT_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
+    build_options = [
+        "-DNEARSIGHT_SANITIZE=address,undefined",
+        "-DCMAKE_BUILD_TYPE=Debug",
+        "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1",
+    ]
     off = [f"-DNEARSIGHT_{part}=OFF" for part in ("PYTHON", "TORCH", "LAMMPS", "OPENMM", "CUDA")]
     python = f"-DPython_EXECUTABLE={sys.executable}"
     run("cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", python, *build_options, *off, check=True)
