@@ -145,9 +145,7 @@ def test_dispersion_of_the_host(files, tmp_path, run):
 
 def test_info(files, run):
     code, out, _ = run("info", files["bpnn"][1])
-    assert code == 0 and "D3(BJ) of pbe, in the energy of this model; with it the labels" in " ".join(
-        out.split()
-    )
+    assert code == 0 and "D3(BJ) of pbe, in the energy of this model; labels with it" in " ".join(out.split())
 
 
 # ---- alone ----

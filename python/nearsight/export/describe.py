@@ -69,7 +69,7 @@ def _dispersion(record: dict[str, Any]) -> str:
     numbers = _flat({name: f"{record[name]:g}" for name in ("s6", "s8", "a1", "a2")})
     cutoffs = f"cutoff {record['cutoff']:g} Å, of coordination numbers {record['coordination_cutoff']:g} Å"
     return (
-        f"D3(BJ) of {record['functional']}, {adds}; {record['labels']} it the labels; {numbers}; {cutoffs}, "
+        f"D3(BJ) of {record['functional']}, {adds}; labels {record['labels']} it; {numbers}; {cutoffs}, "
         f"smooth over {record['smoothing']:g} Å"
     )
 
