@@ -34,4 +34,13 @@ inline Cell read_cell(const Doubles& vectors, const std::array<bool, 3>& pbc) {
   return cell;
 }
 
+/// [3, 3] of the components xx, yy, zz, xy, xz, yz.
+inline py::array_t<double> symmetric_matrix(const double* components) {
+  constexpr int row[6] = {0, 1, 2, 0, 0, 1}, column[6] = {0, 1, 2, 1, 2, 2};
+  py::array_t<double> matrix({3, 3});
+  for (int a = 0; a < 6; ++a)
+    matrix.mutable_at(row[a], column[a]) = matrix.mutable_at(column[a], row[a]) = components[a];
+  return matrix;
+}
+
 }  // namespace nearsight

@@ -25,15 +25,11 @@ struct Found {
   }
 
   py::dict dict() const {
-    py::array_t<double> total({3, 3});
-    const int row[6] = {0, 1, 2, 0, 0, 1}, column[6] = {0, 1, 2, 1, 2, 2};
-    for (int a = 0; a < 6; ++a)
-      total.mutable_at(row[a], column[a]) = total.mutable_at(column[a], row[a]) = virial[a];
     py::dict dict;
     dict["energy"] = energy;
     dict["energies"] = energies;
     dict["forces"] = forces;
-    dict["virial"] = total;
+    dict["virial"] = symmetric_matrix(virial.data());
     dict["virials"] = virials;
     return dict;
   }

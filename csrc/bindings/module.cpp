@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "bindings/arrays.hpp"
 #include "core/engine/error.hpp"
 #include "core/engine/evaluator.hpp"
 
@@ -19,7 +20,6 @@ void bind_neighbors(py::module_& m);
 
 namespace {
 
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Ints = py::array_t<int, py::array::c_style | py::array::forcecast>;
 
 Backend backend_of(const std::string& name) {
@@ -119,15 +119,11 @@ class PyEvaluator {
       py::gil_scoped_release release;
       evaluator_.evaluate(x, s, c, {charge, efield}, r);
     }
-    auto virial = zeros({3, 3});
-    const int row[6] = {0, 1, 2, 0, 0, 1}, column[6] = {0, 1, 2, 1, 2, 2};
-    for (int a = 0; a < 6; ++a)
-      virial.mutable_at(row[a], column[a]) = virial.mutable_at(column[a], row[a]) = r.virial[a];
     py::dict result;
     result["energy"] = r.energy;
     result["energies"] = energies;
     result["forces"] = forces;
-    result["virial"] = virial;
+    result["virial"] = symmetric_matrix(r.virial);
     if (by_atom) result["virials"] = virials;
     if (channels) {
       result["electrostatic_energy"] = r.electrostatic;

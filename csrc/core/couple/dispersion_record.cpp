@@ -3,13 +3,12 @@
 
 #include "core/couple/dispersion.hpp"
 #include "core/engine/error.hpp"
+#include "core/engine/units.hpp"
 
 namespace nearsight {
 namespace {
 
 using nlohmann::json;
-
-constexpr double kBohr = 0.529177210903, kHartree = 27.211386245988;  // Å, eV; CODATA 2018
 
 [[noreturn]] void damaged(const std::string& what) {
   throw Error(ErrorKind::file,

@@ -206,6 +206,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
   energies_.resize(rows);
+  if (couple_->channels() > 0 || dispersion_) gather_owned(domain, owned);
   if (results.born_charges) {
     charge_flows_.assign(12 * domain.species.size(), 0.0);
     results.charge_flows = charge_flows_;
@@ -297,7 +298,6 @@ void Evaluator::join(const Domain& domain, Span<const int> owned, std::size_t fi
 /// The couple of all rows, which adds forces and a virial of its own.
 void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Results& results) {
   const std::size_t rows = owned.size(), channels = couple_->channels(), width = couple_->memory();
-  gather_owned(domain, owned);
   memory_.assign(width * rows, 0.0);
   for (std::size_t row = 0; row < rows && domain.memory; ++row)
     std::copy_n(domain.memory.data() + width * owned[row], width, memory_.data() + width * row);
@@ -428,7 +428,6 @@ void Evaluator::gather_owned(const Domain& domain, Span<const int> owned) {
 /// Members of a committee all get the same.
 void Evaluator::add_dispersion(const Domain& domain, Span<const int> owned, Results& results) {
   const std::size_t rows = owned.size();
-  gather_owned(domain, owned);
   direct_.assign(3 * rows, 0.0);
   energies_.assign(rows, 0.0);
   virials_.assign(6 * rows, 0.0);

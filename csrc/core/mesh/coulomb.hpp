@@ -4,12 +4,13 @@
 
 #include "core/engine/span.hpp"
 #include "core/engine/threads.hpp"
+#include "core/engine/units.hpp"
 #include "core/neighbors/neighbor_list.hpp"
 
 namespace nearsight {
 
-/// e² / (4π ε0), eV Å: Hartree times bohr, CODATA 2018.
-constexpr double kCoulomb = 27.211386245988 * 0.529177210903;
+/// e² / (4π ε0), eV Å.
+constexpr double kCoulomb = kHartree * kBohr;
 
 /// Point charges or Gaussians ρ_i(r) = q_i exp(-r² / 2σ_i²) / (2π σ_i²)^(3/2); a width of 0 is a point.
 struct Charges {
