@@ -31,12 +31,12 @@ lint: $(VENV)/.packages
 	$(bin)/ruff check python tests tests_side examples benchmarks
 	$(bin)/ruff format --check python tests tests_side examples benchmarks
 	$(bin)/lint-imports
-	$(bin)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
+	$(bin)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu')
 
 format: $(VENV)/.packages
 	$(bin)/ruff check --fix python tests tests_side examples benchmarks
 	$(bin)/ruff format python tests tests_side examples benchmarks
-	$(bin)/clang-format -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
+	$(bin)/clang-format -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c' '*.cu')
 
 bench: $(VENV)/.installed
 	$(bin)/python benchmarks/lammps_speed.py

@@ -34,6 +34,7 @@ STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|stdint|sys/m
     ("folder", "allowed"),
     [
         ("csrc/core", rf"{STANDARD}|core/.*|nlohmann/json\.hpp|Eigen/(Eigenvalues|SVD)"),
+        ("csrc/cuda", rf"{STANDARD}|core/.*|cuda/.*|cuda_runtime\.h|cub/.*|(ucontext|dlfcn)\.h"),
         ("csrc/capi", rf"{STANDARD}|core/.*|nearsight\.h"),
         ("csrc/torchscript", rf"{STANDARD}|core/.*|torch/.*|ATen/.*|c10/.*"),
         ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*|torch_ops/stable\.hpp"),
