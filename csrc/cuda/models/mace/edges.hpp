@@ -28,7 +28,8 @@ struct Functions {
   int num_species, count;        // count: of functions
 
   __device__ const T* table(int a, int b) const {
-    return tables + static_cast<std::int64_t>(table_of[a * num_species + b]) * (knots.intervals + 1) * kJet * count;
+    return tables +
+           static_cast<std::int64_t>(table_of[a * num_species + b]) * (knots.intervals + 1) * kJet * count;
   }
 };
 
@@ -44,6 +45,13 @@ struct PairTerms {
     const PairEnergy close = nearsight::mace::close_repulsion(r, shortest);
     return {zbl_part.value + wall.value + close.value, zbl_part.slope + wall.slope + close.slope};
   }
+};
+
+/// What later layers and densities have found of an edge; null where there is none.
+template <class T>
+struct EdgeAdjoints {
+  T* harmonics;  // [places][number of harmonics]
+  T* slopes;     // [places] dE/dr at fixed direction
 };
 
 /// Weights of value, slope and curvature at the two ends of an interval for the value of the polynomial of
@@ -105,7 +113,8 @@ struct Harmonics {
   }
 
   /// dE/dr_ij from the adjoints of the harmonics and dE/dr.
-  static __device__ Vec4<T> gradient(const HarmonicFactors<T>& s, const Vec4<T>& v, const T* adjoints, T slope) {
+  static __device__ Vec4<T> gradient(const HarmonicFactors<T>& s, const Vec4<T>& v, const T* adjoints,
+                                     T slope) {
     const T inverse = T(1) / v.w, x = v.x * inverse, y = v.y * inverse, z = v.z * inverse;
     T gx = 0, gy = 0, gz = 0;
     walk(s, x, y, z, [&](int place, T, T dx, T dy, T dz) {
@@ -121,7 +130,8 @@ struct Harmonics {
  private:
   /// Calls visit(l² + l + m, Y, dY/dx, dY/dy, dY/dz) for all of them.
   template <class Visit>
-  static __device__ __forceinline__ void walk(const HarmonicFactors<T>& s, T x, T y, T z, const Visit& visit) {
+  static __device__ __forceinline__ void walk(const HarmonicFactors<T>& s, T x, T y, T z,
+                                              const Visit& visit) {
     constexpr int legendre = (l_max + 1) * (l_max + 2) / 2;
     T q[legendre];
 #pragma unroll

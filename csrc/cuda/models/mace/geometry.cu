@@ -17,7 +17,8 @@ struct EdgeWeights {
 /// A warp for each row. A lane for each edge finds weights and harmonics, then lanes are functions.
 template <class T, int l_max>
 __global__ void __launch_bounds__(kWarp* kWarps)
-    fill_edge_arrays(Edges<T> edges, HarmonicFactors<T> factors, Functions<T> functions, EdgeArrays<T> arrays) {
+    fill_edge_arrays(Edges<T> edges, HarmonicFactors<T> factors, Functions<T> functions,
+                     EdgeArrays<T> arrays) {
   constexpr int num_harmonics = Harmonics<T, l_max>::count;
   __shared__ EdgeWeights<T> shared[kWarps][kWarp];
   EdgeWeights<T>* const weights = shared[threadIdx.x / kWarp];
@@ -116,23 +117,24 @@ void edge_arrays(const Stream& stream, const Edges<T>& edges, const HarmonicFact
 }
 
 template <class T>
-void densities(const Stream& stream, const Edges<T>& edges, int rows, const Functions<T>& function, T* inverse) {
+void densities(const Stream& stream, const Edges<T>& edges, int rows, const Functions<T>& function,
+               T* inverse) {
   launch(stream, warp_each(rows), sum_densities<T>, edges, rows, function, inverse);
 }
 
 template <class T>
 void densities_reverse(const Stream& stream, const Edges<T>& edges, int rows, const Functions<T>& function,
                        const T* inverse, const T* messages, const T* adjoints, int width, T* slopes) {
-  launch(stream, warp_each(rows), spread_densities<T>, edges, rows, function, inverse, messages, adjoints, width,
-         slopes);
+  launch(stream, warp_each(rows), spread_densities<T>, edges, rows, function, inverse, messages, adjoints,
+         width, slopes);
 }
 
-#define NEARSIGHT_GEOMETRY(T)                                                                                   \
-  template void edge_arrays(const Stream&, const Edges<T>&, const HarmonicFactors<T>&, const Functions<T>&,     \
-                            const EdgeArrays<T>&);                                                              \
-  template void densities(const Stream&, const Edges<T>&, int, const Functions<T>&, T*);                        \
-  template void densities_reverse(const Stream&, const Edges<T>&, int, const Functions<T>&, const T*, const T*, \
-                                  const T*, int, T*);
+#define NEARSIGHT_GEOMETRY(T)                                                                               \
+  template void edge_arrays(const Stream&, const Edges<T>&, const HarmonicFactors<T>&, const Functions<T>&, \
+                            const EdgeArrays<T>&);                                                          \
+  template void densities(const Stream&, const Edges<T>&, int, const Functions<T>&, T*);                    \
+  template void densities_reverse(const Stream&, const Edges<T>&, int, const Functions<T>&, const T*,       \
+                                  const T*, const T*, int, T*);
 NEARSIGHT_GEOMETRY(float)
 NEARSIGHT_GEOMETRY(double)
 #undef NEARSIGHT_GEOMETRY

@@ -10,7 +10,7 @@ namespace mace {
 /// Harmonics and few functions of each edge.
 template <class T>
 struct EdgeArrays {
-  T* harmonics;          // [places][number of harmonics]
+  T* harmonics;           // [places][number of harmonics]
   T *functions, *slopes;  // [places][functions]; slopes per Å, null where they are not wanted
 };
 
@@ -21,7 +21,8 @@ void edge_arrays(const Stream& stream, const Edges<T>& edges, const HarmonicFact
 
 /// Writes inverse[rows] = 1 / (1 + ρ), where the density ρ is the sum of one function of the edges.
 template <class T>
-void densities(const Stream& stream, const Edges<T>& edges, int rows, const Functions<T>& function, T* inverse);
+void densities(const Stream& stream, const Edges<T>& edges, int rows, const Functions<T>& function,
+               T* inverse);
 
 /// Adds what the density gives to the slopes [places] of the edges: from the messages as they enter the
 /// polynomials and their adjoints, [rows][width].

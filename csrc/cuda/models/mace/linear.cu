@@ -26,7 +26,8 @@ __device__ __forceinline__ void load_tile(const LinearWork<T>& work, const RowTi
     const int row = (threadIdx.x + n * kThreads) / (kInner / 4);
     Vec4<T> four = zero;
     if (row < rows.count && first + k < part.inner)
-      four = *reinterpret_cast<const Vec4<T>*>(work.x + (rows.first + row) * work.x_row + part.from + first + k);
+      four =
+          *reinterpret_cast<const Vec4<T>*>(work.x + (rows.first + row) * work.x_row + part.from + first + k);
     tile.x[k][row] = four.x;
     tile.x[k + 1][row] = four.y;
     tile.x[k + 2][row] = four.z;
@@ -37,7 +38,7 @@ __device__ __forceinline__ void load_tile(const LinearWork<T>& work, const RowTi
     const int column = (threadIdx.x + n * kThreads) % (columns / 4) * 4;
     const int k = (threadIdx.x + n * kThreads) / (columns / 4);
     Vec4<T> four = zero;
-    if (first + k < part.inner)
+    if (first + k < part.inner && static_cast<int>(blockIdx.y) * columns + column < work.columns)
       four = *reinterpret_cast<const Vec4<T>*>(matrix + static_cast<std::int64_t>(first + k) * work.columns +
                                                column);
     *reinterpret_cast<Vec4<T>*>(&tile.weights[k][column]) = four;
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) multiply_tiles(LinearWork<T> work) {
   __shared__ LinearTile<T, columns> tile;
   const RowTile rows = work.tiles[blockIdx.x];
   const Part part = work.parts[blockIdx.z];
-  const int first_column = blockIdx.y * columns;
+  const int first_column = blockIdx.y * columns;  // of the block
   const T* const matrix = work.weights + rows.species * work.species_stride + part.weights + first_column;
   const int column = threadIdx.x % across * kColumns, row = threadIdx.x / across * rows_each;
   T sums[rows_each][kColumns];
@@ -79,6 +80,7 @@ __global__ void __launch_bounds__(kThreads) multiply_tiles(LinearWork<T> work) {
     }
     __syncthreads();
   }
+  if (first_column + column >= work.columns) return;
   Vec4<T> constant{0, 0, 0, 0};
   if (work.constant && blockIdx.z == 0)
     constant = *reinterpret_cast<const Vec4<T>*>(
@@ -88,7 +90,8 @@ __global__ void __launch_bounds__(kThreads) multiply_tiles(LinearWork<T> work) {
     if (row + a >= rows.count) break;
     const std::int64_t number = rows.first + row + a;
     const T scale = work.row_scale ? work.row_scale[number] : T(1);
-    Vec4<T>* const to = reinterpret_cast<Vec4<T>*>(work.y + number * work.y_row + part.to + first_column + column);
+    Vec4<T>* const to =
+        reinterpret_cast<Vec4<T>*>(work.y + number * work.y_row + part.to + first_column + column);
     const Vec4<T> before = work.add ? *to : Vec4<T>{0, 0, 0, 0};
     *to = {before.x + constant.x + scale * sums[a][0], before.y + constant.y + scale * sums[a][1],
            before.z + constant.z + scale * sums[a][2], before.w + constant.w + scale * sums[a][3]};
@@ -99,8 +102,10 @@ __global__ void __launch_bounds__(kThreads) multiply_tiles(LinearWork<T> work) {
 
 template <class T>
 void multiply(const Stream& stream, const LinearWork<T>& work) {
-  const bool wide = work.columns % 64 == 0;
-  const Grid grid{dim3(work.num_tiles, work.columns / (wide ? 64 : 32), work.num_parts), dim3(kThreads)};
+  const bool wide = work.columns > 32;
+  const int columns = wide ? 64 : 32;
+  const Grid grid{dim3(work.num_tiles, (work.columns + columns - 1) / columns, work.num_parts),
+                  dim3(kThreads)};
   launch(stream, grid, wide ? multiply_tiles<T, 64> : multiply_tiles<T, 32>, work);
 }
 

@@ -26,16 +26,16 @@ struct LinearWork {
   const RowTile* tiles;
   int num_tiles;
   const Part* parts;
-  int num_parts, columns;  // a multiple of 32
+  int num_parts, columns;  // columns: a multiple of 4
   const T* weights;
   std::int64_t species_stride;  // 0: the same weights for all
   const T* x;
   std::int64_t x_row;  // numbers in a row
   T* y;
   std::int64_t y_row;
-  bool add;              // to what y holds
-  const T* row_scale;    // [rows] multiplies the products, or null
-  const T* constant;     // [species][columns] added to the first part, or null
+  bool add;            // to what y holds
+  const T* row_scale;  // [rows] multiplies the products, or null
+  const T* constant;   // [species][columns] added to the first part, or null
 };
 
 template <class T>

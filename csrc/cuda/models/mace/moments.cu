@@ -53,7 +53,8 @@ __global__ void __launch_bounds__(kWarp* kWarps)
       for (int k = 0; k < 2 * kJet; ++k) chunk.weights[place][k] = at.value[k];
       chunk.knots[place] =
           work.functions.table(species, neighbor) + static_cast<std::int64_t>(at.knot) * kJet * functions;
-      if (work.pairs.any() || v.w < work.pairs.shortest) pair_energy += work.pairs.at(species, neighbor, v.w).value;
+      if (work.pairs.any() || v.w < work.pairs.shortest)
+        pair_energy += work.pairs.at(species, neighbor, v.w).value;
     }
     __syncwarp();
     int from = 0;
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(kWarp* kWarps)
 #pragma unroll
           for (int lm = 0; lm < num_harmonics; ++lm) sums[lm] += __shfl_xor_sync(kAllLanes, sums[lm], other);
         if (lane >= group || b >= functions) continue;
-        T* const to_row = moments + (static_cast<std::int64_t>(row) * num_harmonics * work.slots + s) * functions + b;
+        T* const to_row =
+            moments + (static_cast<std::int64_t>(row) * num_harmonics * work.slots + s) * functions + b;
 #pragma unroll
         for (int lm = 0; lm < num_harmonics; ++lm) {
           T& target = to_row[static_cast<std::int64_t>(lm) * work.slots * functions];
@@ -185,8 +187,8 @@ void moments_reverse(const Stream& stream, const MomentWork<T>& work, const T* a
          work, adjoints, before, cotangents, num_rows, columns, gradients);
 }
 
-#define NEARSIGHT_MOMENTS(T)                                                                             \
-  template void moments(const Stream&, const MomentWork<T>&, T*, double*);                               \
+#define NEARSIGHT_MOMENTS(T)                                                                           \
+  template void moments(const Stream&, const MomentWork<T>&, T*, double*);                             \
   template void moments_reverse(const Stream&, const MomentWork<T>&, const T*, const EdgeAdjoints<T>&, \
                                 const double*, int, int, Vec4<T>*);
 NEARSIGHT_MOMENTS(float)

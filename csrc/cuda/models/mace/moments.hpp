@@ -12,7 +12,7 @@ template <class T>
 struct MomentWork {
   Edges<T> edges;
   int rows;
-  Functions<T> functions;  // their number is a multiple of 4
+  Functions<T> functions;       // their number is a multiple of 4
   const std::int32_t* slot_of;  // [species]
   int slots;
   HarmonicFactors<T> harmonics;
@@ -22,13 +22,6 @@ struct MomentWork {
 /// Writes the moments, and the energies [rows] of pairs.
 template <class T>
 void moments(const Stream& stream, const MomentWork<T>& work, T* moments, double* pair_energies);
-
-/// What later layers and densities have found of an edge; null where there is none.
-template <class T>
-struct EdgeAdjoints {
-  T* harmonics;  // [places][number of harmonics]
-  T* slopes;     // [places] dE/dr at fixed direction
-};
 
 /// Writes gradients[places] from the adjoints of the moments, those found before, and cotangents[num_rows]
 /// [columns], the first of which are of energies.

@@ -70,7 +70,8 @@ struct Site {
 
 /// w_ab + Σ_c m_c w_abc
 template <class T>
-__device__ __forceinline__ Four<T> middle_value(const Site<T>& site, const Four<T>* messages, const Node& middle) {
+__device__ __forceinline__ Four<T> middle_value(const Site<T>& site, const Four<T>* messages,
+                                                const Node& middle) {
   Four<T> sum = all(site.weight(middle.weight));
   for (int k = middle.first; k < middle.last; ++k) {
     const Node leaf = site.work.polynomials.leaves[k];
@@ -89,8 +90,7 @@ __global__ void __launch_bounds__(64) evaluate_products(ProductWork<T> work, T* 
   const Site<T> site(work, tile, group);
   const Polynomials& p = work.polynomials;
   Four<T>* const messages = dynamic_shared<Four<T>>() + threadIdx.x;
-  for (int c = 0; c < p.num_inputs; ++c)
-    messages[c * blockDim.x] = site.read(work.messages, p.num_inputs, c);
+  for (int c = 0; c < p.num_inputs; ++c) messages[c * blockDim.x] = site.read(work.messages, p.num_inputs, c);
   for (int c = 0; c < p.num_outputs; ++c) {
     Four<T> value = all(T(0));
     for (int a = p.first_root[c]; a < p.first_root[c + 1]; ++a) {
@@ -144,8 +144,7 @@ __global__ void __launch_bounds__(64)
       add(adjoints[root.factor * blockDim.x], sum, given);
     }
   }
-  for (int c = 0; c < p.num_inputs; ++c)
-    site.write(of_messages, p.num_inputs, c, adjoints[c * blockDim.x]);
+  for (int c = 0; c < p.num_inputs; ++c) site.write(of_messages, p.num_inputs, c, adjoints[c * blockDim.x]);
 }
 
 template <class T>
@@ -169,7 +168,7 @@ void products_reverse(const Stream& stream, const ProductWork<T>& work, const T*
   launch(stream, grid_of(work, 2), reverse_products<T>, work, adjoints, of_messages);
 }
 
-#define NEARSIGHT_PRODUCTS(T) \
+#define NEARSIGHT_PRODUCTS(T)                                       \
   template void products(const Stream&, const ProductWork<T>&, T*); \
   template void products_reverse(const Stream&, const ProductWork<T>&, const T*, T*);
 NEARSIGHT_PRODUCTS(float)
