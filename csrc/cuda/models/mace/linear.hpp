@@ -13,6 +13,10 @@ constexpr int kTileRows = 64;  // of one block
 /// At most kTileRows rows of one species.
 struct RowTile {
   int first, count, species;
+
+  friend bool operator==(const RowTile& a, const RowTile& b) {
+    return a.first == b.first && a.count == b.count && a.species == b.species;
+  }
 };
 
 /// y[to ...] of a row is x[from ...] of the same row, [inner], times a matrix [inner][columns].

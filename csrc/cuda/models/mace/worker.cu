@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::size_t kTile = 65536;  // centers of a model of one interaction that are seen at once
 
-bool operator==(const RowTile& a, const RowTile& b) {
-  return a.first == b.first && a.count == b.count && a.species == b.species;
-}
-
 }  // namespace
 
 template <class T>
@@ -38,9 +34,7 @@ void MacePotential<T>::split(const Stream& stream, const Graph<T>& graph) {
       for (int first = run.first - graph.edges.first_row; first < last; first += kTileRows)
         tiles.push_back({first, std::min(kTileRows, last - first), run.species});
     }
-    if (tiles.size() == host_tiles_[which].size() &&
-        std::equal(tiles.begin(), tiles.end(), host_tiles_[which].begin()))
-      continue;
+    if (tiles == host_tiles_[which]) continue;
     host_tiles_[which] = tiles;
     tiles_[which].upload(stream, {tiles.data(), tiles.size()});
   }
