@@ -244,6 +244,8 @@ def test_fixed_charges_must_add_up_in_every_molecule(tmp_path):
     assert kept.evaluate(*one)["energy"] == pytest.approx(
         _core.Evaluator(str(path)).evaluate(*one)["energy"], rel=1e-14
     )
+    more = Kept(path, molecules=FOUR + 1, molecule_charges=[7.0, *charges, 7.0])  # two without atoms
+    assert more.evaluate(*one)["energy"] == kept.evaluate(*one)["energy"]
     charges[2] += 0.4
     message = rf"charges of molecule number 2 add up to {charges[2] - 0.4:g} e, but the charge that was given"
     with pytest.raises(EvaluationError, match=message):

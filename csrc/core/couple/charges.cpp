@@ -24,24 +24,30 @@ class FixedCharges final : public ChargeRule {
   /// A background that nobody asked for would be silently wrong.
   void start(const Coupled& system, Span<const double>, Ranks& ranks, Span<double> charges) override {
     const Molecules molecules(system);
-    std::vector<double> sums(molecules.size(), 0.0);
-    for (std::size_t i = 0; i < charges.size(); ++i)
+    const std::size_t size = molecules.size();
+    std::vector<double> sums(2 * size, 0.0);  // of charges, and of atoms
+    for (std::size_t i = 0; i < charges.size(); ++i) {
       sums[molecules[i]] += charges[i] = values_[system.species[i]];
+      sums[size + molecules[i]] += 1.0;
+    }
     ranks.sum(sums);
     const auto& pbc = system.cell.pbc;
-    const bool is_given = molecules.are_named() || system.outside.total_charge;
-    if (!is_given && !pbc[0] && !pbc[1] && !pbc[2]) return;
-    for (std::size_t m = 0; m < sums.size(); ++m) {
-      if (std::abs(sums[m] - molecules.charge(m)) <= kRoundOff * (1.0 + std::abs(sums[m]))) continue;
-      const std::string molecule = "molecule number " + std::to_string(m);
+    const bool is_named = molecules.are_named(), is_open = !pbc[0] && !pbc[1] && !pbc[2];
+    if (!is_named && !system.outside.total_charge && is_open) return;
+    for (std::size_t m = 0; m < size; ++m) {
+      const double expected = molecules.charge(m);
+      if (is_named && sums[size + m] == 0.0) continue;
+      if (std::abs(sums[m] - expected) <= kRoundOff * (1.0 + std::abs(sums[m]))) continue;
       std::ostringstream message;
-      message << "the fixed charges of " << (molecules.are_named() ? molecule : "the atoms") << " add up to "
-              << sums[m] << " e, but "
-              << (molecules.are_named() ? "the charge that was given for it is "
-                  : is_given            ? "the total charge that was given is "
-                                        : "a periodic system is taken to have ")
-              << molecules.charge(m) << " e: check the atoms, or give that sum as the "
-              << (molecules.are_named() ? "molecule's" : "total") << " charge";
+      if (is_named)
+        message << "the fixed charges of molecule number " << m << " add up to " << sums[m]
+                << " e, but the charge that was given for it is " << expected
+                << " e: check its atoms, or give that sum as its charge";
+      else
+        message << "the fixed charges of the atoms add up to " << sums[m] << " e, but "
+                << (system.outside.total_charge ? "the total charge that was given is "
+                                                : "a periodic system is taken to have ")
+                << expected << " e: check the atoms, or give that sum as the total charge";
       throw Error(ErrorKind::argument, message.str());
     }
   }
