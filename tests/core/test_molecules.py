@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from ctypes import byref
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import nearsight
 from nearsight import Potential
 from nearsight.errors import EvaluationError
 from nearsight.lib import _core
@@ -332,3 +335,24 @@ def test_c_interface(coarse, pbc):
     assert library.ns_evaluate_system(evaluator, byref(system), byref(results)) == 1
     library.ns_evaluator_free(evaluator)
     library.ns_model_free(model)
+
+
+def test_the_c_program(coarse, tmp_path):
+    """Of which molecules are neutral."""
+    one, program = (
+        case("triclinic", True, ""),
+        Path(nearsight.__file__).parent / "lib/nearsight-energy-forces",
+    )
+    lattice = " ".join(map(repr, one.cell.ravel().tolist()))
+    rows = [
+        f"{SPECIES[z]} {x!r} {y!r} {w!r} {number}"
+        for z, (x, y, w), number in zip(one.species, one.positions.tolist(), FOUR)
+    ]
+    comment = f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:molecules:I:1'
+    (tmp_path / "x.xyz").write_text("\n".join(["12", comment, *rows, ""]))
+    command = [program, coarse[1], tmp_path / "x.xyz", "double"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = Kept(coarse[1], molecules=FOUR, molecule_charges=np.zeros(4)).evaluate(*one)
+    energy, *forces = done.stdout.splitlines()
+    assert float(energy) == pytest.approx(expected["energy"], rel=1e-14)
+    np.testing.assert_allclose(np.loadtxt(forces), expected["forces"], rtol=0, atol=1e-12)
