@@ -11,7 +11,7 @@ from core.charge_models import random_model
 from core.equilibrated_files import equilibrated
 from core.test_charge_models import save
 from lammps_harness import PRESSURE_FACTOR
-from lammps_systems import grid
+from lammps_systems import cluster_in_a_corner, grid
 from test_lammps_charges import BALANCED, CLUSTER, CRYSTAL, SLAB, fails, pair, run, script
 from test_lammps_equilibration import DYNAMICS, cold_steps, dynamics
 
@@ -63,15 +63,24 @@ def full_style(
     ],
 )
 def test_everything_equals_the_core(files, tmp_path, kind, pbc, words, ranks, more):
-    atoms = grid((3, 2, 3), pbc=pbc, seed=4)
+    compare(files[kind], tmp_path, grid((3, 2, 3), pbc=pbc, seed=4), words, ranks, more)
+
+
+def test_ranks_without_atoms(files, tmp_path):
+    compare(files["equilibrated"], tmp_path, cluster_in_a_corner(), "q", 4, ())
+
+
+def compare(path, tmp_path, atoms, words, ranks, more):
+    """LAMMPS on so many ranks and the core in one process."""
     ids, q = molecules_of(atoms), np.random.default_rng(9).normal(size=len(atoms)).round(3)
     style = "full" if words == "q" else "molecular"
-    styles = pair(files[kind], f"precision double charge molecules {words}")
+    styles = pair(path, f"precision double charge molecules {words}")
     lines = full_style(tmp_path, script(tmp_path, atoms, styles, "metal", FIELDS, more), ids, q, style)
     thermo, rows = run(tmp_path, lines, ranks)
-    charges = [q[ids == name].sum() for name in NAMES] if words == "q" else float(words)
+    names = np.unique(ids)
+    charges = [q[ids == name].sum() for name in names] if words == "q" else float(words)
     given = {"molecules": ids, "molecule_charges": charges}
-    expected = Potential(files[kind]).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, **given)
+    expected = Potential(path).compute(atoms.positions, atoms.symbols, atoms.cell, atoms.pbc, **given)
     assert thermo[0] == pytest.approx(expected.energy, rel=1e-11)
     assert thermo[1] == pytest.approx(expected.electrostatic_energy, rel=1e-9)
     virial = np.array(thermo[5:]) * thermo[3] / PRESSURE_FACTOR["metal"]
@@ -81,8 +90,8 @@ def test_everything_equals_the_core(files, tmp_path, kind, pbc, words, ranks, mo
     for name, values in found.items():
         scale = np.abs(wanted[name]).max()
         np.testing.assert_allclose(values, wanted[name], rtol=0, atol=1e-9 * scale, err_msg=name)
-    sums = [rows[ids == name, 3].sum() for name in NAMES]
-    np.testing.assert_allclose(sums, np.broadcast_to(charges, 4), rtol=0, atol=1e-12)
+    sums = [rows[ids == name, 3].sum() for name in names]
+    np.testing.assert_allclose(sums, np.broadcast_to(charges, len(names)), rtol=0, atol=1e-12)
 
 
 def test_dynamics(files, tmp_path):
