@@ -9,7 +9,9 @@ namespace cuda {
 namespace mace {
 namespace {
 
-constexpr std::size_t kTile = 65536;  // centers of a model of one interaction that are seen at once
+// Centers of a model of one interaction that are seen at once, and the share of the card's memory that their
+// features may have.
+constexpr std::size_t kLargestTile = 65536, kMemoryShare = 16;
 
 }  // namespace
 
@@ -19,7 +21,13 @@ MacePotential<T>::MacePotential(Definition definition, const Stream& stream)
 
 template <class T>
 std::size_t MacePotential<T>::tile() const {
-  return tables_.num_layers() == 1 ? kTile : 0;
+  if (tables_.num_layers() > 1) return 0;
+  const LayerTables<T>& layer = tables_.layer(0);
+  const std::size_t species = tables_.definition().num_species();
+  const std::size_t moments = tables_.definition().num_harmonics() * species * layer.compression.rank;
+  const std::size_t features = width(4 * layer.messages + 3 * layer.outputs);
+  const std::size_t room = device_memory().total / kMemoryShare / ((moments + features) * sizeof(T));
+  return std::min(std::max<std::size_t>(room, kTileRows), kLargestTile);
 }
 
 /// Makes the tables of the species, and tiles of rows: all, and those with readouts.
