@@ -1,0 +1,29 @@
+#include "cuda/models/descriptor.hpp"
+
+#include "cuda/models/acsf/acsf.hpp"
+
+namespace nearsight {
+namespace cuda {
+
+template <class T>
+std::unique_ptr<Descriptor<T>> make_descriptor(const ModelFile& file, const BpnnRecord& record,
+                                               const Stream& stream, std::string& reason) {
+  const int num_species = static_cast<int>(file.species.size());
+  if (record.descriptor_kind == "acsf") {
+    const auto definition = nearsight::acsf::read_definition(record.descriptor, file.species);
+    const nearsight::acsf::Functions<T> functions(definition.functions, num_species,
+                                                  definition.cutoff_function);
+    return std::make_unique<acsf::Acsf<T>>(stream, functions);
+  }
+  reason = "descriptors of the kind '" + record.descriptor_kind +
+           "' have no CUDA kernels: use device cpu";
+  return nullptr;
+}
+
+template std::unique_ptr<Descriptor<float>> make_descriptor(const ModelFile&, const BpnnRecord&,
+                                                            const Stream&, std::string&);
+template std::unique_ptr<Descriptor<double>> make_descriptor(const ModelFile&, const BpnnRecord&,
+                                                             const Stream&, std::string&);
+
+}  // namespace cuda
+}  // namespace nearsight
