@@ -1,6 +1,7 @@
 #include "cuda/models/descriptor.hpp"
 
 #include "cuda/models/acsf/acsf.hpp"
+#include "cuda/models/ani/ani.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -15,6 +16,9 @@ std::unique_ptr<Descriptor<T>> make_descriptor(const ModelFile& file, const Bpnn
                                                   definition.cutoff_function);
     return std::make_unique<acsf::Acsf<T>>(stream, functions);
   }
+  if (record.descriptor_kind == "ani")
+    return std::make_unique<ani::Ani<T>>(stream,
+                                         nearsight::ani::read_constants(record.descriptor, num_species));
   reason = "descriptors of the kind '" + record.descriptor_kind +
            "' have no CUDA kernels: use device cpu";
   return nullptr;
