@@ -1,5 +1,6 @@
 #include "cuda/models/descriptor.hpp"
 
+#include "cuda/models/ace/ace.hpp"
 #include "cuda/models/acsf/acsf.hpp"
 #include "cuda/models/ani/ani.hpp"
 
@@ -19,8 +20,10 @@ std::unique_ptr<Descriptor<T>> make_descriptor(const ModelFile& file, const Bpnn
   if (record.descriptor_kind == "ani")
     return std::make_unique<ani::Ani<T>>(stream,
                                          nearsight::ani::read_constants(record.descriptor, num_species));
-  reason = "descriptors of the kind '" + record.descriptor_kind +
-           "' have no CUDA kernels: use device cpu";
+  if (record.descriptor_kind == "ace" || record.descriptor_kind == "soap")
+    return std::make_unique<ace::Ace<T>>(
+        stream, nearsight::ace::read_definition(record.descriptor, num_species, file.weights));
+  reason = "its descriptor '" + record.descriptor_kind + "' has none";
   return nullptr;
 }
 

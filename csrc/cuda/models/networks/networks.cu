@@ -63,6 +63,7 @@ __device__ inline void multiply(const U* numbers, int inner, const U* weights, c
     for (int k = first; k < last; ++k) {
       const U x = numbers[k * kLanes];
       const auto* const row = reinterpret_cast<const Vec4<U>*>(weights + static_cast<std::size_t>(k) * kPad);
+      NEARSIGHT_UNROLL
       for (int n = 0; n < kColumns<U> / 4; ++n) {
         const Vec4<U> w = row[n];
         sums[4 * n] += x * w.x;
@@ -122,8 +123,10 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
       const bool is_last = l + 1 == b.network.num_layers;
       for_parts(weights, layer.inputs, layer.outputs, [&](int first, const U* part) {
         U sums[kColumns<U>];
+        NEARSIGHT_UNROLL
         for (int n = 0; n < kColumns<U>; ++n) sums[n] = bias[first + n];
         multiply(l ? b.values(l - 1) : b.inputs, layer.inputs, part, l ? nullptr : b.active, sums);
+        NEARSIGHT_UNROLL
         for (int n = 0; n < kColumns<U>; ++n) {
           const int column = first + n;
           if (column >= layer.outputs) continue;
@@ -181,6 +184,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
         if (l == 0 && !b.active[first / kPad]) return;
         U sums[kColumns<U>] = {};
         multiply(b.values(l), layer.outputs, part, nullptr, sums);
+        NEARSIGHT_UNROLL
         for (int n = 0; n < kColumns<U>; ++n) {
           const int column = first + n;
           if (column >= layer.inputs) continue;
