@@ -186,6 +186,21 @@ PYBIND11_MODULE(_core, m) {
   bind_mesh(m);
   bind_neighbors(m);
 
+  m.def("num_cuda_devices", &num_cuda_devices, "NVIDIA GPUs of this machine.");
+  m.def(
+      "cuda_peaks",
+      [](int device_index) {
+        const DevicePeaks peaks = measure_cuda_peaks(device_index);
+        py::dict dict;
+        dict["name"] = peaks.name;
+        dict["bandwidth"] = peaks.bandwidth;
+        dict["fp32"] = peaks.fp32;
+        dict["fp64"] = peaks.fp64;
+        return dict;
+      },
+      py::arg("device_index") = -1,
+      "A GPU's name, and what it reaches with nothing else to do: bytes/s of copies, FP32 and FP64 "
+      "operations/s of multiply-adds from registers.");
   py::class_<PyEvaluator>(m, "Evaluator", "forward - couple - reverse of a model file, in one process")
       .def(py::init<const std::string&, const std::string&, const std::string&, int, double,
                     const std::string&>(),

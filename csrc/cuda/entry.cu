@@ -1,5 +1,6 @@
 // What libnearsight finds here by name; errors cross as exceptions of the core's own type.
 #include "cuda/engine/device_list.hpp"
+#include "cuda/engine/peaks.hpp"
 #include "cuda/engine/worker.hpp"
 #include "cuda/runtime.hpp"
 
@@ -13,6 +14,10 @@ NEARSIGHT_ENTRY nearsight::DeviceWorker* nearsight_cuda_make_worker(const nearsi
 NEARSIGHT_ENTRY nearsight::DeviceList* nearsight_cuda_make_list(double cutoff, double skin,
                                                                 int device_index) {
   return nearsight::cuda::make_list(cutoff, skin, device_index).release();
+}
+
+NEARSIGHT_ENTRY void nearsight_cuda_measure_peaks(int device_index, nearsight::DevicePeaks& peaks) {
+  peaks = nearsight::cuda::measure_peaks(device_index);
 }
 
 NEARSIGHT_ENTRY int nearsight_cuda_num_devices() {

@@ -33,6 +33,12 @@ std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int devic
   return std::unique_ptr<DeviceList>(make(cutoff, skin, device_index));
 }
 
+DevicePeaks measure_cuda_peaks(int device_index) {
+  DevicePeaks peaks;
+  kernels().find<void(int, DevicePeaks&)>("nearsight_cuda_measure_peaks")(device_index, peaks);
+  return peaks;
+}
+
 int num_cuda_devices() {
   return kernels().find<int()>("nearsight_cuda_num_devices")();
 }
