@@ -1,8 +1,7 @@
-#include "cuda/models/descriptor.hpp"
-
 #include "cuda/models/ace/ace.hpp"
 #include "cuda/models/acsf/acsf.hpp"
 #include "cuda/models/ani/ani.hpp"
+#include "cuda/models/descriptor.hpp"
 
 namespace nearsight {
 namespace cuda {

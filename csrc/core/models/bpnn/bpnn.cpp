@@ -227,7 +227,8 @@ BpnnRecord read_bpnn(const ModelFile& file) {
   const auto hyper = nlohmann::json::parse(file.hyperparameters);
   const auto& descriptor = hyper.at("descriptor");
   const auto& networks = hyper.at("networks");
-  BpnnRecord r{descriptor.dump(), descriptor.value("kind", ""), networks.dump(), hyper.at("members"), 0, true};
+  BpnnRecord r{
+      descriptor.dump(), descriptor.value("kind", ""), networks.dump(), hyper.at("members"), 0, true};
   r.columns = file.num_columns() / std::max(1, r.members);
   if (r.members < 1 || r.members * r.columns != file.num_columns())
     throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(r.members) + " members and " +

@@ -1,7 +1,6 @@
-#include "cuda/models/ace/ace.hpp"
-
 #include <cmath>
 
+#include "cuda/models/ace/ace.hpp"
 #include "cuda/models/shared/harmonics.hpp"
 #include "cuda/models/shared/pairs.hpp"
 
@@ -58,8 +57,8 @@ __device__ inline void hermite_weights(T t, bool derivatives, T* w) {
   w[11 * kLanes] = T(1.5) * t2 - T(4) * t3 + T(2.5) * t4;
 }
 
-/// Radial functions of up to kLanes neighbors, one of `r` in each lane: functions[n][kColumn], and derivatives
-/// per Å.
+/// Radial functions of up to kLanes neighbors, one of `r` in each lane: functions[n][kColumn], and
+/// derivatives per Å.
 template <class T>
 __device__ inline void radial_functions(const MomentTables<T>& t, const Room<T>& room, int table, int count,
                                         T r, bool reverse) {
@@ -74,7 +73,8 @@ __device__ inline void radial_functions(const MomentTables<T>& t, const Room<T>&
   __syncwarp();
   for (int n = lane; n < count * t.num_functions; n += kLanes) {
     const int neighbor = n / t.num_functions, function = n % t.num_functions;
-    const T* const rows = t.radial + static_cast<std::size_t>(room.rows[neighbor]) * t.num_functions + function;
+    const T* const rows =
+        t.radial + static_cast<std::size_t>(room.rows[neighbor]) * t.num_functions + function;
     const T* const w = room.weights + neighbor;
     T value = T(0), derivative = T(0);
     for (int p = 0; p < 6; ++p) {
@@ -201,9 +201,8 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
         });
       const T inverse = T(1) / u.r, radial = by_r - (x * u.x + y * u.y + z * u.z) * inverse;
       if (lane < count)
-        gradients[begin + p.neighborhoods.order[place]] = {x * inverse + radial * u.x,
-                                                           y * inverse + radial * u.y,
-                                                           z * inverse + radial * u.z, T(0)};
+        gradients[begin + p.neighborhoods.order[place]] = {
+            x * inverse + radial * u.x, y * inverse + radial * u.y, z * inverse + radial * u.z, T(0)};
       __syncwarp();
     }
   }

@@ -19,10 +19,10 @@ struct MomentTables {
   int first_moment[kMaxL + 1];          // moment (l, m, n) is first_moment[l] + (l + m) counts[l] + n
   const HarmonicFactors<T>* harmonics;  // one
   const int* table_of;                  // [species of center][species of neighbor]
-  const T* radial;                      // [tables][knots][3][functions], slope and curvature per step and step²
-  const double* mixing;                 // [channels][species], null: channels are species
-  const double* center;                 // [species][counts[0]] moments of the center itself
-  const int* places;                    // [num_moments] (l² + l + m) << 16 | radial function
+  const T* radial;       // [tables][knots][3][functions], slope and curvature per step and step²
+  const double* mixing;  // [channels][species], null: channels are species
+  const double* center;  // [species][counts[0]] moments of the center itself
+  const int* places;     // [num_moments] (l² + l + m) << 16 | radial function
 };
 
 /// What is of this call.

@@ -1,6 +1,6 @@
-#include "cuda/models/ace/products.hpp"
-
 #include <algorithm>
+
+#include "cuda/models/ace/products.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   const double scale = scale_of(p, nodes);
   if (row >= num_rows) return;
   double* const out = features + static_cast<std::size_t>(row) * stride;
-  for (int k = warp_of_block(); k < p.num_features; k += kWarps) out[k] = scale * nodes[p.features[k] * kLanes];
+  for (int k = warp_of_block(); k < p.num_features; k += kWarps)
+    out[k] = scale * nodes[p.features[k] * kLanes];
 }
 
 /// dE/d(node) of one node, after those of the targets that it is a factor of; `direct` is that of the node as

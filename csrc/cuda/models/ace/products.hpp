@@ -1,7 +1,7 @@
 #pragma once
 #include "core/models/ace/ace.hpp"
-#include "cuda/models/shared/tables.hpp"
 #include "cuda/device.hpp"
+#include "cuda/models/shared/tables.hpp"
 
 namespace nearsight {
 namespace cuda {

@@ -1,5 +1,4 @@
 #include "cuda/models/acsf/acsf.hpp"
-
 #include "cuda/models/acsf/angular.hpp"
 #include "cuda/models/acsf/moments.hpp"
 
@@ -123,8 +122,13 @@ Acsf<T>::Acsf(const Stream& stream, const nearsight::acsf::Functions<T>& functio
 template <class T>
 Problem<T> Acsf<T>::problem(const Graph<T>& graph) const {
   T* const values = shapes_.data();
-  return {graph.edges,      sorter_.view(), tables_.centers(), graph.num_rows,
-          graph.num_places, values,         values + tables_.num_shapes() * graph.num_places};
+  return {graph.edges,
+          sorter_.view(),
+          tables_.centers(),
+          graph.num_rows,
+          graph.num_places,
+          values,
+          values + tables_.num_shapes() * graph.num_places};
 }
 
 /// A warp for each row; as many in a block as its shared memory holds on any GPU.

@@ -1,6 +1,6 @@
 #pragma once
-// Angular functions as sums over triplets, a warp for each center: the lanes hold triplets whose third side is
-// below the cutoff, packed, and sum their functions one by one.
+// Angular functions as sums over triplets, a warp for each center: the lanes hold triplets whose third side
+// is below the cutoff, packed, and sum their functions one by one.
 #include "cuda/models/acsf/problem.hpp"
 
 namespace nearsight {
@@ -15,8 +15,7 @@ struct Triplet {
   T far, inverse_far;  // r_jk of narrow functions
   Sloped<T> cutoff;    // at r_jk, if shapes are not compact
 
-  __device__ Triplet(const AngularGroup<T>& g, const ShellTable<T>& shell, const Vec4<T>& j,
-                     const Vec4<T>& k)
+  __device__ Triplet(const AngularGroup<T>& g, const ShellTable<T>& shell, const Vec4<T>& j, const Vec4<T>& k)
       : inverse_j(T(1) / j.w),
         inverse_k(T(1) / k.w),
         cosine((j.x * k.x + j.y * k.y + j.z * k.z) * inverse_j * inverse_k),
@@ -60,8 +59,7 @@ __device__ inline PairRanges pairs_of(const AngularGroup<T> g, const Center<T>& 
 }
 
 template <class T>
-__device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>& c,
-                                       const WarpRoom<T>& room) {
+__device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number());
   const ShellTable<T> shell = c.table.shells[g.shell];
   T* const terms = room.terms + lane;
@@ -77,9 +75,8 @@ __device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>&
         sums[i * kColumn] += w * terms[g.functions[i].term * kLanes];
     }
   });
-  for_sums(room.sums, g.num_functions, [&](int i, double sum) {
-    room.features[g.functions[i].out] += g.functions[i].factor * sum;
-  });
+  for_sums(room.sums, g.num_functions,
+           [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
 }
 
 template <class T>

@@ -1,7 +1,7 @@
-#include "cuda/models/acsf/functions.hpp"
-
 #include <algorithm>
 #include <numeric>
+
+#include "cuda/models/acsf/functions.hpp"
 
 namespace nearsight {
 namespace cuda {

@@ -36,9 +36,9 @@ struct CenterTable {
 /// Room that a warp needs at most, in numbers.
 struct Room {
   int features = 0;
-  int functions = 0;      // of a group, or of a part of it
-  int terms = 0;          // of a group
-  int moments = 0;        // of all species, monomials and the sum of squares
+  int functions = 0;  // of a group, or of a part of it
+  int terms = 0;      // of a group
+  int moments = 0;    // of all species, monomials and the sum of squares
   bool has_pairs = false;
 };
 

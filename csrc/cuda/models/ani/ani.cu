@@ -1,7 +1,6 @@
-#include "cuda/models/ani/ani.hpp"
-
 #include <algorithm>
 
+#include "cuda/models/ani/ani.hpp"
 #include "cuda/models/shared/pairs.hpp"
 
 namespace nearsight {
@@ -9,7 +8,7 @@ namespace cuda {
 namespace ani {
 namespace {
 
-constexpr int kMostWarps = 4;      // of a block
+constexpr int kMostWarps = 4;       // of a block
 constexpr int kMostFunctions = 64;  // that are summed at a time
 
 /// A warp's part of the shared memory, in numbers; the queue of pairs stands at the end.
@@ -54,9 +53,7 @@ struct Center {
     queue = reinterpret_cast<int*>(tile + room.tile);
   }
   __device__ Range radial(int species) const { return p.neighborhoods.shell(row, species, p.radial_shell); }
-  __device__ Range angular(int species) const {
-    return p.neighborhoods.shell(row, species, p.angular_shell);
-  }
+  __device__ Range angular(int species) const { return p.neighborhoods.shell(row, species, p.angular_shell); }
   __device__ Differentiable<T> radial_cutoff(T r) const {
     return cutoff_function(p.terms.cutoff_function, r, p.inverse_radial_cutoff);
   }
@@ -131,17 +128,19 @@ __device__ inline void angular_forward(const Center<T>& c, const PairRanges& pai
     const int last = first + part < t.num_shifts ? first + part : t.num_shifts;
     const int count = (last - first) * t.num_angles;
     for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
-    for_pairs(pairs, c.queue, [](int, int) { return true; }, [&](int j, int k) {
-      const Vec4<T> vj = c.places[j], vk = c.places[k];
-      const Angle<T> angle(cosine_of(vj, vk));
-      const T ends = c.angular_cutoff(vj.w).value * c.angular_cutoff(vk.w).value;
-      const T mean = T(0.5) * (vj.w + vk.w);
-      for (int u = 0; u < t.num_angles; ++u) terms[u * kLanes] = angle.term(t, u).value;
-      for (int n = first, i = 0; n < last; ++n) {
-        const T e = ends * shell_term(t.eta, t.shifts[n], mean).value;
-        for (int u = 0; u < t.num_angles; ++u, ++i) sums[i * kColumn] += e * terms[u * kLanes];
-      }
-    });
+    for_pairs(
+        pairs, c.queue, [](int, int) { return true; },
+        [&](int j, int k) {
+          const Vec4<T> vj = c.places[j], vk = c.places[k];
+          const Angle<T> angle(cosine_of(vj, vk));
+          const T ends = c.angular_cutoff(vj.w).value * c.angular_cutoff(vk.w).value;
+          const T mean = T(0.5) * (vj.w + vk.w);
+          for (int u = 0; u < t.num_angles; ++u) terms[u * kLanes] = angle.term(t, u).value;
+          for (int n = first, i = 0; n < last; ++n) {
+            const T e = ends * shell_term(t.eta, t.shifts[n], mean).value;
+            for (int u = 0; u < t.num_angles; ++u, ++i) sums[i * kColumn] += e * terms[u * kLanes];
+          }
+        });
     for_sums(c.sums, count, [&](int i, double sum) { out[first * t.num_angles + i] = sum; });
   }
 }
@@ -158,36 +157,38 @@ __device__ inline void angular_reverse(const Center<T>& c, const PairRanges& all
   __syncwarp();
   for_tiles(all, [&](const PairRanges& pairs) {
     const PairTile<T> tile(c.tile, pairs.j, pairs.k);
-    for_pairs(pairs, c.queue, [](int, int) { return true; }, [&](int j, int k) {
-      const Vec4<T> vj = c.places[j], vk = c.places[k];
-      const T cosine = cosine_of(vj, vk), mean = T(0.5) * (vj.w + vk.w);
-      const Angle<T> angle(cosine);
-      for (int u = 0; u < t.num_angles; ++u) {
-        const Differentiable<T> term = angle.term(t, u);
-        terms[u * kLanes] = term.value;
-        derivatives[u * kLanes] = term.derivative;
-      }
-      T by_ends = T(0), by_cosine = T(0), by_mean = T(0);
-      for (int n = 0, i = 0; n < t.num_shifts; ++n) {
-        const Differentiable<T> e = shell_term(t.eta, t.shifts[n], mean);
-        T value = T(0), derivative = T(0);
-        for (int u = 0; u < t.num_angles; ++u, ++i) {
-          value += c.cotangents[i] * terms[u * kLanes];
-          derivative += c.cotangents[i] * derivatives[u * kLanes];
-        }
-        by_ends += e.value * value;
-        by_cosine += e.value * derivative;
-        by_mean += e.derivative * value;
-      }
-      const Differentiable<T> fj = c.angular_cutoff(vj.w), fk = c.angular_cutoff(vk.w);
-      const T ends = fj.value * fk.value, half = T(0.5) * by_mean * ends;
-      by_cosine *= ends;
-      // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|²: a part along r_j, the rest along r_k.
-      const T inverse_j = T(1) / vj.w, inverse_k = T(1) / vk.w;
-      tile.set(j, k, by_cosine * inverse_j * inverse_k,
-               (half + by_ends * fj.derivative * fk.value - by_cosine * cosine * inverse_j) * inverse_j,
-               (half + by_ends * fj.value * fk.derivative - by_cosine * cosine * inverse_k) * inverse_k);
-    });
+    for_pairs(
+        pairs, c.queue, [](int, int) { return true; },
+        [&](int j, int k) {
+          const Vec4<T> vj = c.places[j], vk = c.places[k];
+          const T cosine = cosine_of(vj, vk), mean = T(0.5) * (vj.w + vk.w);
+          const Angle<T> angle(cosine);
+          for (int u = 0; u < t.num_angles; ++u) {
+            const Differentiable<T> term = angle.term(t, u);
+            terms[u * kLanes] = term.value;
+            derivatives[u * kLanes] = term.derivative;
+          }
+          T by_ends = T(0), by_cosine = T(0), by_mean = T(0);
+          for (int n = 0, i = 0; n < t.num_shifts; ++n) {
+            const Differentiable<T> e = shell_term(t.eta, t.shifts[n], mean);
+            T value = T(0), derivative = T(0);
+            for (int u = 0; u < t.num_angles; ++u, ++i) {
+              value += c.cotangents[i] * terms[u * kLanes];
+              derivative += c.cotangents[i] * derivatives[u * kLanes];
+            }
+            by_ends += e.value * value;
+            by_cosine += e.value * derivative;
+            by_mean += e.derivative * value;
+          }
+          const Differentiable<T> fj = c.angular_cutoff(vj.w), fk = c.angular_cutoff(vk.w);
+          const T ends = fj.value * fk.value, half = T(0.5) * by_mean * ends;
+          by_cosine *= ends;
+          // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|²: a part along r_j, the rest along r_k.
+          const T inverse_j = T(1) / vj.w, inverse_k = T(1) / vk.w;
+          tile.set(j, k, by_cosine * inverse_j * inverse_k,
+                   (half + by_ends * fj.derivative * fk.value - by_cosine * cosine * inverse_j) * inverse_j,
+                   (half + by_ends * fj.value * fk.derivative - by_cosine * cosine * inverse_k) * inverse_k);
+        });
     tile.add(c.places, c.order, gradients);
   });
 }
@@ -200,9 +201,8 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   const Center<T> c(p, n, room, dynamic_shared<unsigned char>());
   double* const out = features + static_cast<std::size_t>(n) * stride;
   for (int a = 0; a < p.terms.num_species; ++a) radial_forward(c, a, out + a * p.terms.radial.num_shifts);
-  for_species_pairs(c, [&](const PairRanges& pairs, int feature) {
-    angular_forward(c, pairs, out + feature);
-  });
+  for_species_pairs(c,
+                    [&](const PairRanges& pairs, int feature) { angular_forward(c, pairs, out + feature); });
 }
 
 template <class T>
@@ -218,9 +218,8 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   __syncwarp();
   for (int a = 0; a < p.terms.num_species; ++a)
     radial_reverse(c, a, own + a * p.terms.radial.num_shifts, out);
-  for_species_pairs(c, [&](const PairRanges& pairs, int feature) {
-    angular_reverse(c, pairs, own + feature, out);
-  });
+  for_species_pairs(
+      c, [&](const PairRanges& pairs, int feature) { angular_reverse(c, pairs, own + feature, out); });
 }
 
 /// A warp for each row; as many in a block as its shared memory holds on any GPU.
@@ -247,9 +246,9 @@ Ani<T>::Ani(const Stream& stream, const nearsight::ani::Constants& c)
     : num_features_(c.num_features()),
       radial_cutoff_(static_cast<T>(c.radial_cutoff)),
       angular_cutoff_(static_cast<T>(c.angular_cutoff)),
-      sorter_(stream, std::vector<std::vector<double>>(
-                          c.num_species, {std::min(c.radial_cutoff, c.angular_cutoff),
-                                          std::max(c.radial_cutoff, c.angular_cutoff)})) {
+      sorter_(stream, std::vector<std::vector<double>>(c.num_species,
+                                                       {std::min(c.radial_cutoff, c.angular_cutoff),
+                                                        std::max(c.radial_cutoff, c.angular_cutoff)})) {
   std::vector<T> cosines, sines;
   for (const double angle : c.angles) {
     cosines.push_back(static_cast<T>(std::cos(angle)));

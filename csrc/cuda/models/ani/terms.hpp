@@ -1,5 +1,6 @@
 #pragma once
-// ANI's radial and angular terms with their derivatives: core/models/ani/kernels.cpp for one number at a time.
+// ANI's radial and angular terms with their derivatives: core/models/ani/kernels.cpp for one number at a
+// time.
 #include <cmath>
 
 #include "core/models/ani/kernels.hpp"

@@ -1,7 +1,6 @@
-#include "cuda/models/bpnn/bpnn.hpp"
-
 #include <algorithm>
 
+#include "cuda/models/bpnn/bpnn.hpp"
 #include "cuda/models/descriptor.hpp"
 #include "cuda/models/networks/networks.hpp"
 
@@ -34,12 +33,12 @@ class Bpnn final : public Potential<T> {
     descriptor_->reverse(stream, graph, features_.data(), stride_, gradients);
   }
 
-  /// Enough to fill any GPU, or what a gibibyte holds.
+  /// Enough to fill any GPU, or what takes a 32nd of its memory.
   std::size_t tile() const override {
-    constexpr std::size_t kMost = 65536, kFewest = 4096, kBytes = std::size_t(1) << 30, kNeighbors = 100;
-    const std::size_t per_row = stride_ * sizeof(double) + networks_.bytes_per_row() +
-                                descriptor_->bytes_per_row(kNeighbors);
-    return std::max(kFewest, std::min(kMost, kBytes / per_row / kWarp * kWarp));
+    constexpr std::size_t kMost = 65536, kFewest = kWarp, kNeighbors = 100;
+    const std::size_t per_row =
+        stride_ * sizeof(double) + networks_.bytes_per_row() + descriptor_->bytes_per_row(kNeighbors);
+    return std::max(kFewest, std::min(kMost, device_memory().total / 32 / per_row / kWarp * kWarp));
   }
 
  private:

@@ -1,6 +1,6 @@
-#include "cuda/models/networks/networks.hpp"
-
 #include <algorithm>
+
+#include "cuda/models/networks/networks.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -18,8 +18,8 @@ constexpr int kMostWarps = 8;
 template <class U>
 struct Block {
   const NetworkTable<U> network;
-  int row;         // of this lane
-  bool has_row;    // the last block may be partly empty
+  int row;       // of this lane
+  bool has_row;  // the last block may be partly empty
   int width;
   U* inputs;       // [features][kLanes]
   U* layers;       // [2][width][kLanes]
@@ -157,8 +157,8 @@ __device__ inline bool start_reverse(const Block<U>& b, const Sizes& sizes, int 
             : 0.0;
     any = any || c != 0.0;
     if (threadIdx.x < kWarp)
-      b.values(last)[column * kLanes] = static_cast<U>(output_scale[column] * c) *
-                                            (derivative ? derivative[column * kLanes] : U(1));
+      b.values(last)[column * kLanes] =
+          static_cast<U>(output_scale[column] * c) * (derivative ? derivative[column * kLanes] : U(1));
   }
   any = __any_sync(kAllLanes, any);
   __syncthreads();
@@ -189,8 +189,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
           const int column = first + n;
           if (column >= layer.inputs) continue;
           if (l)
-            b.values(l - 1)[column * kLanes] =
-                sums[n] * (derivative ? derivative[column * kLanes] : U(1));
+            b.values(l - 1)[column * kLanes] = sums[n] * (derivative ? derivative[column * kLanes] : U(1));
           else
             b.inputs[column * kLanes] = is_first ? sums[n] : b.inputs[column * kLanes] + sums[n];
         }
@@ -203,9 +202,8 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   double* const own = cotangents + static_cast<std::size_t>(b.row) * stride;
   for (int k = static_cast<int>(threadIdx.x / kWarp); k < b.network.num_features;
        k += static_cast<int>(blockDim.x / kWarp))
-    own[k] = is_first || !b.active[k / kPad]
-                 ? 0.0
-                 : static_cast<double>(b.inputs[k * kLanes]) * b.network.scale[k];
+    own[k] = is_first || !b.active[k / kPad] ? 0.0
+                                             : static_cast<double>(b.inputs[k * kLanes]) * b.network.scale[k];
 }
 
 }  // namespace
@@ -222,8 +220,13 @@ Networks<U>::Networks(const Stream& stream, const nearsight::networks::Networks<
   std::vector<NetworkTable<U>> tables;
   for (int species = 0; species < num_species; ++species) {
     const auto& shift = networks.shift(species);
-    NetworkTable<U> table{networks.num_features(species), 0, 0, false, nullptr,
-                          tables_.keep(stream, shift), tables_.keep(stream, networks.scale(species))};
+    NetworkTable<U> table{networks.num_features(species),
+                          0,
+                          0,
+                          false,
+                          nullptr,
+                          tables_.keep(stream, shift),
+                          tables_.keep(stream, networks.scale(species))};
     table.is_shifted = std::any_of(shift.begin(), shift.end(), [](double x) { return x != 0.0; });
     std::vector<LayerTable<U>> layers;
     for (const auto& layer : networks.layers(species)) {

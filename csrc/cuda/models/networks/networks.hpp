@@ -43,7 +43,7 @@ struct Sizes {
 struct RowRuns {
   static constexpr int kMost = 16;
   int count;
-  int first_block[kMost + 1];  // of kWarp rows
+  int first_block[kMost + 1];                     // of kWarp rows
   int species[kMost], first[kMost], last[kMost];  // rows
 };
 

@@ -30,7 +30,8 @@ __host__ __device__ inline void for_harmonics(const HarmonicFactors<T>& s, T x, 
       const T after = s.a[above] * z * value - s.b[above] * before;
       before = value;
       value = after;
-      const T next_after = l == m ? s.diagonal[m + 1] : s.a[above + 1] * z * next - s.b[above + 1] * next_before;
+      const T next_after =
+          l == m ? s.diagonal[m + 1] : s.a[above + 1] * z * next - s.b[above + 1] * next_before;
       next_before = next;
       next = next_after;
     }

@@ -1,6 +1,6 @@
-#include "cuda/models/shared/neighborhoods.hpp"
-
 #include <algorithm>
+
+#include "cuda/models/shared/neighborhoods.hpp"
 
 namespace nearsight {
 namespace cuda {

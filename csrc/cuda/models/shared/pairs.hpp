@@ -36,8 +36,8 @@ __device__ inline void for_pairs(const PairRanges& pairs, int* queue, const Test
     const bool found = exists && test(j, k);
     const unsigned votes = __ballot_sync(kAllLanes, found);
     if (found)
-      queue[(head + waiting + __popc(votes & ((1u << lane) - 1))) % kQueue] = (j - pairs.j.first) << 16 |
-                                                                             (k - pairs.k.first);
+      queue[(head + waiting + __popc(votes & ((1u << lane) - 1))) % kQueue] =
+          (j - pairs.j.first) << 16 | (k - pairs.k.first);
     waiting += __popc(votes);
     k += kLanes;
     __syncwarp();
