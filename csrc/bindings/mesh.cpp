@@ -75,11 +75,18 @@ PmeOptions read_options(double rtol, double cutoff, int order, const std::string
   return {rtol, {cutoff, order}, precision == "single"};
 }
 
+Device read_device(const std::string& device) {
+  if (device != "cpu" && device != "cuda")
+    throw Error(ErrorKind::argument, "device is '" + device + "', expected cpu or cuda");
+  return device == "cuda" ? Device::cuda : Device::cpu;
+}
+
 std::unique_ptr<Pme> make_pme(const Doubles& positions, const Doubles& values, const Doubles& vectors,
                               const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths,
                               double rtol, double cutoff, int order, const std::string& precision,
-                              int num_threads) {
-  const PmeOptions options = read_options(rtol, cutoff, order, precision);
+                              int num_threads, const std::string& device) {
+  PmeOptions options = read_options(rtol, cutoff, order, precision);
+  options.device = read_device(device);
   const Charges charges = read_charges(positions, values, widths);
   const Cell cell = read_cell(vectors, pbc);
   const py::gil_scoped_release release;
@@ -98,6 +105,20 @@ py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, cons
     pme.evaluate(charges, cell, threads, result);
   }
   return to_dict(result, charges);
+}
+
+py::array_t<double> find_potentials(Pme& pme, const Doubles& positions, const Doubles& values,
+                                    const Doubles& vectors, const std::array<bool, 3>& pbc,
+                                    const std::optional<Doubles>& widths, int num_threads) {
+  const Charges charges = read_charges(positions, values, widths);
+  const Cell cell = read_cell(vectors, pbc);
+  Coulomb result;
+  {
+    py::gil_scoped_release release;
+    ThreadPool threads(num_threads);
+    pme.find_potentials(charges, cell, threads, result);
+  }
+  return copy(result.potentials, {static_cast<py::ssize_t>(charges.size())});
 }
 
 bool fits(Pme& pme, const Doubles& positions, const Doubles& values, const Doubles& vectors,
@@ -264,12 +285,16 @@ void bind_mesh(py::module_& m) {
   py::class_<Pme>(m, "Pme",
                   "Smooth particle-mesh Ewald, with parameters from the first configuration and\n"
                   "rtol = |ΔF|₂ / |F|₂. cutoff Å and order 4..8 of the splines; 0: automatic. precision of\n"
-                  "the mesh: single or double. For one thread at a time.")
+                  "the mesh: single or double. device: cpu or cuda. For one thread at a time.")
       .def(py::init(&make_pme), py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
-           py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1)
+           py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1,
+           py::arg("device") = "cpu")
       .def("evaluate", &run_pme, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
+      .def("find_potentials", &find_potentials, py::arg("positions"), py::arg("charges"), py::arg("cell"),
+           py::arg("pbc"), py::arg("widths") = py::none(), py::arg("threads") = 1,
+           "The potentials alone [n] V; fast for other charges at the places of the last call.")
       .def("fits", &fits, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            "Whether the parameters are good for these charges, too: as many, in a cell that differs by at\n"
            "most a tenth.")

@@ -1,0 +1,190 @@
+// Charges up, potentials, fields and virial down.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/engine/error.hpp"
+#include "core/mesh/pair_kernel.hpp"
+#include "core/mesh/pme_work.hpp"
+#include "cuda/mesh/direct_sum.hpp"
+#include "cuda/mesh/mesh.hpp"
+#include "cuda/mesh/short_range.hpp"
+
+namespace nearsight {
+namespace cuda {
+namespace {
+
+/// Charges on the device: what is there already does not travel again.
+class Uploads {
+ public:
+  /// Returns whether positions or widths have changed.
+  bool load(const Stream& stream, const Charges& charges) {
+    values_.upload(stream, charges.values);
+    const bool moved = update(stream, charges.positions, host_positions_, positions_);
+    const bool points = charges.max_width() == 0;
+    const bool resized =
+        update(stream, points ? Span<const double>() : charges.widths, host_widths_, widths_);
+    return moved || resized;
+  }
+
+  DeviceCharges get() const {
+    return {static_cast<int>(values_.size()), positions_.data(), values_.data(),
+            widths_.empty() ? nullptr : widths_.data()};
+  }
+
+ private:
+  static bool update(const Stream& stream, Span<const double> now, std::vector<double>& before,
+                     Buffer<double>& buffer) {
+    if (now.size() == before.size() && std::equal(now.begin(), now.end(), before.begin())) return false;
+    before.assign(now.begin(), now.end());
+    buffer.upload(stream, now);
+    return true;
+  }
+
+  std::vector<double> host_positions_, host_widths_;
+  Buffer<double> positions_, values_, widths_;
+};
+
+/// Sums on the device, which travel together.
+class Downloads {
+ public:
+  /// For n charges and so many rows of virials.
+  ChargeSums prepare(const Stream& stream, std::size_t n, std::size_t rows, bool fields) {
+    fields_ = fields;
+    const std::size_t size = kHead + (fields ? 4 : 1) * n;
+    numbers_.resize(size);
+    fill_bytes(stream, numbers_.data() + kClosest, 0xff, sizeof(double));
+    return {fields, numbers_.data() + kHead, rows_.resize(6 * rows),
+            reinterpret_cast<unsigned long long*>(numbers_.data() + kClosest)};
+  }
+
+  /// Adds them. Waits for the device. Throws what check_distance throws.
+  void finish(const Stream& stream, const Charges& charges, const Box* box, Coulomb& result) {
+    if (fields_) sum_virial(stream, rows_.size() / 6, rows_.data(), numbers_.data());
+    numbers_.download(stream, {host_.resize(numbers_.size()), numbers_.size()});
+    stream.synchronize();
+    const double* const found = host_.data();
+    check_closest(found[kClosest], charges, box);
+    const double* value = found + kHead;
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      result.potentials[i] += *value++;
+      for (int c = 0; c < 3 && fields_; ++c) result.fields[3 * i + c] += *value++;
+    }
+    for (int a = 0; a < 6 && fields_; ++a) result.virial[a] += found[a];
+  }
+
+ private:
+  static constexpr std::size_t kClosest = 6, kHead = 8;  // virial, closest pair, then values from 64 bytes on
+
+  static void check_closest(const double& bits, const Charges& charges, const Box* box) {
+    std::uint64_t pair;
+    std::memcpy(&pair, &bits, sizeof(pair));
+    if (pair == ~std::uint64_t{0}) return;
+    const std::size_t i = pair >> 32, j = pair & 0xffffffffu;
+    Vec3 r = point(charges.positions, j) - point(charges.positions, i);
+    if (box) {  // the nearest image, which is very near
+      const Vec3 s = times(r, box->inverse);
+      r = r - times(Vec3{std::round(s[0]), std::round(s[1]), std::round(s[2])}, box->vectors);
+    }
+    check_distance(norm(r), i, j, charges.size());
+  }
+
+  bool fields_ = false;
+  Buffer<double> numbers_, rows_;
+  Pinned<double> host_;
+};
+
+template <class T>
+class CudaPme final : public PmeWork {
+ public:
+  CudaPme(const PmeParameters& parameters, int device)
+      : device_(use_device(device)),
+        pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
+        mesh_(parameters, stream_) {}
+
+  void add(const Charges& charges, const Box& box, bool fields, ThreadPool&, Ranks&, PmeTimes& times,
+           Coulomb& result) override {
+    use_device(device_);
+    const std::size_t n = charges.size(), pair_rows = pairs_.num_rows(n);
+    const bool moved = uploads_.load(stream_, charges) || vectors_ != box.vectors;
+    vectors_ = box.vectors;
+    pairs_.place(stream_, uploads_.get(), charges.positions, box, moved);
+    times.lists = pairs_.num_lists();
+    const ChargeSums sums = downloads_.prepare(stream_, n, pair_rows + mesh_.num_rows(), fields);
+    pairs_.sum(stream_, sums);
+    double total = 0;
+    for (const double q : charges.values) total += std::abs(q);
+    mesh_.add(stream_, uploads_.get(), pairs_.order(), total, box,
+              {fields, sums.values, sums.virials + 6 * pair_rows, sums.closest});
+    downloads_.finish(stream_, charges, &box, result);
+  }
+
+ private:
+  int device_;
+  Stream stream_;
+  Uploads uploads_;
+  ShortRange<T> pairs_;
+  Mesh<T> mesh_;
+  Downloads downloads_;
+  Mat3 vectors_{};
+};
+
+class CudaDirectSum final : public PmeWork {
+ public:
+  explicit CudaDirectSum(int device) : device_(use_device(device)) {}
+
+  void add(const Charges& charges, const Box&, bool fields, ThreadPool&, Ranks&, PmeTimes&,
+           Coulomb& result) override {
+    use_device(device_);
+    uploads_.load(stream_, charges);
+    const std::size_t n = charges.size();
+    const ChargeSums sums = downloads_.prepare(stream_, n, direct_sum_rows(n), fields);
+    direct_sum(stream_, uploads_.get(), sums);
+    downloads_.finish(stream_, charges, nullptr, result);
+  }
+
+ private:
+  int device_;
+  Stream stream_;
+  Uploads uploads_;
+  Downloads downloads_;
+};
+
+/// Null, with what went wrong.
+template <class Make>
+PmeWork* make(const Make& make_work, ErrorKind& kind, std::string& error) {
+  try {
+    return make_work();
+  } catch (const Error& e) {
+    kind = e.kind();
+    error = e.what();
+  } catch (const std::exception& e) {
+    kind = ErrorKind::internal;
+    error = e.what();
+  }
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace cuda
+}  // namespace nearsight
+
+extern "C" __attribute__((visibility("default"))) nearsight::PmeWork* nearsight_cuda_make_pme(
+    const nearsight::PmeParameters& parameters, bool single, int device, nearsight::ErrorKind& kind,
+    std::string& error) {
+  using namespace nearsight;
+  return cuda::make(
+      [&]() -> PmeWork* {
+        if (single) return new cuda::CudaPme<float>(parameters, device);
+        return new cuda::CudaPme<double>(parameters, device);
+      },
+      kind, error);
+}
+
+extern "C" __attribute__((visibility("default"))) nearsight::PmeWork* nearsight_cuda_make_direct_sum(
+    int device, nearsight::ErrorKind& kind, std::string& error) {
+  return nearsight::cuda::make([&] { return new nearsight::cuda::CudaDirectSum(device); }, kind, error);
+}
