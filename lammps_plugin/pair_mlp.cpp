@@ -172,6 +172,21 @@ bool PairMLP::has_bonded_neighbors(int order) const {
   return false;
 }
 
+// The GPU of this rank: those of one node share its GPUs in turn.
+int PairMLP::choose_gpu() {
+  if (device_ != NS_DEVICE_CUDA) return -1;
+  int count = 0, rank = 0;
+  const std::string problem = first_problem(ns_num_cuda_devices(&count));
+  if (!problem.empty()) error->all(FLERR, "pair_style mlp: {}", problem);
+#ifndef MPI_STUBS
+  MPI_Comm node;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &rank);
+  MPI_Comm_free(&node);
+#endif
+  return rank % count;
+}
+
 void PairMLP::create_evaluator() {
   if (evaluator_ && threads_ == comm->nthreads) return;
   threads_ = comm->nthreads;
@@ -180,6 +195,8 @@ void PairMLP::create_evaluator() {
   options.precision = precision_;
   options.device = device_;
   options.num_threads = threads_;
+  options.skin = neighbor->skin;
+  options.device_index = choose_gpu();
   ns_host host{};
   host.struct_size = sizeof(host);
   host.context = this;

@@ -128,6 +128,7 @@ class PairMLP : public Pair {
   void check_bonded_neighbors();
   bool has_bonded_neighbors(int order) const;
   void create_evaluator();
+  int choose_gpu();
   void announce();
   bool exchanges() const;
   int ghost_cutoffs() const;

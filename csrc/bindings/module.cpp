@@ -35,6 +35,21 @@ bool is_double(const std::string& precision) {
   return precision == "double";
 }
 
+/// "cpu", "cuda" or "cuda:1".
+EvaluatorOptions options_of(const std::string& precision, int threads, double skin,
+                            const std::string& device) {
+  EvaluatorOptions options{is_double(precision), threads, skin};
+  if (device == "cpu") return options;
+  const std::string number = device.rfind("cuda:", 0) == 0 ? device.substr(5) : "";
+  const bool is_number =
+      !number.empty() && number.size() < 4 && number.find_first_not_of("0123456789") == std::string::npos;
+  if (device != "cuda" && !is_number)
+    throw Error(ErrorKind::argument, "device is '" + device + "', expected cpu, cuda or cuda:N");
+  options.device = Device::cuda;
+  if (is_number) options.device_index = std::stoi(number);
+  return options;
+}
+
 Doubles zeros(std::vector<py::ssize_t> shape) {
   Doubles a(shape);
   std::fill_n(a.mutable_data(), a.size(), 0.0);
@@ -66,9 +81,8 @@ py::dict describe(const PmeTimes& times) {
 class PyEvaluator {
  public:
   PyEvaluator(const std::string& path, const std::string& backend, const std::string& precision, int threads,
-              double skin)
-      : evaluator_(Model::load(path, backend_of(backend)),
-                   EvaluatorOptions{is_double(precision), threads, skin}) {}
+              double skin, const std::string& device)
+      : evaluator_(Model::load(path, backend_of(backend)), options_of(precision, threads, skin, device)) {}
 
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
                     const std::array<bool, 3>& pbc, std::optional<double> charge,
@@ -145,7 +159,7 @@ class PyEvaluator {
   }
 
   const Model& model() const { return evaluator_.model(); }
-  long num_list_builds() const { return evaluator_.verlet_list().num_builds(); }
+  long num_list_builds() const { return evaluator_.num_list_builds(); }
 
  private:
   Evaluator evaluator_;
@@ -173,9 +187,10 @@ PYBIND11_MODULE(_core, m) {
   bind_neighbors(m);
 
   py::class_<PyEvaluator>(m, "Evaluator", "forward - couple - reverse of a model file, in one process")
-      .def(py::init<const std::string&, const std::string&, const std::string&, int, double>(),
+      .def(py::init<const std::string&, const std::string&, const std::string&, int, double,
+                    const std::string&>(),
            py::arg("path"), py::arg("backend") = "auto", py::arg("precision") = "double",
-           py::arg("threads") = 1, py::arg("skin") = 0.0)
+           py::arg("threads") = 1, py::arg("skin") = 0.0, py::arg("device") = "cpu")
       .def(
           "evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
           py::arg("pbc"), py::arg("charge") = py::none(), py::arg("efield") = std::array<double, 3>{},

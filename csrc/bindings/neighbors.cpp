@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bindings/arrays.hpp"
+#include "core/engine/device.hpp"
 #include "core/neighbors/cell.hpp"
 
 using namespace nearsight;
@@ -87,6 +88,19 @@ py::tuple update(VerletList& verlet, const Doubles& positions, const Doubles& ve
   return to_arrays(*list, r, cell, threads);
 }
 
+py::tuple find_on_device(DeviceList& device, const Doubles& positions, const Doubles& vectors,
+                         const std::array<bool, 3>& pbc) {
+  const Span<const double> r = read_positions(positions);
+  const Cell cell = read_cell(vectors, pbc);
+  NeighborList list;
+  ThreadPool threads(1);
+  {
+    py::gil_scoped_release release;
+    device.find(r, cell, list);
+  }
+  return to_arrays(std::move(list), r, cell, threads);
+}
+
 }  // namespace
 
 void bind_neighbors(py::module_& m) {
@@ -107,4 +121,10 @@ void bind_neighbors(py::module_& m) {
       .def("update", &update, py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("threads") = 1,
            ("All pairs within the cutoff, and others up to about cutoff + skin." + returns).c_str())
       .def_property_readonly("num_builds", &VerletList::num_builds);
+  py::class_<DeviceList>(m, "CudaList", "A neighbor list with a skin, made and kept on a GPU.")
+      .def(py::init(&make_cuda_list), py::arg("cutoff"), py::arg("skin") = 0.0, py::arg("device_index") = -1)
+      .def("find", &find_on_device, py::arg("positions"), py::arg("cell"), py::arg("pbc"),
+           ("All pairs within the cutoff." + returns).c_str())
+      .def_property_readonly("num_builds", &DeviceList::num_builds);
+  m.def("num_cuda_devices", &num_cuda_devices, "NVIDIA GPUs of this machine.");
 }

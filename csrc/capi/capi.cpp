@@ -240,11 +240,16 @@ ns_status ns_evaluator_create(const ns_model* model, const ns_options* options, 
     require_struct(options, "ns_options");
     require(options->num_threads >= 0 && options->skin >= 0.0,
             "ns_evaluator_create: num_threads and skin must not be negative");
-    if (options->device == NS_DEVICE_CUDA)
-      throw Error(ErrorKind::unsupported,
-                  "device cuda was asked for, but this build has no CUDA kernels: use cpu or auto");
-    const EvaluatorOptions o{options->precision == NS_PRECISION_DOUBLE, options->num_threads, options->skin};
+    const EvaluatorOptions o{options->precision == NS_PRECISION_DOUBLE, options->num_threads, options->skin,
+                             options->device == NS_DEVICE_CUDA ? Device::cuda : Device::cpu,
+                             options->device_index};
     *evaluator = new ns_evaluator{{model->model, o, lend(host)}};
+  });
+}
+ns_status ns_num_cuda_devices(int* count) {
+  return guarded([&] {
+    require(count, "ns_num_cuda_devices: count must not be NULL");
+    *count = num_cuda_devices();
   });
 }
 void ns_evaluator_free(ns_evaluator* evaluator) {

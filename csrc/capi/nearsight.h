@@ -34,6 +34,7 @@ typedef enum ns_status {
 
 typedef enum ns_backend { NS_BACKEND_AUTO = 0, NS_BACKEND_NATIVE = 1, NS_BACKEND_TORCHSCRIPT = 2 } ns_backend;
 typedef enum ns_precision { NS_PRECISION_MIXED = 0, NS_PRECISION_DOUBLE = 1 } ns_precision;
+/* Auto is the CPU as long as the CUDA kernels have not been measured on a GPU. */
 typedef enum ns_device { NS_DEVICE_CPU = 0, NS_DEVICE_CUDA = 1, NS_DEVICE_AUTO = 2 } ns_device;
 
 typedef struct ns_model ns_model;         /* a loaded file; immutable, may be shared by evaluators */
@@ -117,8 +118,13 @@ typedef struct ns_options {
   ns_precision precision;
   ns_device device;
   int num_threads; /* 0 or 1: the calling thread alone */
-  double skin;     /* Verlet skin of ns_evaluate_system, Å; 0: a new list at every call */
+  double skin;     /* Verlet skin of ns_evaluate_system, Å; 0: a new list at every call. Of a GPU also the one
+                      of ns_evaluate_domain, where the list is made on the device from all positions. */
+  int device_index; /* of the GPU, from 0; -1: the first one. See ns_num_cuda_devices. */
 } ns_options;
+
+/* How many NVIDIA GPUs this machine has; NS_ERROR_UNSUPPORTED where none can be used, with the reason. */
+NS_EXPORT ns_status ns_num_cuda_devices(int* count);
 
 /* What a parallel host lends the core. Every rank calls ns_evaluate_domain, also with no atoms, and
  * the core enters every callback the same number of times on every rank. Non-zero return: failure. */

@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
   fclose(file);
 
   /* the evaluation */
-  ns_options options = {sizeof options, NS_PRECISION_MIXED, NS_DEVICE_AUTO, 1, 0.0};
+  ns_options options = {sizeof options, NS_PRECISION_MIXED, NS_DEVICE_AUTO, 1, 0.0, -1};
   if (argc > 3 && strcmp(argv[3], "double") == 0) options.precision = NS_PRECISION_DOUBLE;
   ns_evaluator* evaluator = NULL;
   must(ns_evaluator_create(model, &options, NULL, &evaluator));

@@ -35,6 +35,7 @@ class Options(Structure):
         ("device", c_int),
         ("num_threads", c_int),
         ("skin", c_double),
+        ("device_index", c_int),
     ]
 
 

@@ -196,6 +196,7 @@ class Options(ctypes.Structure):
         ("device", ctypes.c_int),
         ("num_threads", ctypes.c_int),
         ("skin", ctypes.c_double),
+        ("device_index", ctypes.c_int),
     ]
 
 
@@ -233,7 +234,6 @@ def test_c_model(library, model):
         (Options(8, 0, 0, 1, 0.0), 1, "struct_size is not sizeof"),
         (Options(ctypes.sizeof(Options), 0, 0, -1, 0.0), 1, "must not be negative"),
         (Options(ctypes.sizeof(Options), 0, 0, 1, -0.5), 1, "must not be negative"),
-        (Options(ctypes.sizeof(Options), 0, 1, 1, 0.0), 3, "this build has no CUDA kernels: use cpu or auto"),
     ],
 )
 def test_c_options(library, model, options, status, message):

@@ -41,7 +41,6 @@ def fails(folder: Path, message: str, case: Case, ranks: int = 1) -> None:
         ("model.pt", f"does not know the word 'model.pt'; {LEGAL} (the model file goes to pair_coeff)"),
         ("precision single", "'precision' takes mixed|double, and found single"),
         ("device", "'device' takes cpu|cuda|auto, and found nothing"),
-        ("device cuda", "device cuda was asked for, but this build has no CUDA kernels"),
         ("deviation", "'deviation' takes a whole number from 1, and found nothing"),
         ("deviation 0", "'deviation' takes a whole number from 1, and found 0"),
         ("deviation 10 file", "'file' takes the name of a file, and found nothing"),

@@ -54,8 +54,8 @@ class Couple {
   /// Members of a committee: the energy is the mean of so many readouts.
   virtual int members() const { return 1; }
 
-  /// True if the cotangents of an atom depend on that atom alone: then forward and reverse run tile by tile,
-  /// in any thread.
+  /// True if the energy is the sum over atoms of the mean of their readouts, so that all cotangents are
+  /// 1 / members: then forward and reverse run tile by tile, in any thread.
   virtual bool is_local() const = 0;
 
   /// True if the energy is the sum of a single readout and of what no readout enters: then all cotangents are

@@ -55,6 +55,17 @@ struct DeviceOptions {
 /// kernels.
 std::unique_ptr<DeviceWorker> make_cuda_worker(const ModelFile& file, const DeviceOptions& options);
 
+/// A neighbor list with skin, made and kept on a GPU.
+class DeviceList {
+ public:
+  virtual ~DeviceList() = default;
+  /// Pairs within the cutoff, without those of the skin. Throws what VerletList throws.
+  virtual void find(Span<const double> positions, const Cell& cell, NeighborList& pairs) = 0;
+  virtual long num_builds() const = 0;
+};
+/// Throws as make_cuda_worker does, and for a bad cutoff or skin.
+std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int device_index);
+
 /// How many GPUs there are. Throws as make_cuda_worker does.
 int num_cuda_devices();
 

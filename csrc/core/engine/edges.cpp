@@ -8,13 +8,6 @@
 #include "core/engine/error.hpp"
 
 namespace nearsight {
-namespace {
-
-/// Closer pairs have no meaning for any potential, and their direction is round-off.
-constexpr double kMinDistance = 1e-3;  // Å
-
-}  // namespace
-
 void EdgeBuffer::clear() {
   centers_.clear();
   offsets_.assign(1, 0);
@@ -81,13 +74,16 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const N
   finish(domain, center, min_r2, /*numbered=*/true);
 }
 
+void throw_too_close(double distance, const std::string& name) {
+  throw Error(ErrorKind::numeric,
+              "an atom lies " + std::to_string(distance) + " Å from " + name +
+                  ": atoms must not be on top of each other; check the geometry, the cell and the time step");
+}
+
 void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, bool numbered) {
   if (min_squared_distance < kMinDistance * kMinDistance) {
-    const std::string name = numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another";
-    throw Error(
-        ErrorKind::numeric,
-        "an atom lies " + std::to_string(std::sqrt(min_squared_distance)) + " Å from " + name +
-            ": atoms must not be on top of each other; check the geometry, the cell and the time step");
+    throw_too_close(std::sqrt(min_squared_distance),
+                    numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another");
   }
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));

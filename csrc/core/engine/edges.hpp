@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/engine/graph.hpp"
@@ -36,6 +37,11 @@ struct HostList {
   const int* const* neighbors = nullptr;
   int mask = -1;
 };
+
+/// Å; closer pairs have no meaning for any potential, and their direction is round-off.
+constexpr double kMinDistance = 1e-3;
+/// Throws Error (numeric) for two atoms on top of each other, of which one is called `name`.
+[[noreturn]] void throw_too_close(double distance, const std::string& name);
 
 /// Growing arrays behind a Graph; reused from tile to tile.
 class EdgeBuffer {

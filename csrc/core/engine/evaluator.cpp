@@ -92,6 +92,11 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
       threads_(std::max(1, options.num_threads)),
       verlet_(model_->file().cutoff, options.skin) {
+  if (options.device == Device::cuda) {
+    device_ = make_cuda_worker(model_->file(), {options.double_precision, options.device_index, options.skin,
+                                                exchanges_ ? &host_.exchange : nullptr});
+    return;
+  }
   // A potential that wants the whole graph at once brings its own threads.
   const int lanes = model_->potential().tile() ? threads_.size() : 1;
   const WorkerOptions of_workers{options.double_precision, lanes == 1 ? threads_.size() : 1,
@@ -128,13 +133,17 @@ void Evaluator::evaluate(Span<const double> positions, Span<const int> species, 
   }
   const Domain domain{species.size(), positions, species, cell, outside, last_memory_};
   check(domain);
-  const NeighborList& list = verlet_.update(positions, cell, threads_);
   owned_.clear();
   for (std::size_t i = 0; i < species.size(); ++i)
     if (species[i] >= 0) owned_.push_back(static_cast<int>(i));
-  run(
-      domain, owned_, {},
-      [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list, cell); }, results);
+  run(domain, owned_, results, [&] {
+    if (device_) return run_on_device(domain, cell, owned_, {}, results);
+    const NeighborList& list = verlet_.update(positions, cell, threads_);
+    run_here(
+        domain, owned_, {},
+        [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list, cell); },
+        results);
+  });
 }
 
 void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& results) {
@@ -148,9 +157,12 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
     else if (model_->file().num_interactions > 1 && !exchanges_)
       ghosts_.push_back(i);
   }
-  run(
-      domain, owned_, ghosts_,
-      [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list); }, results);
+  run(domain, owned_, results, [&] {
+    if (device_) return run_on_device(domain, {}, owned_, ghosts_, results);
+    run_here(
+        domain, owned_, ghosts_,
+        [&](EdgeBuffer& edges, int i) { edges.append(domain, model_->file().cutoff, i, list); }, results);
+  });
 }
 
 void Evaluator::check(const Results& wanted) const {
@@ -185,6 +197,9 @@ void Evaluator::check(const Results& wanted) const {
     throw Error(ErrorKind::unsupported, "'" + model_->file().path +
                                             "' is no committee, so there are no results of its members: "
                                             "merge several models with `nearsight committee`");
+  if (wanted.extrapolations.counts && device_)
+    throw Error(ErrorKind::unsupported,
+                "extrapolations are found on the CPU only: use device cpu, or do not ask for them");
   if (wanted.extrapolations.counts && model_->potential().features().empty())
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' with backend " + model_->backend() +
@@ -192,17 +207,15 @@ void Evaluator::check(const Results& wanted) const {
                     "found: take backend native and a model that was trained with them");
 }
 
-void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
-                    Results& results) {
+/// `parts` are the three steps, on the CPU or a device.
+void Evaluator::run(const Domain& domain, Span<const int> owned, Results& results,
+                    const std::function<void()>& parts) {
   check(results);
   if (couple_->channels() == 0 && (domain.outside.total_charge || norm(domain.outside.field) > 0.0))
     throw Error(ErrorKind::argument,
                 std::string(domain.outside.total_charge ? "a total charge" : "an electric field") +
                     " was given, but '" + model_->file().path + "' has no electrostatics: leave it out");
   const std::size_t columns = couple_->columns(), rows = owned.size();
-  const std::size_t tile =
-      model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
-  const std::size_t num_tiles = std::max<std::size_t>(1, (rows + tile - 1) / tile);
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
   energies_.resize(rows);
@@ -211,6 +224,23 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     charge_flows_.assign(12 * domain.species.size(), 0.0);
     results.charge_flows = charge_flows_;
   }
+  parts();
+  if (results.born_charges) {
+    const Span<double> flows(charge_flows_.data(), 9 * domain.species.size());
+    const Span<double> gradients(flows.end(), 3 * domain.species.size());
+    add_born_charges({owned, domain.positions, charges_, shares_, flows, gradients}, domain.cell,
+                     results.born_charges);
+  }
+  add_energies(domain, owned, results);
+  if (dispersion_) add_dispersion(domain, owned, results);
+}
+
+void Evaluator::run_here(const Domain& domain, Span<const int> owned, Span<const int> ghosts,
+                         const Append& append, Results& results) {
+  const std::size_t columns = couple_->columns(), rows = owned.size();
+  const std::size_t tile =
+      model_->potential().tile() ? model_->potential().tile() : std::max<std::size_t>(rows, 1);
+  const std::size_t num_tiles = std::max<std::size_t>(1, (rows + tile - 1) / tile);
   open_lanes(results);
 
   // The same three steps on any tile, a range of rows.
@@ -272,14 +302,43 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Span<const int>
     });
   }
   close_lanes(results);
-  if (results.born_charges) {
-    const Span<double> flows(charge_flows_.data(), 9 * domain.species.size());
-    const Span<double> gradients(flows.end(), 3 * domain.species.size());
-    add_born_charges({owned, domain.positions, charges_, shares_, flows, gradients}, domain.cell,
-                     results.born_charges);
+}
+
+/// Members of a committee and Born charges need further reverses, as on the CPU.
+void Evaluator::run_on_device(const Domain& domain, const Cell& cell, Span<const int> owned,
+                              Span<const int> ghosts, Results& results) {
+  const std::size_t columns = couple_->columns(), rows = owned.size(), members = model_->num_members();
+  const EdgeSums sums{results.forces, results.virials, results.centroid_virials, {results.virial, 6}};
+  device_->load(domain.positions, domain.species, cell, owned, ghosts);
+  const bool again =
+      results.member_forces || results.member_virials || (results.born_charges && !couple_->is_additive());
+  if ((couple_->is_local() || couple_->is_additive()) && !again) {
+    const std::vector<double> cotangents(columns, 1.0 / members);
+    device_->evaluate(cotangents, readouts_, sums);
+    join(domain, owned, 0, rows, results);
+    return;
   }
-  add_energies(domain, owned, results);
-  if (dispersion_) add_dispersion(domain, owned, results);
+  device_->forward(readouts_);
+  join(domain, owned, 0, rows, results);
+  device_->reverse(cotangents_, sums);
+  double unwanted[6] = {};
+  for (std::size_t m = 0; again && members > 1 && m < members; ++m) {
+    const std::size_t width = results.member_forces.size() / members;
+    std::fill(cotangents_.begin(), cotangents_.end(), 0.0);
+    for (std::size_t row = 0; row < rows; ++row) cotangents_[row * members + m] = 1.0;
+    const Span<double> virials = results.member_virials;
+    device_->reverse(cotangents_, {width ? results.member_forces.subspan(m * width, width) : Span<double>(),
+                                   {},
+                                   {},
+                                   {virials ? virials.data() + 6 * m : unwanted, 6}});
+  }
+  if (results.born_charges && !couple_->is_additive()) {
+    const std::size_t atoms = domain.species.size();
+    device_->reverse(charge_cotangents_, {{charge_flows_.data() + 9 * atoms, 3 * atoms},
+                                          {},
+                                          {charge_flows_.data(), 9 * atoms},
+                                          {unwanted, 6}});
+  }
 }
 
 /// The couple of a range of rows.

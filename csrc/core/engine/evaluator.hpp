@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/engine/device.hpp"
 #include "core/engine/edges.hpp"
 #include "core/engine/model.hpp"
 #include "core/engine/threads.hpp"
@@ -43,7 +44,9 @@ struct Host {
 struct EvaluatorOptions {
   bool double_precision = false;
   int num_threads = 1;
-  double skin = 0.0;  // Å, of evaluate(system)
+  double skin = 0.0;  // Å, of evaluate(system), and of the device's list also of a domain
+  Device device = Device::cpu;
+  int device_index = -1;  // of the GPU; -1: the first one
 };
 
 /// forward - couple - reverse for one host. One thread calls it at a time.
@@ -59,7 +62,8 @@ class Evaluator {
   void evaluate(const Domain& domain, const HostList& list, Results& results);
 
   const Model& model() const { return *model_; }
-  const VerletList& verlet_list() const { return verlet_; }
+  /// Neighbor lists that were made here.
+  long num_list_builds() const { return device_ ? device_->num_list_builds() : verlet_.num_builds(); }
 
  private:
   using Append = std::function<void(EdgeBuffer&, int center)>;
@@ -68,8 +72,11 @@ class Evaluator {
 
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
-  void run(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
-           Results& results);
+  void run(const Domain& domain, Span<const int> owned, Results& results, const std::function<void()>& parts);
+  void run_here(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
+                Results& results);
+  void run_on_device(const Domain& domain, const Cell& cell, Span<const int> owned, Span<const int> ghosts,
+                     Results& results);
   void join(const Domain& domain, Span<const int> owned, std::size_t first, std::size_t count,
             Results& results);
   void join_charges(const Domain& domain, Span<const int> owned, Results& results);
@@ -88,6 +95,7 @@ class Evaluator {
   bool exchanges_ = false;  // features travel between the layers, so ghosts are no centers
   ThreadPool threads_;
   VerletList verlet_;
+  std::unique_ptr<DeviceWorker> device_;  // null: the CPU
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<int> owned_, ghosts_;
   std::vector<double> readouts_, cotangents_, energies_;

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/engine/span.hpp"
@@ -34,6 +35,15 @@ void build_cell_list(Span<const double> positions, const Cell& cell, double cuto
 
 /// The same by trying every image of every pair: the oracle in the tests.
 void build_brute_force(Span<const double> positions, const Cell& cell, double cutoff, NeighborList& list);
+
+/// How a list that was made for another cell is followed: a pair within the cutoff now is in the list while
+/// no atom is further than `allowed`, Å, from its former position · deformation.
+struct Motion {
+  std::array<double, 9> deformation;
+  double allowed;
+};
+/// Nothing where the cells alone rule it out.
+std::optional<Motion> allowed_motion(double cutoff, double reach, const Cell& old, const Cell& now);
 
 /// Tells how long a list that was made with cutoff + skin holds all pairs within the cutoff.
 class Skin {

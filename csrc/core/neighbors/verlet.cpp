@@ -49,16 +49,23 @@ void Skin::start(Span<const double> positions, const Cell& cell) {
 // r0 = (r - (delta_j - delta_i))·F⁻¹, so |r0| <= (|r| + 2 max|delta|)·|F⁻¹|, and |F⁻¹| <= 1 + |F⁻¹ - I|.
 // Every pair with |r| < cutoff was therefore in the list if (cutoff + 2 max|delta|)·(1 + |F⁻¹ - I|) <= cutoff
 // + skin. Comparisons are written so that NaN asks for a rebuild, which then names the culprit.
-bool Skin::holds(Span<const double> positions, const Cell& cell) const {
-  if (!valid_ || positions.size() != positions_.size() || cell.pbc != cell_.pbc) return false;
-  const Mat3 f = deformation(complete(cell_, reach()), cell);
+std::optional<Motion> allowed_motion(double cutoff, double reach, const Cell& old, const Cell& now) {
+  if (now.pbc != old.pbc) return std::nullopt;
+  const Mat3 f = deformation(complete(old, reach), now);
   const double stretch = 1.0 + distance_from_identity(inverse(f));
-  const double allowed = 0.5 * (reach() / stretch - cutoff_);
-  if (!(allowed >= 0)) return false;
+  const double allowed = 0.5 * (reach / stretch - cutoff);
+  if (!(allowed >= 0)) return std::nullopt;
+  return Motion{f, allowed};
+}
+
+bool Skin::holds(Span<const double> positions, const Cell& cell) const {
+  if (!valid_ || positions.size() != positions_.size()) return false;
+  const auto motion = allowed_motion(cutoff_, reach(), cell_, cell);
+  if (!motion) return false;
   for (std::size_t i = 0; i < positions_.size() / 3; ++i) {
-    const Vec3 affine = times(point(positions_, i), f);
+    const Vec3 affine = times(point(positions_, i), motion->deformation);
     const Vec3 delta = point(positions, i) - affine;
-    if (!(dot(delta, delta) <= allowed * allowed)) return false;
+    if (!(dot(delta, delta) <= motion->allowed * motion->allowed)) return false;
   }
   return true;
 }

@@ -39,7 +39,7 @@ class Calculator(AseCalculator):
     (M, n, 3); of models that know the ranges of their features in the training set `extrapolations`, a list.
 
     Args:
-        path, backend, precision, threads: as in `nearsight.Potential`.
+        path, backend, precision, threads, device: as in `nearsight.Potential`.
         skin: Verlet skin, Å, for moving atoms; costs little otherwise.
         charge: total charge, e, of a model with electrostatics; None: `total_charge` or `charge` of
             `atoms.info`, if it is there.
@@ -70,9 +70,12 @@ class Calculator(AseCalculator):
         skin: float = 1.0,
         charge: float | None = None,
         efield: Sequence[float] | None = None,
+        device: str = "cpu",
     ):
         super().__init__()  # ASE's base class takes any further keyword and forgets it
-        self.potential = Potential(path, backend=backend, precision=precision, threads=threads, skin=skin)
+        self.potential = Potential(
+            path, backend=backend, precision=precision, threads=threads, skin=skin, device=device
+        )
         self._charge, self._efield = charge, efield
         self._numbers = np.zeros(0, dtype=int)
         self._species = np.zeros(0, dtype=np.int32)

@@ -94,6 +94,7 @@ class Potential:
         precision: "double", or "mixed" (features in single precision, sums over atoms in double).
         threads: threads of the core, at least 1.
         skin: Verlet skin, Å: the neighbor list is kept until an atom has moved half of it; 0: never kept.
+        device: "cpu", or an NVIDIA GPU, "cuda" or "cuda:1".
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -106,8 +107,9 @@ class Potential:
         precision: str = "double",
         threads: int = 1,
         skin: float = 0.0,
+        device: str = "cpu",
     ):
-        self._arguments = (os.path.abspath(path), backend, precision, threads, skin)
+        self._arguments = (os.path.abspath(path), backend, precision, threads, skin, device)
         self._evaluator = _core.Evaluator(*self._arguments)
         self._index = {symbol: index for index, symbol in enumerate(self._evaluator.species)}
 

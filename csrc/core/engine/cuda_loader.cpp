@@ -1,0 +1,40 @@
+#include <cstdlib>
+#include <string>
+
+#include "core/engine/device.hpp"
+#include "core/engine/error.hpp"
+#include "core/engine/libraries.hpp"
+
+namespace nearsight {
+namespace {
+
+/// NEARSIGHT_CUDA=emulated in the environment takes the kernels that were compiled for the CPU, for tests.
+const SiblingLibrary& kernels() {
+  const char* const wanted = std::getenv("NEARSIGHT_CUDA");
+  static const SiblingLibrary library(
+      wanted && std::string(wanted) == "emulated" ? "libnearsight_cuda_emulated.so" : "libnearsight_cuda.so");
+  if (!library.is_open())
+    throw Error(ErrorKind::unsupported, "device cuda was asked for, but this build has no CUDA kernels (" +
+                                            library.reason() +
+                                            "): install nvcc and build nearsight again, or use device cpu");
+  return library;
+}
+
+}  // namespace
+
+std::unique_ptr<DeviceWorker> make_cuda_worker(const ModelFile& file, const DeviceOptions& options) {
+  const auto make =
+      kernels().find<DeviceWorker*(const ModelFile&, const DeviceOptions&)>("nearsight_cuda_make_worker");
+  return std::unique_ptr<DeviceWorker>(make(file, options));
+}
+
+std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int device_index) {
+  const auto make = kernels().find<DeviceList*(double, double, int)>("nearsight_cuda_make_list");
+  return std::unique_ptr<DeviceList>(make(cutoff, skin, device_index));
+}
+
+int num_cuda_devices() {
+  return kernels().find<int()>("nearsight_cuda_num_devices")();
+}
+
+}  // namespace nearsight

@@ -1,0 +1,214 @@
+// Lists, forward, reverse and sums over edges of one model on a GPU.
+#include <algorithm>
+#include <cstring>
+
+#include "core/engine/error.hpp"
+#include "cuda/engine/edges.hpp"
+#include "cuda/engine/exchange.hpp"
+#include "cuda/engine/potential.hpp"
+#include "cuda/engine/worker.hpp"
+
+namespace nearsight {
+namespace cuda {
+namespace {
+
+/// to[places[atom of row]][columns] = from[row][columns].
+__global__ void to_host_rows(int first_row, int num_rows, int columns, const std::int32_t* atoms,
+                             const std::int32_t* places, const double* from, double* to) {
+  const std::size_t n = thread_number();
+  if (n >= static_cast<std::size_t>(num_rows) * columns) return;
+  const std::size_t row = n / columns, column = n % columns;
+  to[static_cast<std::size_t>(places[atoms[first_row + row]]) * columns + column] = from[n];
+}
+
+__global__ void from_host_rows(int first_row, int num_rows, int columns, const std::int32_t* atoms,
+                               const std::int32_t* places, const double* from, double* to) {
+  const std::size_t n = thread_number();
+  if (n >= static_cast<std::size_t>(num_rows) * columns) return;
+  const std::size_t row = n / columns, column = n % columns;
+  to[n] = from[static_cast<std::size_t>(places[atoms[first_row + row]]) * columns + column];
+}
+
+/// The same row for all.
+__global__ void repeat_row(int num_rows, int columns, const double* row, double* to) {
+  const std::size_t n = thread_number();
+  if (n < static_cast<std::size_t>(num_rows) * columns) to[n] = row[n % columns];
+}
+
+template <class T>
+class CudaWorker final : public DeviceWorker {
+ public:
+  CudaWorker(const ModelFile& file, const DeviceOptions& options)
+      : device_(use_device(options.index)),
+        num_species_(static_cast<int>(file.species.size())),
+        columns_(file.num_columns()),
+        potential_(make(file)),
+        list_(file.cutoff, options.skin, num_species_, potential_->wants_sources()) {
+    if (options.exchange && potential_->exchanges()) exchange_.emplace(stream_, *options.exchange);
+  }
+
+  void load(Span<const double> positions, Span<const int> species, const Cell& cell, Span<const int> owned,
+            Span<const int> ghosts) override {
+    use_device(device_);
+    const bool changed = read_classes(species, owned, ghosts);
+    positions_.upload(stream_, positions);
+    list_.update(stream_, positions_.span(), cell, classes_, changed);
+    edges_.clear(stream_);
+    sources_.clear(stream_);
+    if (exchange_) exchange_->follow(list_.order(), species.size());
+  }
+
+  void forward(Span<double> readouts) override {
+    use_device(device_);
+    host_rows_.resize(readouts.size());
+    for_tiles([&](int first, int last) {
+      find_tile(first, last);
+      run_forward();
+    });
+    give_readouts(readouts);
+  }
+
+  void reverse(Span<const double> cotangents, const EdgeSums& sums) override {
+    use_device(device_);
+    open_sums(sums);
+    host_rows_.upload(stream_, cotangents);
+    for_tiles([&](int first, int last) {
+      if (first != graph_.edges.first_row || last - first != graph_.edges.num_rows) {
+        find_tile(first, last);
+        run_forward();
+      }
+      double* const rows = cotangents_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_);
+      move_rows(from_host_rows, host_rows_.data(), rows);
+      run_reverse();
+    });
+    sums_.add_to(stream_, list_.order(), sums);
+  }
+
+  void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) override {
+    use_device(device_);
+    open_sums(sums);
+    host_rows_.resize(readouts.size());
+    row_.upload(stream_, cotangents);
+    for_tiles([&](int first, int last) {
+      find_tile(first, last);
+      run_forward();
+      const std::size_t count = static_cast<std::size_t>(graph_.num_rows) * columns_;
+      launch(stream_, one_each(count), repeat_row, graph_.num_rows, columns_, row_.data(),
+             cotangents_.resize(count));
+      run_reverse();
+    });
+    give_readouts(readouts);
+    sums_.add_to(stream_, list_.order(), sums);
+  }
+
+  long num_list_builds() const override { return list_.num_builds(); }
+
+ private:
+  std::unique_ptr<Potential<T>> make(const ModelFile& file) {
+    std::string reason;
+    auto potential = make_potential<T>(file, stream_, reason);
+    if (!potential)
+      throw Error(ErrorKind::unsupported, "'" + file.path + "' has no code for device cuda (" + reason +
+                                              "): use device cpu, or TorchForce on a GPU");
+    return potential;
+  }
+
+  /// Returns whether anything has changed since the last time.
+  bool read_classes(Span<const int> species, Span<const int> owned, Span<const int> ghosts) {
+    std::vector<std::int32_t> classes(species.size(), -1), places(species.size(), -1);
+    for (std::size_t i = 0; i < species.size(); ++i)
+      if (species[i] >= 0) classes[i] = species[i] + 2 * num_species_;
+    for (std::size_t row = 0; row < owned.size(); ++row) {
+      classes[owned[row]] = species[owned[row]];
+      places[owned[row]] = static_cast<std::int32_t>(row);
+    }
+    for (const int i : ghosts) classes[i] = species[i] + num_species_;
+    if (classes == classes_ && places == host_places_) return false;
+    classes_ = std::move(classes);
+    host_places_ = std::move(places);
+    places_.upload(stream_, host_places_);
+    return true;
+  }
+
+  /// Calls body(first row, last row). Ghost centers are seen together with all owned ones.
+  template <class Body>
+  void for_tiles(const Body& body) {
+    const AtomOrder& order = list_.order();
+    const std::size_t tile = potential_->tile();
+    if (tile == 0 || order.num_centers > order.num_rows) return body(0, order.num_centers);
+    const int step = static_cast<int>(std::min<std::size_t>(tile, std::max(1, order.num_rows)));
+    for (int first = 0; first < order.num_rows || first == 0; first += step)
+      body(first, std::min(first + step, order.num_rows));
+  }
+
+  void find_tile(int first, int last) {
+    const AtomOrder& order = list_.order();
+    graph_.edges = edges_.find(stream_, list_, first, last);
+    graph_.num_atoms = order.num_atoms;
+    graph_.num_centers = order.num_centers;
+    graph_.num_rows = std::min(last, order.num_rows) - first;
+    graph_.num_places = list_.host_offsets()[last] - list_.host_offsets()[first];
+    graph_.runs.clear();
+    for (int c = 0; c < 2 * num_species_; ++c) {
+      const int from = std::max(order.species_first[c], first),
+                to = std::min(order.species_first[c + 1], last);
+      if (from < to) graph_.runs.push_back({c % num_species_, from, to});
+    }
+    if (potential_->wants_sources())
+      graph_.sources = sources_.find(stream_, list_, order.num_centers, order.num_atoms);
+    graph_.exchange = exchange_ ? &*exchange_ : nullptr;
+  }
+
+  void run_forward() {
+    potential_->forward(stream_, graph_,
+                        readouts_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_));
+    move_rows(to_host_rows, readouts_.data(), host_rows_.data());
+  }
+
+  void run_reverse() {
+    Vec4<T>* const gradients = edges_.gradients();
+    potential_->reverse(stream_, graph_, cotangents_.data(), gradients);
+    sums_.add(stream_, graph_.edges, gradients);
+  }
+
+  void move_rows(void (*kernel)(int, int, int, const std::int32_t*, const std::int32_t*, const double*,
+                                double*),
+                 const double* from, double* to) {
+    launch(stream_, one_each(static_cast<std::size_t>(graph_.num_rows) * columns_), kernel,
+           graph_.edges.first_row, graph_.num_rows, columns_, list_.order().atoms.data(), places_.data(),
+           from, to);
+  }
+
+  void give_readouts(Span<double> readouts) {
+    edges_.check(stream_);
+    host_rows_.download(stream_, readouts);
+    stream_.synchronize();
+  }
+
+  void open_sums(const EdgeSums& sums) {
+    sums_.clear(stream_, list_.order().num_atoms, {!sums.virials.empty(), !sums.centroid_virials.empty()});
+  }
+
+  const int device_, num_species_, columns_;
+  Stream stream_;
+  std::unique_ptr<Potential<T>> potential_;
+  NeighborList list_;
+  EdgeSet<T> edges_, sources_;
+  FixedSums sums_;
+  Graph<T> graph_;
+  std::optional<StagedExchange> exchange_;
+  AtomClasses classes_;                    // of the host's atoms
+  std::vector<std::int32_t> host_places_;  // their rows of readouts, or -1
+  Buffer<std::int32_t> places_;
+  Buffer<double> positions_, host_rows_, readouts_, cotangents_, row_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceWorker> make_worker(const ModelFile& file, const DeviceOptions& options) {
+  if (options.double_precision) return std::make_unique<CudaWorker<double>>(file, options);
+  return std::make_unique<CudaWorker<float>>(file, options);
+}
+
+}  // namespace cuda
+}  // namespace nearsight

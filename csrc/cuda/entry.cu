@@ -1,0 +1,20 @@
+// What libnearsight finds here by name; errors cross as exceptions of the core's own type.
+#include "cuda/engine/device_list.hpp"
+#include "cuda/engine/worker.hpp"
+#include "cuda/runtime.hpp"
+
+#define NEARSIGHT_ENTRY extern "C" __attribute__((visibility("default")))
+
+NEARSIGHT_ENTRY nearsight::DeviceWorker* nearsight_cuda_make_worker(const nearsight::ModelFile& file,
+                                                                    const nearsight::DeviceOptions& options) {
+  return nearsight::cuda::make_worker(file, options).release();
+}
+
+NEARSIGHT_ENTRY nearsight::DeviceList* nearsight_cuda_make_list(double cutoff, double skin,
+                                                                int device_index) {
+  return nearsight::cuda::make_list(cutoff, skin, device_index).release();
+}
+
+NEARSIGHT_ENTRY int nearsight_cuda_num_devices() {
+  return nearsight::cuda::num_devices();
+}
