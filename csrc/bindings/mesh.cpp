@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/named_device.hpp"
 #include "bindings/thread_ranks.hpp"
 #include "core/mesh/ewald.hpp"
 #include "core/mesh/pme.hpp"
@@ -68,25 +69,20 @@ py::dict run_ewald(const Doubles& positions, const Doubles& values, const Double
   return to_dict(result, charges);
 }
 
-PmeOptions read_options(double rtol, double cutoff, int order, const std::string& precision) {
+PmeOptions read_options(double rtol, double cutoff, int order, const std::string& precision,
+                        const std::string& device) {
   if (precision != "single" && precision != "double")
     throw Error(ErrorKind::argument,
                 "precision of the mesh is '" + precision + "', expected single or double");
-  return {rtol, {cutoff, order}, precision == "single"};
-}
-
-Device read_device(const std::string& device) {
-  if (device != "cpu" && device != "cuda")
-    throw Error(ErrorKind::argument, "device is '" + device + "', expected cpu or cuda");
-  return device == "cuda" ? Device::cuda : Device::cpu;
+  const NamedDevice found(device);
+  return {rtol, {cutoff, order}, precision == "single", {}, found.device, found.index};
 }
 
 std::unique_ptr<Pme> make_pme(const Doubles& positions, const Doubles& values, const Doubles& vectors,
                               const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths,
                               double rtol, double cutoff, int order, const std::string& precision,
                               int num_threads, const std::string& device) {
-  PmeOptions options = read_options(rtol, cutoff, order, precision);
-  options.device = read_device(device);
+  const PmeOptions options = read_options(rtol, cutoff, order, precision, device);
   const Charges charges = read_charges(positions, values, widths);
   const Cell cell = read_cell(vectors, pbc);
   const py::gil_scoped_release release;
@@ -225,7 +221,7 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
                       const std::vector<std::pair<Doubles, std::array<bool, 3>>>& cells, const Owners& owners,
                       const std::optional<Doubles>& widths, double rtol, double cutoff, int order,
                       const std::string& precision, const std::array<int, 2>& pencils,
-                      const std::optional<Doubles>& drift) {
+                      const std::optional<Doubles>& drift, const std::string& device) {
   RankRun run;
   run.charges = read_charges(positions, values, widths);
   check_charges(run.charges);
@@ -238,7 +234,7 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
   }
   run.owners = owners.data();
   run.steps = owners.shape(0);
-  run.options = read_options(rtol, cutoff, order, precision);
+  run.options = read_options(rtol, cutoff, order, precision, device);
   run.options.pencils = pencils;
   {
     const py::gil_scoped_release release;
@@ -262,7 +258,7 @@ void bind_mesh(py::module_& m) {
   m.def("pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
         py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
         py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
-        py::arg("drift") = py::none(),
+        py::arg("drift") = py::none(), py::arg("device") = "cpu",
         "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
         "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
         "evaluations, the first of which sets up; positions move by drift [n, 3] in between. pencils: the "
@@ -285,7 +281,7 @@ void bind_mesh(py::module_& m) {
   py::class_<Pme>(m, "Pme",
                   "Smooth particle-mesh Ewald, with parameters from the first configuration and\n"
                   "rtol = |ΔF|₂ / |F|₂. cutoff Å and order 4..8 of the splines; 0: automatic. precision of\n"
-                  "the mesh: single or double. device: cpu or cuda. For one thread at a time.")
+                  "the mesh: single or double. device: cpu, cuda or cuda:N. For one thread at a time.")
       .def(py::init(&make_pme), py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
            py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1,

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <sstream>
 #include <string>
 
 #include "core/engine/error.hpp"
+#include "core/engine/warning.hpp"
 #include "core/neighbors/cell.hpp"
 
 namespace nearsight {
@@ -26,6 +28,17 @@ void check_rtol(double rtol, bool single) {
   throw Error(ErrorKind::argument, message.str());
 }
 
+/// Once in the life of the process.
+void warn_of_ranks() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    warn(
+        "the electrostatics of several ranks is computed on their CPUs; on a GPU it takes one rank, which "
+        "may "
+        "have all atoms");
+  });
+}
+
 bool is_open(const std::array<bool, 3>& pbc) {
   return !pbc[0] && !pbc[1] && !pbc[2];
 }
@@ -36,6 +49,7 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
          const Communicator& communicator)
     : options_(options), ranks_(communicator), cell_(cell) {
   check_rtol(options.rtol, options.single);
+  if (options.device == Device::cuda && !ranks_.alone() && ranks_.rank() == 0) warn_of_ranks();
   check_cell(cell);
   const ChargeSize size = measure(charges, ranks_);
   num_charges_ = size.num_charges;

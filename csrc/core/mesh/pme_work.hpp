@@ -17,12 +17,12 @@ class PmeWork {
                    PmeTimes& times, Coulomb& result) = 0;
 };
 
-/// The same on an NVIDIA GPU, of one rank, in floats or doubles with sums in double; `device` -1: the first
-/// one. Of `times` only the number of lists is counted: nothing waits for the GPU in between. Throws Error
-/// (unsupported) in a build without CUDA, without a usable GPU, and, of a mesh, without cuFFT.
-std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device);
+/// The same on an NVIDIA GPU, of one rank, in floats or doubles with sums in double; `device_index` -1: the
+/// first one. Of `times` only the number of lists is counted: nothing waits for the GPU in between. Throws
+/// Error (unsupported) in a build without CUDA, without a usable GPU, and, of a mesh, without cuFFT.
+std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index);
 
 /// Of an open system, in double.
-std::unique_ptr<PmeWork> make_cuda_direct_sum(int device);
+std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index);
 
 }  // namespace nearsight

@@ -1,7 +1,7 @@
 #pragma once
 // What the sums over pairs and waves share.
 #include "core/mesh/periodic.hpp"
-#include "cuda/device.hpp"
+#include "cuda/reduce.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -42,20 +42,13 @@ __device__ inline void report_close(unsigned long long* closest, int i, int j) {
   atomicMin(closest, low << 32 | high);
 }
 
-/// Sum over neighboring lanes, `kLanes` of them; each of these gets it.
-template <int kLanes, class T>
-__device__ inline T sum_lanes(T value) {
-  for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
-  return value;
-}
-
 /// to[kNumbers] = sums over all threads of a block, which all take part.
 template <int kThreads, int kNumbers>
 __device__ inline void sum_block(const double (&values)[kNumbers], double* to) {
   constexpr int kWarps = kThreads / kWarp;
   __shared__ double sums[kWarps][kNumbers];
   for (int a = 0; a < kNumbers; ++a) {
-    const double sum = sum_lanes<kWarp>(values[a]);
+    const double sum = warp_sum(values[a]);
     if (lane_number() == 0) sums[threadIdx.x / kWarp][a] = sum;
   }
   __syncthreads();

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kWarp* kWarps) sum_pairs(DeviceCharges charges
     virial[0] += qx * dx, virial[1] += qy * dy, virial[2] += qz * dz;
     virial[3] += qx * dy, virial[4] += qx * dz, virial[5] += qy * dz;
   }
-  for (double& sum : total) sum = sum_lanes<kWarp>(sum);
+  for (double& sum : total) sum = warp_sum(sum);
   if (taken && lane_number() == 0) {
     if (sums.fields)
       for (int s = 0; s < 4; ++s) sums.values[4 * static_cast<std::size_t>(i) + s] = total[s];

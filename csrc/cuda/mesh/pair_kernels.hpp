@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kPairThreads)
   }
   if constexpr (kFields) {
     for (int s = 0; s < 4; ++s) {
-      const T sum = sum_lanes<kPairLanes>(total[s]);
+      const T sum = warp_sum<kPairLanes>(total[s]);
       if (taken && lane == 0) sums.values[4 * static_cast<std::size_t>(i) + s] = sum;
     }
     const double half = taken ? 0.5 * here.w : 0.0;  // the other half is with the others
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kPairThreads)
   T total = 0;
   for (std::int64_t m = taken ? rows.rows[k] + lane : 0; m < last; m += kPairLanes)
     total += coefficients[m] * values[rows.neighbors[m] & mask];
-  total = sum_lanes<kPairLanes>(total);
+  total = warp_sum<kPairLanes>(total);
   if (taken && lane == 0) potentials[order[k]] = total;
 }
 

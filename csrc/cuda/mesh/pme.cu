@@ -3,49 +3,52 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <string>
-#include <vector>
 
-#include "core/engine/error.hpp"
 #include "core/mesh/pair_kernel.hpp"
-#include "core/mesh/pme_work.hpp"
 #include "cuda/mesh/direct_sum.hpp"
 #include "cuda/mesh/mesh.hpp"
+#include "cuda/mesh/pme.hpp"
 #include "cuda/mesh/short_range.hpp"
 
 namespace nearsight {
 namespace cuda {
 namespace {
 
-/// Charges on the device: what is there already does not travel again.
+/// Numbers of the host and their copy on the device.
+class Mirror {
+ public:
+  /// Returns whether they have changed: only then they travel.
+  bool update(const Stream& stream, Span<const double> now) {
+    if (now.size() == host_.size() && std::equal(now.begin(), now.end(), host_.data())) return false;
+    std::copy(now.begin(), now.end(), host_.resize(now.size()));
+    device_.upload(stream, {host_.data(), host_.size()});
+    return true;
+  }
+  const double* data() const { return device_.data(); }
+  std::size_t size() const { return host_.size(); }
+
+ private:
+  Pinned<double> host_;
+  Buffer<double> device_;
+};
+
 class Uploads {
  public:
   /// Returns whether positions or widths have changed.
   bool load(const Stream& stream, const Charges& charges) {
-    values_.upload(stream, charges.values);
-    const bool moved = update(stream, charges.positions, host_positions_, positions_);
-    const bool points = charges.max_width() == 0;
-    const bool resized =
-        update(stream, points ? Span<const double>() : charges.widths, host_widths_, widths_);
-    return moved || resized;
+    const Span<const double> widths = charges.max_width() > 0 ? charges.widths : Span<const double>();
+    values_.update(stream, charges.values);
+    const bool moved = positions_.update(stream, charges.positions);
+    return widths_.update(stream, widths) || moved;
   }
 
   DeviceCharges get() const {
     return {static_cast<int>(values_.size()), positions_.data(), values_.data(),
-            widths_.empty() ? nullptr : widths_.data()};
+            widths_.size() ? widths_.data() : nullptr};
   }
 
  private:
-  static bool update(const Stream& stream, Span<const double> now, std::vector<double>& before,
-                     Buffer<double>& buffer) {
-    if (now.size() == before.size() && std::equal(now.begin(), now.end(), before.begin())) return false;
-    before.assign(now.begin(), now.end());
-    buffer.upload(stream, now);
-    return true;
-  }
-
-  std::vector<double> host_positions_, host_widths_;
-  Buffer<double> positions_, values_, widths_;
+  Mirror positions_, values_, widths_;
 };
 
 /// Sums on the device, which travel together.
@@ -100,8 +103,8 @@ class Downloads {
 template <class T>
 class CudaPme final : public PmeWork {
  public:
-  CudaPme(const PmeParameters& parameters, int device)
-      : device_(use_device(device)),
+  CudaPme(const PmeParameters& parameters, int device_index)
+      : device_(use_device(device_index)),
         pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
         mesh_(parameters, stream_) {}
 
@@ -109,7 +112,8 @@ class CudaPme final : public PmeWork {
            Coulomb& result) override {
     use_device(device_);
     const std::size_t n = charges.size(), pair_rows = pairs_.num_rows(n);
-    const bool moved = uploads_.load(stream_, charges) || vectors_ != box.vectors;
+    const bool moved = uploads_.load(stream_, charges) || vectors_ != box.vectors || !finished_;
+    finished_ = false;
     vectors_ = box.vectors;
     pairs_.place(stream_, uploads_.get(), charges.positions, box, moved);
     times.lists = pairs_.num_lists();
@@ -120,6 +124,7 @@ class CudaPme final : public PmeWork {
     mesh_.add(stream_, uploads_.get(), pairs_.order(), total, box,
               {fields, sums.values, sums.virials + 6 * pair_rows, sums.closest});
     downloads_.finish(stream_, charges, &box, result);
+    finished_ = true;
   }
 
  private:
@@ -130,11 +135,12 @@ class CudaPme final : public PmeWork {
   Mesh<T> mesh_;
   Downloads downloads_;
   Mat3 vectors_{};
+  bool finished_ = false;  // the last evaluation: what is remembered can be trusted
 };
 
 class CudaDirectSum final : public PmeWork {
  public:
-  explicit CudaDirectSum(int device) : device_(use_device(device)) {}
+  explicit CudaDirectSum(int device_index) : device_(use_device(device_index)) {}
 
   void add(const Charges& charges, const Box&, bool fields, ThreadPool&, Ranks&, PmeTimes&,
            Coulomb& result) override {
@@ -153,38 +159,16 @@ class CudaDirectSum final : public PmeWork {
   Downloads downloads_;
 };
 
-/// Null, with what went wrong.
-template <class Make>
-PmeWork* make(const Make& make_work, ErrorKind& kind, std::string& error) {
-  try {
-    return make_work();
-  } catch (const Error& e) {
-    kind = e.kind();
-    error = e.what();
-  } catch (const std::exception& e) {
-    kind = ErrorKind::internal;
-    error = e.what();
-  }
-  return nullptr;
+}  // namespace
+
+std::unique_ptr<PmeWork> make_pme(const PmeParameters& parameters, bool single, int device_index) {
+  if (single) return std::make_unique<CudaPme<float>>(parameters, device_index);
+  return std::make_unique<CudaPme<double>>(parameters, device_index);
 }
 
-}  // namespace
+std::unique_ptr<PmeWork> make_direct_sum(int device_index) {
+  return std::make_unique<CudaDirectSum>(device_index);
+}
+
 }  // namespace cuda
 }  // namespace nearsight
-
-extern "C" __attribute__((visibility("default"))) nearsight::PmeWork* nearsight_cuda_make_pme(
-    const nearsight::PmeParameters& parameters, bool single, int device, nearsight::ErrorKind& kind,
-    std::string& error) {
-  using namespace nearsight;
-  return cuda::make(
-      [&]() -> PmeWork* {
-        if (single) return new cuda::CudaPme<float>(parameters, device);
-        return new cuda::CudaPme<double>(parameters, device);
-      },
-      kind, error);
-}
-
-extern "C" __attribute__((visibility("default"))) nearsight::PmeWork* nearsight_cuda_make_direct_sum(
-    int device, nearsight::ErrorKind& kind, std::string& error) {
-  return nearsight::cuda::make([&] { return new nearsight::cuda::CudaDirectSum(device); }, kind, error);
-}

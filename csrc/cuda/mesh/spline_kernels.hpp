@@ -127,13 +127,13 @@ __global__ void __launch_bounds__(kSplineThreads)
     by_z = splines.slopes[2][c] * value;
     value *= splines.weights[2][c];
   }
-  value = sum_lanes<kSplineLanes>(value);
+  value = warp_sum<kSplineLanes>(value);
   if (!sums.fields) {
     if (taken && c == 0) sums.values[i] += value;
     return;
   }
-  const T slopes[3] = {sum_lanes<kSplineLanes>(by_x), sum_lanes<kSplineLanes>(by_y),
-                       sum_lanes<kSplineLanes>(by_z)};
+  const T slopes[3] = {warp_sum<kSplineLanes>(by_x), warp_sum<kSplineLanes>(by_y),
+                       warp_sum<kSplineLanes>(by_z)};
   if (!taken || c != 0) return;
   double* const result = sums.values + 4 * static_cast<std::size_t>(i);
   result[0] += value;
