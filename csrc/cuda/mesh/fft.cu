@@ -13,7 +13,7 @@ namespace {
 
 // cufftType and cufftResult
 enum Type { kRealToComplex = 0x2a, kComplexToReal = 0x2c, kDoubleToComplex = 0x6a, kComplexToDouble = 0x6c };
-enum Result { kSuccess = 0, kNoMemory = 2, kNoWorkArea = 5 };
+enum Result { kSuccess = 0, kNoMemory = 2 };
 
 /// The folder of site-packages that this library lies in, or nothing.
 std::string site_packages() {
@@ -70,7 +70,7 @@ const Library& cufft() {
 
 void check(int result, const char* where) {
   if (result == kSuccess) return;
-  if (result == kNoMemory || result == kNoWorkArea)
+  if (result == kNoMemory)
     throw Error(ErrorKind::numeric, std::string("the GPU has not enough memory left for ") + where +
                                         " of the charges' mesh: use a smaller system, or a larger rtol");
   throw Error(ErrorKind::internal, std::string("cuFFT failed in ") + where + " with status " +
