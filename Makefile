@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 sources := $(shell find CMakeLists.txt pyproject.toml cmake csrc python lammps_plugin openmm_plugin examples \
              -type f -not -path '*/__pycache__/*' -not -path 'python/nearsight/lib/*' -not -path 'python/nearsight/include/*')
 
-.PHONY: all demo test slow lint format sanitize bench clean test-torchforce test-openmm-ml test-mace
+.PHONY: all demo test slow lint format sanitize gpu-check bench clean test-torchforce test-openmm-ml test-mace
 
 all: $(VENV)/.installed
 
@@ -45,6 +45,10 @@ bench: $(VENV)/.installed
 # The core and the C program under the address and undefined-behavior sanitizers.
 sanitize: $(VENV)/.installed
 	$(bin)/python tests/sanitize.py
+
+# The CUDA kernels on a machine with an NVIDIA GPU, with the packages that are there: no environment is set up.
+gpu-check:
+	$(PYTHON) tests/gpu_check.py
 
 # The real openmm-torch needs an environment of its own (torch 2.9.1 with CUDA, 7 GB); so does openmm-ml.
 test-torchforce:

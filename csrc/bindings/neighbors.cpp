@@ -126,5 +126,4 @@ void bind_neighbors(py::module_& m) {
       .def("find", &find_on_device, py::arg("positions"), py::arg("cell"), py::arg("pbc"),
            ("All pairs within the cutoff." + returns).c_str())
       .def_property_readonly("num_builds", &DeviceList::num_builds);
-  m.def("num_cuda_devices", &num_cuda_devices, "NVIDIA GPUs of this machine.");
 }

@@ -1,5 +1,6 @@
 // What libnearsight finds here by name; errors cross as exceptions of the core's own type.
 #include "cuda/engine/device_list.hpp"
+#include "cuda/engine/peaks.hpp"
 #include "cuda/engine/worker.hpp"
 #include "cuda/mesh/pme.hpp"
 #include "cuda/runtime.hpp"
@@ -23,6 +24,10 @@ NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_pme(const nearsight::Pme
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_direct_sum(int device_index) {
   return nearsight::cuda::make_direct_sum(device_index).release();
+}
+
+NEARSIGHT_ENTRY void nearsight_cuda_measure_peaks(int device_index, nearsight::DevicePeaks& peaks) {
+  peaks = nearsight::cuda::measure_peaks(device_index);
 }
 
 NEARSIGHT_ENTRY int nearsight_cuda_num_devices() {

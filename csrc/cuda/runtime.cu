@@ -152,6 +152,21 @@ void fill_bytes(const Stream& stream, void* memory, int byte, std::size_t bytes)
   check(cudaMemsetAsync(memory, byte, bytes, of(stream)), "the filling of memory");
 }
 
+double measure_seconds(const Stream& stream, const std::function<void()>& work) {
+  cudaEvent_t begin, end;
+  check(cudaEventCreate(&begin), "the creation of an event");
+  check(cudaEventCreate(&end), "the creation of an event");
+  check(cudaEventRecord(begin, of(stream)), "an event");
+  work();
+  check(cudaEventRecord(end, of(stream)), "an event");
+  check(cudaEventSynchronize(end), "a kernel");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, begin, end), "the reading of a clock");
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  return 1e-3 * milliseconds;
+}
+
 void allow_shared(const void* kernel, std::size_t bytes) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
         "the request for shared memory");

@@ -1,6 +1,7 @@
 #pragma once
 // Devices, streams and memory; kernels and their hosts know no other CUDA calls than these.
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -54,6 +55,9 @@ void copy_to_device(const Stream& stream, void* to, const void* from, std::size_
 void copy_to_host(const Stream& stream, void* to, const void* from, std::size_t bytes);
 void copy_on_device(const Stream& stream, void* to, const void* from, std::size_t bytes);
 void fill_bytes(const Stream& stream, void* memory, int byte, std::size_t bytes);
+
+/// How long queued work takes on the device, s. Waits for it.
+double measure_seconds(const Stream& stream, const std::function<void()>& work);
 
 /// For launch().
 void allow_shared(const void* kernel, std::size_t bytes);

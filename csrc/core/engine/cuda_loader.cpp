@@ -44,6 +44,12 @@ std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index) {
   return std::unique_ptr<PmeWork>(make(device_index));
 }
 
+DevicePeaks measure_cuda_peaks(int device_index) {
+  DevicePeaks peaks;
+  kernels().find<void(int, DevicePeaks&)>("nearsight_cuda_measure_peaks")(device_index, peaks);
+  return peaks;
+}
+
 int num_cuda_devices() {
   return kernels().find<int()>("nearsight_cuda_num_devices")();
 }

@@ -66,6 +66,14 @@ class DeviceList {
 /// Throws as make_cuda_worker does, and for a bad cutoff or skin.
 std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int device_index);
 
+/// What a GPU is, and the rates that it reaches with nothing else to do.
+struct DevicePeaks {
+  std::string name;
+  double bandwidth = 0;       // bytes read and written per s, of copies on the device
+  double fp32 = 0, fp64 = 0;  // floating-point operations per s, multiply-adds from registers
+};
+DevicePeaks measure_cuda_peaks(int device_index);
+
 /// How many GPUs there are. Throws as make_cuda_worker does.
 int num_cuda_devices();
 

@@ -2,6 +2,7 @@
 // NEARSIGHT_EMULATED_BYTES how much memory can be had (all).
 #include "cuda/runtime.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -76,6 +77,11 @@ void copy_on_device(const Stream&, void* to, const void* from, std::size_t bytes
 }
 void fill_bytes(const Stream&, void* memory, int byte, std::size_t bytes) {
   std::memset(memory, byte, bytes);
+}
+double measure_seconds(const Stream&, const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 void allow_shared(const void*, std::size_t) {}
 void check_launch() {}

@@ -122,16 +122,27 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
     from nearsight import keys
     from nearsight.couple.coulomb import CHARGES, PHYSICAL
-    from nearsight.data.frame import total_charge
+    from nearsight.data.frame import charges_given
     from nearsight.errors import EvaluationError
 
-    charge = total_charge(frame.info, frame.source) if potential.num_charges else None
+    charge, molecules = None, None
+    if potential.num_charges:
+        charge, molecules = charges_given(frame.info, len(frame), frame.source)
+    numbers, molecule_charges = molecules or (None, None)
     charges = potential.metadata["couple"].get("charges")
-    given = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
-    born_charges = charges in CHARGES and given and keys.BORN_CHARGES in frame.labels
+    known = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
+    known = known and molecules is None
+    born_charges = charges in CHARGES and known and keys.BORN_CHARGES in frame.labels
     try:
         results = potential.compute(
-            frame.positions, frame.symbols, frame.cell, frame.pbc, charge, born_charges=born_charges
+            frame.positions,
+            frame.symbols,
+            frame.cell,
+            frame.pbc,
+            charge,
+            molecules=numbers,
+            molecule_charges=molecule_charges,
+            born_charges=born_charges,
         )
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error
