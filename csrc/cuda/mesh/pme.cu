@@ -65,17 +65,20 @@ class Downloads {
   }
 
   /// Adds them. Waits for the device. Throws what check_distance throws.
-  void finish(const Stream& stream, const Charges& charges, const Box* box, Coulomb& result) {
+  void finish(const Stream& stream, const Charges& charges, const Box* box, ThreadPool& threads,
+              Coulomb& result) {
     if (fields_) sum_virial(stream, rows_.size() / 6, rows_.data(), numbers_.data());
     numbers_.download(stream, {host_.resize(numbers_.size()), numbers_.size()});
     stream.synchronize();
     const double* const found = host_.data();
     check_closest(found[kClosest], charges, box);
-    const double* value = found + kHead;
-    for (std::size_t i = 0; i < charges.size(); ++i) {
-      result.potentials[i] += *value++;
-      for (int c = 0; c < 3 && fields_; ++c) result.fields[3 * i + c] += *value++;
-    }
+    threads.split(charges.size(), [&](int, std::size_t begin, std::size_t end) {
+      const double* value = found + kHead + (fields_ ? 4 : 1) * begin;
+      for (std::size_t i = begin; i < end; ++i) {
+        result.potentials[i] += *value++;
+        for (int c = 0; c < 3 && fields_; ++c) result.fields[3 * i + c] += *value++;
+      }
+    });
     for (int a = 0; a < 6 && fields_; ++a) result.virial[a] += found[a];
   }
 
@@ -108,7 +111,7 @@ class CudaPme final : public PmeWork {
         pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
         mesh_(parameters, stream_) {}
 
-  void add(const Charges& charges, const Box& box, bool fields, ThreadPool&, Ranks&, PmeTimes& times,
+  void add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks&, PmeTimes& times,
            Coulomb& result) override {
     use_device(device_);
     const std::size_t n = charges.size(), pair_rows = pairs_.num_rows(n);
@@ -123,7 +126,7 @@ class CudaPme final : public PmeWork {
     for (const double q : charges.values) total += std::abs(q);
     mesh_.add(stream_, uploads_.get(), pairs_.order(), total, box,
               {fields, sums.values, sums.virials + 6 * pair_rows, sums.closest});
-    downloads_.finish(stream_, charges, &box, result);
+    downloads_.finish(stream_, charges, &box, threads, result);
     finished_ = true;
   }
 
@@ -142,14 +145,14 @@ class CudaDirectSum final : public PmeWork {
  public:
   explicit CudaDirectSum(int device_index) : device_(use_device(device_index)) {}
 
-  void add(const Charges& charges, const Box&, bool fields, ThreadPool&, Ranks&, PmeTimes&,
+  void add(const Charges& charges, const Box&, bool fields, ThreadPool& threads, Ranks&, PmeTimes&,
            Coulomb& result) override {
     use_device(device_);
     uploads_.load(stream_, charges);
     const std::size_t n = charges.size();
     const ChargeSums sums = downloads_.prepare(stream_, n, direct_sum_rows(n), fields);
     direct_sum(stream_, uploads_.get(), sums);
-    downloads_.finish(stream_, charges, nullptr, result);
+    downloads_.finish(stream_, charges, nullptr, threads, result);
   }
 
  private:
