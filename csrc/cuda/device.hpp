@@ -35,6 +35,9 @@ inline Grid warp_each(std::size_t count, unsigned warps = 4) {
 }
 
 #ifdef __CUDACC__
+/// Before a loop over an array that is to stay in registers.
+#define NEARSIGHT_UNROLL _Pragma("unroll")
+
 /// Number of this thread, or of its warp, in a one-dimensional grid.
 __device__ inline std::size_t thread_number() {
   return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -64,6 +67,8 @@ void launch(const Stream& stream, const Grid& grid, void (*kernel)(Parameters...
   check_launch();
 }
 #else
+#define NEARSIGHT_UNROLL
+
 inline std::size_t thread_number() {
   return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }

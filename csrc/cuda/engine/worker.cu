@@ -75,7 +75,7 @@ class CudaWorker final : public DeviceWorker {
     for_tiles([&](int first, int last) {
       if (first != graph_.edges.first_row || last - first != graph_.edges.num_rows) {
         find_tile(first, last);
-        run_forward();
+        forward_tile();  // host_rows_ keeps the cotangents
       }
       double* const rows = cotangents_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_);
       move_rows(from_host_rows, host_rows_.data(), rows);
@@ -159,9 +159,13 @@ class CudaWorker final : public DeviceWorker {
     graph_.exchange = exchange_ ? &*exchange_ : nullptr;
   }
 
-  void run_forward() {
+  void forward_tile() {
     potential_->forward(stream_, graph_,
                         readouts_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_));
+  }
+
+  void run_forward() {
+    forward_tile();
     move_rows(to_host_rows, readouts_.data(), host_rows_.data());
   }
 

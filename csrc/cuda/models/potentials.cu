@@ -1,6 +1,7 @@
 // The architectures that have kernels.
 #include "core/models/reading.hpp"
 #include "cuda/engine/potential.hpp"
+#include "cuda/models/bpnn/bpnn.hpp"
 #include "cuda/models/none/none.hpp"
 
 namespace nearsight {
@@ -10,7 +11,8 @@ template <class T>
 std::unique_ptr<Potential<T>> make_potential(const ModelFile& file, const Stream& stream,
                                              std::string& reason) {
   return reading(file, [&]() -> std::unique_ptr<Potential<T>> {
-    static_cast<void>(stream);
+    if (file.architecture == "bpnn" || file.architecture == "linear")
+      return make_bpnn<T>(file, stream, reason);
     if (file.architecture == "none") return make_none<T>();
     reason = "its architecture '" + file.architecture + "' has none";
     return nullptr;

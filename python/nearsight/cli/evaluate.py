@@ -46,6 +46,7 @@ def command(
         Backend, typer.Option("--backend", help="native: the C++ engine; torchscript: the scripted module")
     ] = Backend.auto,
     threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the core")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu, or an NVIDIA GPU: cuda, cuda:1")] = "cpu",
 ) -> None:
     """Measure the errors of a model on reference data: RMSE, MAE and largest, also per species.
 
@@ -63,7 +64,7 @@ def command(
     from nearsight.interfaces.potential import Potential
     from nearsight.training.metrics import Metrics, metrics_table
 
-    potential = Potential(model, backend=backend.value, threads=threads)
+    potential = Potential(model, backend=backend.value, threads=threads, device=device)
     frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
     correct = _correction(potential)
     predictions = [correct(predict(potential, frame), frame) for frame in frames]

@@ -142,7 +142,16 @@ class Workspace final : public DescriptorWorkspace {
   std::vector<T> cotangents_;
 };
 
-/// From the record {"kind": "acsf", "cutoff_function": …, "symmetry_functions": …}; throws Error (file).
+/// What a record says.
+struct Definition {
+  std::vector<SymmetryFunction> functions;
+  CutoffFunction cutoff_function;
+};
+
+/// Of the record {"kind": "acsf", "cutoff_function": …, "symmetry_functions": …}; throws Error (file).
+Definition read_definition(const std::string& record, const std::vector<std::string>& species);
+
+/// From the same record; throws Error (file).
 std::unique_ptr<Descriptor> make_acsf(const std::string& record, const std::vector<std::string>& species);
 
 }  // namespace acsf

@@ -117,8 +117,9 @@ class Reader {
 
 class Acsf final : public Descriptor {
  public:
-  Acsf(const std::vector<SymmetryFunction>& functions, int num_species, CutoffFunction cutoff_function)
-      : mixed_(functions, num_species, cutoff_function), double_(functions, num_species, cutoff_function) {}
+  Acsf(const Definition& d, int num_species)
+      : mixed_(d.functions, num_species, d.cutoff_function),
+        double_(d.functions, num_species, d.cutoff_function) {}
 
   int num_features(int species) const override { return double_.num_features(species); }
   std::unique_ptr<DescriptorWorkspace> make_workspace(bool double_precision) const override {
@@ -134,19 +135,22 @@ class Acsf final : public Descriptor {
 
 }  // namespace
 
-std::unique_ptr<Descriptor> make_acsf(const std::string& text, const std::vector<std::string>& species) {
+Definition read_definition(const std::string& text, const std::vector<std::string>& species) {
   const json record = json::parse(text);
-  std::vector<SymmetryFunction> functions;
+  Definition d;
   for (std::size_t center = 0; center < species.size(); ++center) {
     const Reader reader(species, static_cast<int>(center));
     for (const auto& function : record.at("symmetry_functions").at(species[center]))
-      functions.push_back(reader.read(function));
+      d.functions.push_back(reader.read(function));
   }
-  CutoffFunction cutoff_function{falling_of(record.at("cutoff_function"), 9, "cutoff function"),
-                                 record.at("inner_fraction")};
-  if (cutoff_function.kind == Falling::tanh3 || cutoff_function.kind == Falling::tanh3_normalized)
-    cutoff_function.inner_fraction = 0.0;
-  return std::make_unique<Acsf>(functions, static_cast<int>(species.size()), cutoff_function);
+  const Falling kind = falling_of(record.at("cutoff_function"), 9, "cutoff function");
+  const bool is_tanh = kind == Falling::tanh3 || kind == Falling::tanh3_normalized;
+  d.cutoff_function = {kind, is_tanh ? 0.0 : record.at("inner_fraction").get<double>()};
+  return d;
+}
+
+std::unique_ptr<Descriptor> make_acsf(const std::string& record, const std::vector<std::string>& species) {
+  return std::make_unique<Acsf>(read_definition(record, species), static_cast<int>(species.size()));
 }
 
 }  // namespace acsf

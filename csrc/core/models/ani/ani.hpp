@@ -61,7 +61,10 @@ class Workspace final : public DescriptorWorkspace {
   std::vector<Range> active_;
 };
 
-/// From the record {"kind": "ani", …}; throws Error (file).
+/// Of the record {"kind": "ani", …}; throws Error (file).
+Constants read_constants(const std::string& record, int num_species);
+
+/// From the same record; throws Error (file).
 std::unique_ptr<Descriptor> make_ani(const std::string& record, const std::vector<std::string>& species);
 
 }  // namespace ani

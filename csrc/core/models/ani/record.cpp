@@ -31,13 +31,13 @@ class Ani final : public Descriptor {
 
 }  // namespace
 
-std::unique_ptr<Descriptor> make_ani(const std::string& text, const std::vector<std::string>& species) {
+Constants read_constants(const std::string& text, int num_species) {
   const auto record = nlohmann::json::parse(text);
   const auto& radial = record.at("radial");
   const auto& angular = record.at("angular");
   Constants c;
   c.cutoff_function = cutoff_function_of(record.at("cutoff_function"));
-  c.num_species = static_cast<int>(species.size());
+  c.num_species = num_species;
   c.radial_cutoff = radial.at("cutoff");
   c.radial_eta = radial.at("eta");
   c.radial_shifts = radial.at("shifts").get<std::vector<double>>();
@@ -46,7 +46,11 @@ std::unique_ptr<Descriptor> make_ani(const std::string& text, const std::vector<
   c.zeta = angular.at("zeta");
   c.angular_shifts = angular.at("shifts").get<std::vector<double>>();
   c.angles = angular.at("angles").get<std::vector<double>>();
-  return std::make_unique<Ani>(c);
+  return c;
+}
+
+std::unique_ptr<Descriptor> make_ani(const std::string& record, const std::vector<std::string>& species) {
+  return std::make_unique<Ani>(read_constants(record, static_cast<int>(species.size())));
 }
 
 }  // namespace ani

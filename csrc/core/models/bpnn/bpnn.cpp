@@ -171,26 +171,17 @@ class BpnnWorker final : public Worker {
 class BpnnPotential final : public Potential {
  public:
   /// The file must outlive the potential.
-  explicit BpnnPotential(const ModelFile& file) : file_(file) {
-    const auto hyper = nlohmann::json::parse(file.hyperparameters);
-    descriptor_ = make_descriptor(hyper.at("descriptor").dump(), file.species, file.weights);
+  explicit BpnnPotential(const ModelFile& file) : file_(file), record_(read_bpnn(file)) {
+    descriptor_ = make_descriptor(record_.descriptor, file.species, file.weights);
     for (std::size_t s = 0; s < file.species.size(); ++s)
       num_features_.push_back(descriptor_->num_features(static_cast<int>(s)));
     ranges_ = std::make_unique<Ranges>(file, num_features_);
-    members_ = hyper.at("members");
-    columns_ = file.num_columns() / std::max(1, members_);
-    if (members_ < 1 || members_ * columns_ != file.num_columns())
-      throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(members_) + " members and " +
-                                       std::to_string(file.num_columns()) +
-                                       " readout columns, which does not fit: export the model again");
-    record_ = hyper.at("networks").dump();
-    for (const auto& [symbol, network] : hyper.at("networks").items())
-      for (const int width : network.at("hidden")) is_small_ = is_small_ && width <= kSmallNetwork;
-    if (is_small_) networks(double_);
+    if (record_.has_small_networks) networks(double_);
   }
 
   std::unique_ptr<Worker> make_worker(const WorkerOptions& options) const override {
-    if (options.double_precision || is_small_) return worker(networks(double_), options.double_precision);
+    if (options.double_precision || record_.has_small_networks)
+      return worker(networks(double_), options.double_precision);
     return worker(networks(mixed_), options.double_precision);
   }
   const std::vector<Feature>& features() const override { return ranges_->features; }
@@ -207,8 +198,8 @@ class BpnnPotential final : public Potential {
   const Networks<T>& networks(Lazy<T>& lazy) const {
     std::call_once(lazy.once, [&] {
       lazy.networks = reading(file_, [&] {
-        return std::make_unique<const Networks<T>>(record_, file_.species, num_features_, members_, columns_,
-                                                   file_.weights);
+        return std::make_unique<const Networks<T>>(record_.networks, file_.species, num_features_,
+                                                   record_.members, record_.columns, file_.weights);
       });
     });
     return *lazy.networks;
@@ -222,17 +213,32 @@ class BpnnPotential final : public Potential {
   }
 
   const ModelFile& file_;
+  BpnnRecord record_;
   std::unique_ptr<Descriptor> descriptor_;
   std::unique_ptr<Ranges> ranges_;
   std::vector<int> num_features_;
-  int members_ = 1, columns_ = 1;
-  std::string record_;
-  bool is_small_ = true;
   mutable Lazy<double> double_;
   mutable Lazy<float> mixed_;  // of wide networks
 };
 
 }  // namespace
+
+BpnnRecord read_bpnn(const ModelFile& file) {
+  const auto hyper = nlohmann::json::parse(file.hyperparameters);
+  const auto& descriptor = hyper.at("descriptor");
+  const auto& networks = hyper.at("networks");
+  BpnnRecord r{
+      descriptor.dump(), descriptor.value("kind", ""), networks.dump(), hyper.at("members"), 0, true};
+  r.columns = file.num_columns() / std::max(1, r.members);
+  if (r.members < 1 || r.members * r.columns != file.num_columns())
+    throw Error(ErrorKind::file, "'" + file.path + "' has " + std::to_string(r.members) + " members and " +
+                                     std::to_string(file.num_columns()) +
+                                     " readout columns, which does not fit: export the model again");
+  for (const auto& [symbol, network] : networks.items())
+    for (const int width : network.at("hidden"))
+      r.has_small_networks = r.has_small_networks && width <= kSmallNetwork;
+  return r;
+}
 
 std::unique_ptr<Potential> make_bpnn(const ModelFile& file) {
   return std::make_unique<BpnnPotential>(file);

@@ -33,6 +33,11 @@ class Networks {
   int members() const { return members_; }
   int columns() const { return columns_; }
   int num_features(int species) const { return static_cast<int>(of_species_[species].shift.size()); }
+  const std::vector<Layer<T>>& layers(int species) const { return of_species_[species].layers; }
+  /// Features enter as (feature - shift) scale.
+  const std::vector<double>& shift(int species) const { return of_species_[species].shift; }
+  const std::vector<double>& scale(int species) const { return of_species_[species].scale; }
+  const std::vector<double>& output_scale() const { return output_scale_; }  // [columns]
 
  private:
   template <class U>

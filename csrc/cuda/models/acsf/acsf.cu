@@ -1,0 +1,166 @@
+#include "cuda/models/acsf/acsf.hpp"
+#include "cuda/models/acsf/angular.hpp"
+#include "cuda/models/acsf/moments.hpp"
+
+namespace nearsight {
+namespace cuda {
+namespace acsf {
+namespace {
+
+constexpr int kMostWarps = 4;  // of a block
+/// Blocks of a multiprocessor, which limits the registers: 128 of a thread, 168 in double.
+template <class T>
+constexpr int kBlocks = sizeof(T) == 4 ? 4 : 3;
+
+/// The shapes of angular functions at all neighbors.
+template <class T>
+__device__ inline void find_shapes(const Center<T>& c) {
+  for (int number = 0; number < c.table.num_shells; ++number) {
+    const ShellTable<T> shell = c.table.shells[number];
+    if (shell.num_shapes == 0) continue;
+    for (int species = 0; species < c.neighborhoods.num_species; ++species) {
+      const Range neighbors = c.shell(species, number);
+      for (int k = neighbors.first + static_cast<int>(lane_number()); k < neighbors.last; k += kLanes) {
+        const T r = c.places[k].w;
+        const Sloped<T> cutoff = cutoff_function(shell.cutoff, r);
+        for (int e = 0; e < shell.num_shapes; ++e) {
+          const Sloped<T> w = shape(shell.shapes[e], r, cutoff);
+          const std::int64_t place = (shell.first_shape + e) * c.num_places + k;
+          c.values[place] = w.value;
+          c.slopes[place] = w.slope / r;
+        }
+      }
+    }
+  }
+  __syncwarp();
+}
+
+template <class T>
+__device__ inline void radial_forward(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
+  const int lane = static_cast<int>(lane_number());
+  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
+  const Range neighbors = c.shell(g.species, g.shell);
+  if (neighbors.first == neighbors.last) return;
+  T* const sums = room.sums + lane;
+  for (int first = 0; first < g.num_functions; first += kMostFunctions) {
+    const RadialFunction<T>* const functions = g.functions + first;
+    const int count = g.num_functions - first < kMostFunctions ? g.num_functions - first : kMostFunctions;
+    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
+    for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
+      const T r = c.places[k].w;
+      const Sloped<T> f = cutoff_function(cutoff, r);
+      for (int i = 0; i < count; ++i) sums[i * kColumn] += shape(functions[i].shape, r, f).value;
+    }
+    for_sums(room.sums, count,
+             [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
+  }
+}
+
+template <class T>
+__device__ inline void radial_reverse(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+                                      Vec4<T>* gradients) {
+  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
+  const Range neighbors = c.shell(g.species, g.shell);
+  for (int k = neighbors.first + static_cast<int>(lane_number()); k < neighbors.last; k += kLanes) {
+    const Vec4<T> v = c.places[k];
+    const Sloped<T> f = cutoff_function(cutoff, v.w);
+    T sum = T(0);
+    for (int i = 0; i < g.num_functions; ++i) {
+      const Sloped<T> w = shape(g.functions[i].shape, v.w, f);
+      sum += room.cotangents[g.functions[i].out] * g.functions[i].factor * w.value * w.slope;
+    }
+    sum /= v.w;
+    Vec4<T>& gradient = gradients[c.order[k]];
+    gradient = {gradient.x + sum * v.x, gradient.y + sum * v.y, gradient.z + sum * v.z, T(0)};
+  }
+  __syncwarp();
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
+    forward_kernel(Problem<T> p, Room needs, double* features, int stride) {
+  const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
+  if (n >= p.num_rows) return;
+  const std::size_t bytes = WarpRoom<T>(needs, false, nullptr).bytes;
+  const WarpRoom<T> room(needs, false, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const Center<T> c(p, n);
+  const CenterFunctions<T>& f = c.table.functions;
+  for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
+  find_shapes(c);
+  for (int g = 0; g < f.num_radial; ++g) radial_forward(f.radial[g], c, room);
+  for (int g = 0; g < f.num_angular; ++g) angular_forward(f.angular[g], c, room);
+  for (int g = 0; g < f.num_moment; ++g) moment_forward(f.moment[g], c, room);
+  double* const out = features + static_cast<std::size_t>(n) * stride;
+  for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
+    reverse_kernel(Problem<T> p, Room needs, const double* cotangents, int stride, Vec4<T>* gradients) {
+  const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
+  if (n >= p.num_rows) return;
+  const std::size_t bytes = WarpRoom<T>(needs, true, nullptr).bytes;
+  const WarpRoom<T> room(needs, true, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const Center<T> c(p, n);
+  const CenterFunctions<T>& f = c.table.functions;
+  const double* const own = cotangents + static_cast<std::size_t>(n) * stride;
+  Vec4<T>* const out = gradients + p.edges.begin(p.edges.first_row + n);
+  for (int k = lane; k < f.num_features; k += kLanes) room.cotangents[k] = static_cast<T>(own[k]);
+  for (int e = lane; e < c.count; e += kLanes) out[e] = {T(0), T(0), T(0), T(0)};
+  __syncwarp();
+  for (int g = 0; g < f.num_radial; ++g) radial_reverse(f.radial[g], c, room, out);
+  for (int g = 0; g < f.num_angular; ++g) angular_reverse(f.angular[g], c, room, out);
+  for (int g = 0; g < f.num_moment; ++g) moment_reverse(f.moment[g], c, room, out);
+}
+
+}  // namespace
+
+template <class T>
+Acsf<T>::Acsf(const Stream& stream, const nearsight::acsf::Functions<T>& functions)
+    : tables_(stream, functions), sorter_(stream, tables_.radii()) {}
+
+template <class T>
+Problem<T> Acsf<T>::problem(const Graph<T>& graph) const {
+  T* const values = shapes_.data();
+  return {graph.edges,
+          sorter_.view(),
+          tables_.centers(),
+          graph.num_rows,
+          graph.num_places,
+          values,
+          values + tables_.num_shapes() * graph.num_places};
+}
+
+/// A warp for each row; as many in a block as its shared memory holds on any GPU.
+template <class T>
+Grid Acsf<T>::grid(int num_rows, bool reverse) const {
+  constexpr std::size_t kMostShared = 96 * 1024;
+  const std::size_t bytes = WarpRoom<T>(tables_.room(), reverse, nullptr).bytes;
+  unsigned warps = kMostWarps;
+  while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
+  Grid grid = warp_each(num_rows, warps);
+  grid.shared_bytes = warps * bytes;
+  return grid;
+}
+
+template <class T>
+void Acsf<T>::forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) {
+  sorter_.sort(stream, graph);
+  shapes_.resize(2 * tables_.num_shapes() * static_cast<std::size_t>(graph.num_places));
+  launch(stream, grid(graph.num_rows, false), forward_kernel<T>, problem(graph), tables_.room(), features,
+         stride);
+}
+
+template <class T>
+void Acsf<T>::reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
+                      Vec4<T>* gradients) {
+  launch(stream, grid(graph.num_rows, true), reverse_kernel<T>, problem(graph), tables_.room(), cotangents,
+         stride, gradients);
+}
+
+template class Acsf<float>;
+template class Acsf<double>;
+
+}  // namespace acsf
+}  // namespace cuda
+}  // namespace nearsight

@@ -1,0 +1,129 @@
+#pragma once
+// Angular functions as sums over triplets, a warp for each center: the lanes hold triplets whose third side
+// is below the cutoff, packed, and sum their functions one by one.
+#include "cuda/models/acsf/problem.hpp"
+
+namespace nearsight {
+namespace cuda {
+namespace acsf {
+
+/// Center, j and k.
+template <class T>
+struct Triplet {
+  T inverse_j, inverse_k, cosine;
+  TermValue<T> angle;  // if terms are compact
+  T far, inverse_far;  // r_jk of narrow functions
+  Sloped<T> cutoff;    // at r_jk, if shapes are not compact
+
+  __device__ Triplet(const AngularGroup<T>& g, const ShellTable<T>& shell, const Vec4<T>& j, const Vec4<T>& k)
+      : inverse_j(T(1) / j.w),
+        inverse_k(T(1) / k.w),
+        cosine((j.x * k.x + j.y * k.y + j.z * k.z) * inverse_j * inverse_k),
+        angle{},
+        far(T(0)),
+        inverse_far(T(0)),
+        cutoff{} {
+    if (g.compact_terms) angle = angle_of(cosine);
+    if (!g.narrow) return;
+    const T square = distance2(j, k);
+    far = std::sqrt(square > T(1e-12) ? square : T(1e-12));
+    inverse_far = T(1) / far;
+    if (!shell.shapes[g.shapes[0]].compact) cutoff = cutoff_function(shell.cutoff, far);
+  }
+  __device__ static T distance2(const Vec4<T>& j, const Vec4<T>& k) {
+    const T x = k.x - j.x, y = k.y - j.y, z = k.z - j.z;
+    return x * x + y * y + z * z;
+  }
+  /// The third side's factor of a shape, the slope w'/(w r).
+  __device__ Sloped<T> third(const AngularGroup<T>& g, const Shape<T>& s) const {
+    if (!g.narrow) return {T(1), T(0)};
+    const Sloped<T> w = shape(s, far, cutoff);
+    return {w.value, w.slope * inverse_far};
+  }
+};
+
+/// Calls body(j, k) for the triplets of a group among some pairs.
+template <class T, class Body>
+__device__ inline void for_triplets(const AngularGroup<T> g, const Center<T>& c, const PairRanges& pairs,
+                                    int* queue, const Body& body) {
+  const T radius = c.table.shells[g.shell].cutoff.radius, radius2 = radius * radius;
+  const auto test = [&](int j, int k) {
+    return !g.narrow || Triplet<T>::distance2(c.places[j], c.places[k]) < radius2;
+  };
+  for_pairs(pairs, queue, test, body);
+}
+
+template <class T>
+__device__ inline PairRanges pairs_of(const AngularGroup<T> g, const Center<T>& c) {
+  return {c.shell(g.species1, g.shell), c.shell(g.species2, g.shell), g.species1 == g.species2};
+}
+
+template <class T>
+__device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
+  const int lane = static_cast<int>(lane_number());
+  const ShellTable<T> shell = c.table.shells[g.shell];
+  T* const terms = room.terms + lane;
+  T* const sums = room.sums + lane;
+  for (int i = 0; i < g.num_functions; ++i) sums[i * kColumn] = T(0);
+  for_triplets(g, c, pairs_of(g, c), room.queue, [&](int j, int k) {
+    const Triplet<T> t(g, shell, c.places[j], c.places[k]);
+    for (int u = 0; u < g.num_terms; ++u) terms[u * kLanes] = term(g.terms[u], t.cosine, t.angle).value;
+    for (int e = 0, i = 0; e < g.num_shapes; ++e) {
+      const T* const side = c.shape_values(shell.first_shape + g.shapes[e]);
+      const T w = side[j] * side[k] * t.third(g, shell.shapes[g.shapes[e]]).value;
+      for (; i < g.num_functions && g.functions[i].shape == e; ++i)
+        sums[i * kColumn] += w * terms[g.functions[i].term * kLanes];
+    }
+  });
+  for_sums(room.sums, g.num_functions,
+           [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
+}
+
+template <class T>
+__device__ inline void angular_reverse(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+                                       Vec4<T>* gradients) {
+  const ShellTable<T> shell = c.table.shells[g.shell];
+  T* const terms = room.terms + lane_number();
+  T* const derivatives = terms + g.num_terms * kLanes;
+  for_tiles(pairs_of(g, c), [&](const PairRanges& pairs) {
+    const PairTile<T> tile(room.tile, pairs.j, pairs.k);
+    for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
+      const Triplet<T> t(g, shell, c.places[j], c.places[k]);
+      for (int u = 0; u < g.num_terms; ++u) {
+        const TermValue<T> p = term(g.terms[u], t.cosine, t.angle);
+        terms[u * kLanes] = p.value;
+        derivatives[u * kLanes] = p.derivative;
+      }
+      T by_cosine = T(0), by_far = T(0), radial_j = T(0), radial_k = T(0);
+      for (int e = 0, i = 0; e < g.num_shapes; ++e) {
+        T p = T(0), dp = T(0);
+        for (; i < g.num_functions && g.functions[i].shape == e; ++i) {
+          const AngularFunction<T>& f = g.functions[i];
+          const T coefficient = room.cotangents[f.out] * f.factor;
+          p += coefficient * terms[f.term * kLanes];
+          dp += coefficient * derivatives[f.term * kLanes];
+        }
+        const int number = shell.first_shape + g.shapes[e];
+        const T* const side = c.shape_values(number);
+        const T* const slope = c.shape_slopes(number);
+        const Sloped<T> third = t.third(g, shell.shapes[g.shapes[e]]);
+        const T value = side[j] * side[k] * third.value, x = value * p;
+        by_cosine += value * dp;
+        by_far += x * third.slope;
+        radial_j += x * slope[j];
+        radial_k += x * slope[k];
+      }
+      // dcos/dr_k = r_j / (|r_j| |r_k|) - cos r_k / |r_k|², and dr_jk/dr_k likewise: a part along r_j, the
+      // rest along r_k.
+      const T turn = by_cosine * t.cosine;
+      tile.set(j, k, by_cosine * t.inverse_j * t.inverse_k - by_far,
+               radial_j + by_far - turn * t.inverse_j * t.inverse_j,
+               radial_k + by_far - turn * t.inverse_k * t.inverse_k);
+    });
+    tile.add(c.places, c.order, gradients);
+  });
+}
+
+}  // namespace acsf
+}  // namespace cuda
+}  // namespace nearsight
