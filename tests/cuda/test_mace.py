@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from core.charge_models import case, random_model
+from core.test_charge_models import save as save_charged
 from message_passing_models import derivative
 from test_mace_engine import CONFIGS, CUTOFF, SPECIES, STRUCTURES, crystal, make, molecule, save
 
 from nearsight.lib import _core
 from nearsight.models import MACEConfig, build_model
-
-from core.charge_models import case, random_model
-from core.test_charge_models import save as save_charged
 
 from . import domains
 

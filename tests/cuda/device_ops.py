@@ -1,0 +1,40 @@
+"""The training ops on a device: emulated on tensors of the CPU, or copied to a GPU and back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from nearsight.models.native_ops import load_ops
+
+HOST_TABLES = {"paths", "sizes", "target_sizes", "shape"}  # which ops read on the host
+
+
+class DeviceOps:
+    """What stands in for `torch.ops.nearsight`."""
+
+    def __init__(self) -> None:
+        load_ops()
+        self.on_gpu = bool(os.environ.get("NEARSIGHT_TEST_GPU"))
+        if self.on_gpu and not torch.cuda.is_available():
+            pytest.skip("this torch has no CUDA")
+
+    def __getattr__(self, name: str) -> Any:
+        if not self.on_gpu:
+            return getattr(torch.ops.nearsight_device, name)
+        op = getattr(torch.ops.nearsight, name)
+
+        def call(*arguments: Any) -> None:
+            given = [
+                value.cuda() if isinstance(value, torch.Tensor) and known.name not in HOST_TABLES else value
+                for value, known in zip(arguments, op.default._schema.arguments)
+            ]
+            op(*given)
+            for value, copy, known in zip(arguments, given, op.default._schema.arguments):
+                if known.alias_info is not None and known.alias_info.is_write:
+                    value.copy_(copy)
+
+        return call
