@@ -46,3 +46,7 @@ NEARSIGHT_ENTRY const nearsight::equivariant::DeviceKernels<double>* nearsight_c
 NEARSIGHT_ENTRY const nearsight::equivariant::DeviceEdgeKernels* nearsight_cuda_training_edges() {
   return &nearsight::cuda::training::edge_kernels();
 }
+
+NEARSIGHT_ENTRY const nearsight::networks::DevicePasses* nearsight_cuda_network_passes() {
+  return &nearsight::cuda::training::network_passes();
+}

@@ -6,6 +6,7 @@
 #include "core/engine/libraries.hpp"
 #include "core/mesh/pme_work.hpp"
 #include "core/models/equivariant/device.hpp"
+#include "core/models/networks/device.hpp"
 
 namespace nearsight {
 namespace {
@@ -70,5 +71,9 @@ const DeviceEdgeKernels& device_edge_kernels() {
 }
 
 }  // namespace equivariant
+
+const networks::DevicePasses& networks::device_passes() {
+  return *nearsight::kernels().find<const DevicePasses*()>("nearsight_cuda_network_passes")();
+}
 
 }  // namespace nearsight

@@ -1,6 +1,7 @@
 #pragma once
 // Ops of training: kernels between arrays of the host's tensors, on the host's stream.
 #include "core/models/equivariant/device.hpp"
+#include "core/models/networks/device.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -9,6 +10,7 @@ namespace training {
 template <class T>
 const equivariant::DeviceKernels<T>& equivariant_kernels();
 const equivariant::DeviceEdgeKernels& edge_kernels();
+const nearsight::networks::DevicePasses& network_passes();
 
 }  // namespace training
 }  // namespace cuda
