@@ -50,3 +50,7 @@ NEARSIGHT_ENTRY const nearsight::equivariant::DeviceEdgeKernels* nearsight_cuda_
 NEARSIGHT_ENTRY const nearsight::networks::DevicePasses* nearsight_cuda_network_passes() {
   return &nearsight::cuda::training::network_passes();
 }
+
+NEARSIGHT_ENTRY const nearsight::DeviceDescriptorKernels* nearsight_cuda_training_descriptors() {
+  return &nearsight::cuda::training::descriptor_kernels();
+}

@@ -10,7 +10,7 @@ import torch
 
 from nearsight.models.native_ops import load_ops
 
-HOST_TABLES = {"paths", "sizes", "target_sizes", "shape"}  # which ops read on the host
+HOST_TABLES = {"paths", "sizes", "target_sizes", "shape", "first", "factors", "coefficients", "features"}
 
 
 class DeviceOps:
@@ -38,3 +38,22 @@ class DeviceOps:
                     value.copy_(copy)
 
         return call
+
+
+def assert_same(name: str, *arguments) -> list[torch.Tensor]:
+    """Call both ops with copies of what they write; return what the device wrote."""
+    cpu = getattr(torch.ops.nearsight, name)
+    copies = [[a.clone() if isinstance(a, torch.Tensor) else a for a in arguments] for _ in range(2)]
+    cpu(*copies[0])
+    getattr(DeviceOps(), name)(*copies[1])
+    written = [known.alias_info is not None for known in cpu.default._schema.arguments]
+    single = any(a.dtype == torch.float32 for a in arguments if isinstance(a, torch.Tensor))
+    tolerance = 1e-5 if single else 1e-12
+    outputs = [pair for pair, is_output in zip(zip(*copies), written) if is_output]
+    for expected, found in outputs:
+        if not expected.is_floating_point():
+            assert torch.equal(found, expected)
+        elif expected.numel():
+            scale = tolerance * float(expected.abs().max())
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=scale)
+    return [found for _, found in outputs]

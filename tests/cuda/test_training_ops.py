@@ -20,7 +20,7 @@ from test_mace_training import test_results_and_gradients_equal_those_of_torch a
 from nearsight.models import equivariant_native, mace_edges, native_ops, training_module
 from nearsight.neighbors import Graph
 
-from .device_ops import DeviceOps
+from .device_ops import DeviceOps, assert_same
 
 MODULES = (equivariant_native, mace_edges, native_ops)
 L_MAX = 5
@@ -71,25 +71,6 @@ def test_order_of_threads_changes_no_bit(monkeypatch):
 
 
 # ---- against the ops of the CPU ----
-
-
-def assert_same(name: str, *arguments) -> list[torch.Tensor]:
-    """Call both ops with copies of what they write; return what the device wrote."""
-    cpu = getattr(torch.ops.nearsight, name)
-    copies = [[a.clone() if isinstance(a, torch.Tensor) else a for a in arguments] for _ in range(2)]
-    cpu(*copies[0])
-    getattr(DeviceOps(), name)(*copies[1])
-    written = [known.alias_info is not None for known in cpu.default._schema.arguments]
-    single = any(a.dtype == torch.float32 for a in arguments if isinstance(a, torch.Tensor))
-    tolerance = 1e-5 if single else 1e-12
-    outputs = [pair for pair, is_output in zip(zip(*copies), written) if is_output]
-    for expected, found in outputs:
-        if not expected.is_floating_point():
-            assert torch.equal(found, expected)
-        elif expected.numel():
-            scale = tolerance * float(expected.abs().max())
-            torch.testing.assert_close(found, expected, rtol=tolerance, atol=scale)
-    return [found for _, found in outputs]
 
 
 def random_graph(atoms: int, edges: int, lone: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

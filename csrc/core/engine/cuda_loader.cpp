@@ -7,6 +7,7 @@
 #include "core/mesh/pme_work.hpp"
 #include "core/models/equivariant/device.hpp"
 #include "core/models/networks/device.hpp"
+#include "core/models/shared/device_training.hpp"
 
 namespace nearsight {
 namespace {
@@ -71,6 +72,10 @@ const DeviceEdgeKernels& device_edge_kernels() {
 }
 
 }  // namespace equivariant
+
+const DeviceDescriptorKernels& device_descriptor_kernels() {
+  return *kernels().find<const DeviceDescriptorKernels*()>("nearsight_cuda_training_descriptors")();
+}
 
 const networks::DevicePasses& networks::device_passes() {
   return *nearsight::kernels().find<const DevicePasses*()>("nearsight_cuda_network_passes")();

@@ -1,5 +1,6 @@
 #include "cuda/training/contraction.hpp"
 #include "cuda/training/convolution.hpp"
+#include "cuda/training/descriptors.hpp"
 #include "cuda/training/edges.hpp"
 #include "cuda/training/geometry.hpp"
 #include "cuda/training/training.hpp"
@@ -21,6 +22,12 @@ template const equivariant::DeviceKernels<double>& equivariant_kernels();
 
 const equivariant::DeviceEdgeKernels& edge_kernels() {
   static const equivariant::DeviceEdgeKernels kernels{pair_edges, edge_sums, edge_differences};
+  return kernels;
+}
+
+const DeviceDescriptorKernels& descriptor_kernels() {
+  static const DeviceDescriptorKernels kernels{stored_reverse,   stored_tangent,   stored_gather,
+                                               products_forward, products_reverse, products_second};
   return kernels;
 }
 
