@@ -1,8 +1,8 @@
-#include "core/models/descriptor.hpp"
-
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+
+#include "core/models/training_descriptor.hpp"
 
 namespace py = pybind11;
 using namespace nearsight;
@@ -19,9 +19,9 @@ class PyDescriptor {
     for (const auto& [name, array] : weights)
       tensors.by_name[name] = {{array.shape(), array.shape() + array.ndim()},
                                {array.data(), array.data() + array.size()}};
-    descriptor_ = make_descriptor(record, species, tensors);
+    descriptor_ = std::make_unique<TrainingDescriptor>(record, species, std::move(tensors));
     for (std::size_t s = 0; s < species.size(); ++s)
-      num_features_.push_back(descriptor_->num_features(static_cast<int>(s)));
+      num_features_.push_back(descriptor_->on_cpu().num_features(static_cast<int>(s)));
   }
 
   /// What the training ops take; valid as long as this object lives.
@@ -29,7 +29,7 @@ class PyDescriptor {
   const std::vector<int>& num_features() const { return num_features_; }
 
  private:
-  std::unique_ptr<Descriptor> descriptor_;
+  std::unique_ptr<TrainingDescriptor> descriptor_;
   std::vector<int> num_features_;
 };
 

@@ -4,6 +4,7 @@
 #include "cuda/engine/worker.hpp"
 #include "cuda/mesh/pme.hpp"
 #include "cuda/runtime.hpp"
+#include "cuda/training/descriptor.hpp"
 #include "cuda/training/training.hpp"
 
 #define NEARSIGHT_ENTRY extern "C" __attribute__((visibility("default")))
@@ -53,4 +54,9 @@ NEARSIGHT_ENTRY const nearsight::networks::DevicePasses* nearsight_cuda_network_
 
 NEARSIGHT_ENTRY const nearsight::DeviceDescriptorKernels* nearsight_cuda_training_descriptors() {
   return &nearsight::cuda::training::descriptor_kernels();
+}
+
+NEARSIGHT_ENTRY nearsight::DeviceDescriptor* nearsight_cuda_make_descriptor(
+    nearsight::DeviceScope& scope, const nearsight::DescriptorRecord& record) {
+  return nearsight::cuda::training::make_descriptor(scope, record).release();
 }

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "core/engine/threads.hpp"
-#include "core/models/descriptor.hpp"
 #include "core/models/design/design.hpp"
-#include "torch_ops/stable.hpp"
+#include "core/models/training_descriptor.hpp"
+#include "torch_ops/device.hpp"
 
 namespace {
 
@@ -30,7 +30,8 @@ struct Call {
         output(argument<Tensor>(stack[6])),
         num_threads(argument<std::int64_t>(stack[7])) {}
 
-  const Descriptor& descriptor() const { return *reinterpret_cast<const Descriptor*>(handle); }
+  TrainingDescriptor& training_descriptor() const { return *reinterpret_cast<TrainingDescriptor*>(handle); }
+  const Descriptor& descriptor() const { return training_descriptor().on_cpu(); }
 
   /// Every atom is a center; `atoms` holds their numbers.
   Graph graph(std::vector<int>& atoms) const {
@@ -126,17 +127,54 @@ void descriptor_design(StableIValue* stack, std::uint64_t, std::uint64_t) {
               span_of<const std::int64_t>(call.input), rows, threads);
 }
 
-}  // namespace
+// ---- on a GPU ----
+
+/// Calls body(twin, scope, centers, input, output).
+template <class Body>
+void on_device(StableIValue* stack, const Body& body) {
+  const Call call(stack);
+  const DeviceCenters centers{call.species.numel(),
+                              call.neighbors.numel(),
+                              span_of<const std::int32_t>(call.species).data(),
+                              span_of<const std::int64_t>(call.offsets).data(),
+                              span_of<const std::int32_t>(call.neighbors).data(),
+                              span_of<const double>(call.vectors).data()};
+  TorchScope scope(call.vectors);
+  call.training_descriptor().on_device(
+      scope, [&](DeviceDescriptor& twin) { body(twin, scope, centers, call.input, call.output); });
+}
+
+void device_forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, [](auto& twin, auto& scope, auto& centers, const Tensor&, const Tensor& output) {
+    twin.forward(scope, centers, span_of<double>(output).data(), static_cast<int>(output.size(1)));
+  });
+}
+
+void device_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, [](auto& twin, auto& scope, auto& centers, const Tensor& input, const Tensor& output) {
+    twin.reverse(scope, centers, span_of<const double>(input).data(), static_cast<int>(input.size(1)),
+                 span_of<double>(output).data());
+  });
+}
+
+void device_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, [](auto& twin, auto& scope, auto& centers, const Tensor& input, const Tensor& output) {
+    twin.tangent(scope, centers, span_of<const double>(input).data(), span_of<double>(output).data(),
+                 static_cast<int>(output.size(1)));
+  });
+}
 
 // `handle` is that of nearsight.lib._core.Descriptor. Contiguous float64 tensors, int32 species [centers] and
 // neighbors [edges], int64 offsets [centers + 1]; features, cotangents and tangents are [centers, width] with
 // width >= the features of any species. The Jacobian is float32 [edges, 3, width]. The rows of
-// descriptor_design are zero when it is called, see core/models/design/design.hpp.
+// descriptor_design are zero when it is called, see core/models/design/design.hpp. A GPU has no Jacobian and
+// no design; all tensors are there.
 #define NEARSIGHT_DESCRIPTOR_SCHEMA(name, input)                                                      \
   name "(int handle, Tensor species, Tensor offsets, Tensor neighbors, Tensor vectors, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"
 
-STABLE_TORCH_LIBRARY(nearsight, m) {
+template <class Library>
+void define_ops(Library& m) {
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_forward", "unused"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_reverse", "cotangents"));
   m.def(NEARSIGHT_DESCRIPTOR_SCHEMA("descriptor_tangent", "directions"));
@@ -147,10 +185,32 @@ STABLE_TORCH_LIBRARY(nearsight, m) {
       "Tensor(c!) virial) -> ()");
 }
 
+template <class Library>
+void implement_on_device(Library& m) {
+  m.impl("descriptor_forward", &device_forward);
+  m.impl("descriptor_reverse", &device_reverse);
+  m.impl("descriptor_tangent", &device_tangent);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(nearsight, m) {
+  define_ops(m);
+}
+STABLE_TORCH_LIBRARY(nearsight_device, m) {
+  define_ops(m);
+}
+
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("descriptor_forward", &descriptor_forward);
   m.impl("descriptor_reverse", &descriptor_reverse);
   m.impl("descriptor_tangent", &descriptor_tangent);
   m.impl("descriptor_jacobian", &descriptor_jacobian);
   m.impl("descriptor_design", &descriptor_design);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CUDA, m) {
+  implement_on_device(m);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight_device, CPU, m) {
+  implement_on_device(m);
 }

@@ -1,13 +1,18 @@
-"""Ops of stored derivatives and of products of moments on a device, against those of the CPU."""
+"""Ops of descriptors, stored derivatives and products of moments on a device, against those of the CPU."""
 
 import pytest
+import test_models_native
+import test_moments_native
 import torch
+from test_models_native import every_kind
 from test_stored import DESCRIPTORS, frames, neighborhoods, random_bpnn
 
+from nearsight.models import ACSFConfig, ANIConfig, native, native_ops
 from nearsight.models.native import NativeBPNN
+from nearsight.neighbors import collate
 from nearsight.training.stored import compress
 
-from .device_ops import assert_same
+from .device_ops import DeviceOps, assert_same
 
 pytestmark = pytest.mark.usefixtures("thread_order")
 
@@ -63,3 +68,42 @@ def test_products_of_moments(count):
     assert_same("products_forward", *start, zero)
     assert_same("products_reverse", *start, cotangents, torch.zeros_like(moments))
     assert_same("products_second", *start, cotangents, directions, zero, torch.zeros_like(moments))
+
+
+@pytest.mark.parametrize("descriptor", [*DESCRIPTORS, *map(every_kind, ("cos", "poly2", "tanh3"))])
+def test_descriptors(descriptor):
+    """Also: reverse and tangent are each other's transposes; frames without edges."""
+    model = random_bpnn(descriptor=descriptor, cutoff=5.0)
+    module = NativeBPNN(model, 1)
+    for graph in (collate(frames(model.cutoff)), frames(model.cutoff)[-1]):
+        found = neighborhoods(module, graph)
+        found = getattr(found, "evaluated", found)
+        start = found.descriptor.handle, found.species, found.offsets, found.neighbors, found.vectors
+        table, edges = found._table().zero_(), torch.zeros_like(found.vectors)
+        torch.manual_seed(3)
+        cotangents, directions = torch.randn_like(table), torch.randn_like(edges)
+        assert_same("descriptor_forward", *start, found.vectors, table, 1)
+        (gradients,) = assert_same("descriptor_reverse", *start, cotangents, edges, 1)
+        (tangents,) = assert_same("descriptor_tangent", *start, directions, table, 1)
+        left, right = (gradients * directions).sum(), (tangents * cotangents).sum()
+        torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11 * float(gradients.abs().sum()))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    ops = DeviceOps()
+    for module in (native, native_ops):
+        monkeypatch.setattr(module, "load_ops", lambda: ops)
+
+
+@pytest.mark.parametrize("name", test_moments_native.DESCRIPTORS)
+def test_models_of_moments(name, device):
+    """All ops of a step together."""
+    test_moments_native.test_gradients_of_a_loss_with_forces_equal_those_of_torch(name)
+
+
+@pytest.mark.parametrize(
+    "descriptor", [ACSFConfig(size="small"), every_kind("exp", inner_fraction=0.3), ANIConfig()]
+)
+def test_models_of_symmetry_functions(descriptor, device):
+    test_models_native.test_results_and_parameter_gradients_equal_those_of_torch({"descriptor": descriptor})

@@ -8,6 +8,7 @@
 #include "core/models/equivariant/device.hpp"
 #include "core/models/networks/device.hpp"
 #include "core/models/shared/device_training.hpp"
+#include "core/models/training_descriptor.hpp"
 
 namespace nearsight {
 namespace {
@@ -75,6 +76,12 @@ const DeviceEdgeKernels& device_edge_kernels() {
 
 const DeviceDescriptorKernels& device_descriptor_kernels() {
   return *kernels().find<const DeviceDescriptorKernels*()>("nearsight_cuda_training_descriptors")();
+}
+
+std::unique_ptr<DeviceDescriptor> make_cuda_descriptor(DeviceScope& scope, const DescriptorRecord& record) {
+  const auto make = kernels().find<DeviceDescriptor*(DeviceScope&, const DescriptorRecord&)>(
+      "nearsight_cuda_make_descriptor");
+  return std::unique_ptr<DeviceDescriptor>(make(scope, record));
 }
 
 const networks::DevicePasses& networks::device_passes() {

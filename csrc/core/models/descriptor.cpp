@@ -1,5 +1,3 @@
-#include "core/models/descriptor.hpp"
-
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +5,7 @@
 #include "core/models/ace/ace.hpp"
 #include "core/models/acsf/acsf.hpp"
 #include "core/models/ani/ani.hpp"
+#include "core/models/training_descriptor.hpp"
 
 namespace nearsight {
 
@@ -34,6 +33,13 @@ void DescriptorWorkspace::jacobian(const Graph& graph, std::size_t center, doubl
     cotangents[k] = 0.0;
     for (std::size_t row = 0; row < 3 * count; ++row) jacobian[row * stride + k] = gradients[row];
   }
+}
+
+TrainingDescriptor::TrainingDescriptor(const std::string& record, std::vector<std::string> species,
+                                       Tensors tensors)
+    : record_{record, {}, std::move(species), std::move(tensors)},
+      descriptor_(make_descriptor(record, record_.species, record_.tensors)) {
+  record_.kind = nlohmann::json::parse(record).at("kind");
 }
 
 std::unique_ptr<Descriptor> make_descriptor(const std::string& record,

@@ -26,6 +26,11 @@ class Descriptor {
   virtual void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                        Vec4<T>* gradients) = 0;
 
+  /// Writes Σ over edges of d(feature)/dr_ij · direction of the same rows, after forward() of the same graph;
+  /// directions are those of the edges. For training.
+  virtual void tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions,
+                       double* tangents, int stride) = 0;
+
   /// Whether a feature that is 0 has no derivative either, as a sum of positive terms with no terms.
   virtual bool zero_means_absent() const { return false; }
 

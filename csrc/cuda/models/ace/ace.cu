@@ -11,20 +11,25 @@ namespace {
 
 constexpr int kMostWarps = 4;  // of a block
 
+enum class Pass { forward, reverse, tangent };
+
 /// A warp's part of the shared memory, for kLanes neighbors at a time. Made with a null `begin` it tells its
 /// size.
 template <class T>
 struct Room {
-  T *weights, *functions, *derivatives, *harmonics, *moments;
+  T *weights, *functions, *derivatives, *harmonics, *harmonic_rates, *moments;
   int* rows;
   std::size_t bytes = 0;
 
-  __host__ __device__ Room(const MomentTables<T>& t, bool reverse, unsigned char* begin) {
+  __host__ __device__ Room(const MomentTables<T>& t, Pass pass, unsigned char* begin) {
+    const bool reverse = pass != Pass::forward;  // with derivatives of the radial functions
+    const int harmonic_numbers = (t.l_max + 1) * (t.l_max + 1) * kColumn;
     weights = take<T>(begin, (reverse ? 12 : 6) * kLanes);
     rows = take<int>(begin, kLanes);
     functions = take<T>(begin, t.num_functions * kColumn);
     derivatives = take<T>(begin, reverse ? t.num_functions * kColumn : 0);
-    harmonics = take<T>(begin, reverse ? 0 : (t.l_max + 1) * (t.l_max + 1) * kColumn);
+    harmonics = take<T>(begin, pass == Pass::reverse ? 0 : harmonic_numbers);
+    harmonic_rates = take<T>(begin, pass == Pass::tangent ? harmonic_numbers : 0);
     moments = take<T>(begin, t.num_moments);
   }
 
@@ -122,13 +127,76 @@ __device__ inline void sum_moments(const MomentTables<T>& t, const Room<T>& room
   __syncwarp();
 }
 
+/// Derivatives of the moments of one species of neighbors along directions of the center's edges, in the
+/// room.
+template <class T>
+__device__ inline void move_moments(const MomentTables<T>& t, const Room<T>& room, int table,
+                                    const Vec4<T>* places, const std::int32_t* order,
+                                    const Vec4<T>* directions, Range neighbors) {
+  const int lane = static_cast<int>(lane_number());
+  for (int k = lane; k < t.num_moments; k += kLanes) room.moments[k] = T(0);
+  for (int first = neighbors.first; first < neighbors.last; first += kLanes) {
+    const int count = neighbors.last - first < kLanes ? neighbors.last - first : kLanes;
+    const int place = first + (lane < count ? lane : 0);
+    const Direction<T> u(places[place]);
+    const Vec4<T> v = directions[order[place]];
+    const T inverse = T(1) / u.r, rate = u.x * v.x + u.y * v.y + u.z * v.z;
+    const T x = (v.x - rate * u.x) * inverse, y = (v.y - rate * u.y) * inverse,
+            z = (v.z - rate * u.z) * inverse;
+    radial_functions(t, room, table, count, u.r, true);
+    for (int n = 0; lane < count && n < t.num_functions; ++n) room.derivatives[n * kColumn + lane] *= rate;
+    for_harmonics(*t.harmonics, u.x, u.y, u.z, [&](int l, int m, T value, T dx, T dy, T dz) {
+      room.harmonics[(l * l + l + m) * kColumn + lane] = value;
+      room.harmonic_rates[(l * l + l + m) * kColumn + lane] = dx * x + dy * y + dz * z;
+    });
+    __syncwarp();
+    for (int k = lane; k < t.num_moments; k += kLanes) {
+      const int angular = (t.places[k] >> 16) * kColumn, radial = (t.places[k] & 0xffff) * kColumn;
+      T sum = room.moments[k];
+      for (int j = 0; j < count; ++j)
+        sum += room.harmonic_rates[angular + j] * room.functions[radial + j] +
+               room.harmonics[angular + j] * room.derivatives[radial + j];
+      room.moments[k] = sum;
+    }
+    __syncwarp();
+  }
+  __syncwarp();
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes)
+    tangent_kernel(Problem<T> p, const Vec4<T>* directions, double* all) {
+  const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
+  if (n >= p.num_rows) return;
+  const MomentTables<T>& t = p.tables;
+  const std::size_t bytes = Room<T>(t, Pass::tangent, nullptr).bytes;
+  const Room<T> room(t, Pass::tangent, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const int row = p.edges.first_row + n, own = p.edges.species[row];
+  const std::int64_t begin = p.edges.begin(row);
+  double* const nodes = all + node_place(n, 1, p.num_nodes);
+  for (int species = 0; species < t.num_species; ++species) {
+    move_moments(t, room, t.table_of[own * t.num_species + species], p.neighborhoods.places + begin,
+                 p.neighborhoods.order + begin, directions + begin, p.neighborhoods.shell(n, species, 0));
+    for (int k = lane; k < t.num_moments; k += kLanes) {
+      const double moment = room.moments[k];
+      if (!t.mixing) nodes[(species * t.num_moments + k) * kLanes] = moment;
+      for (int channel = 0; t.mixing && channel < t.channels; ++channel) {
+        double& node = nodes[(channel * t.num_moments + k) * kLanes];
+        const double part = t.mixing[channel * t.num_species + species] * moment;
+        node = species == 0 ? part : node + part;
+      }
+    }
+    __syncwarp();
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes) moments_kernel(Problem<T> p, double* all) {
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= p.num_rows) return;
   const MomentTables<T>& t = p.tables;
-  const std::size_t bytes = Room<T>(t, false, nullptr).bytes;
-  const Room<T> room(t, false, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const std::size_t bytes = Room<T>(t, Pass::forward, nullptr).bytes;
+  const Room<T> room(t, Pass::forward, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const int row = p.edges.first_row + n, own = p.edges.species[row];
   double* const nodes = all + node_place(n, 1, p.num_nodes);
   for (int species = 0; species < t.num_species; ++species) {
@@ -168,8 +236,8 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= p.num_rows) return;
   const MomentTables<T>& t = p.tables;
-  const std::size_t bytes = Room<T>(t, true, nullptr).bytes;
-  const Room<T> room(t, true, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const std::size_t bytes = Room<T>(t, Pass::reverse, nullptr).bytes;
+  const Room<T> room(t, Pass::reverse, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const int row = p.edges.first_row + n, own = p.edges.species[row];
   const std::int64_t begin = p.edges.begin(row);
   const double* const adjoints = all + node_place(n, 1, p.num_nodes);
@@ -210,9 +278,9 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
 
 /// A warp for each row; as many in a block as its shared memory holds on any GPU.
 template <class T>
-Grid grid_of(int num_rows, const MomentTables<T>& tables, bool reverse) {
+Grid grid_of(int num_rows, const MomentTables<T>& tables, Pass pass) {
   constexpr std::size_t kMostShared = 96 * 1024;
-  const std::size_t bytes = Room<T>(tables, reverse, nullptr).bytes;
+  const std::size_t bytes = Room<T>(tables, pass, nullptr).bytes;
   unsigned warps = kMostWarps;
   while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
   Grid grid = warp_each(num_rows, warps);
@@ -264,7 +332,7 @@ void Ace<T>::keep_radial(const Stream& stream, const nearsight::ace::Definition&
 template <class T>
 void Ace<T>::forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) {
   sorter_.sort(stream, graph);
-  launch(stream, grid_of(graph.num_rows, tables_, false), moments_kernel<T>, problem(graph),
+  launch(stream, grid_of(graph.num_rows, tables_, Pass::forward), moments_kernel<T>, problem(graph),
          products_.nodes(graph.num_rows));
   products_.forward(stream, graph.num_rows, features, stride);
 }
@@ -273,8 +341,16 @@ template <class T>
 void Ace<T>::reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                      Vec4<T>* gradients) {
   const double* const adjoints = products_.reverse(stream, graph.num_rows, cotangents, stride);
-  launch(stream, grid_of(graph.num_rows, tables_, true), reverse_kernel<T>, problem(graph), adjoints,
+  launch(stream, grid_of(graph.num_rows, tables_, Pass::reverse), reverse_kernel<T>, problem(graph), adjoints,
          gradients);
+}
+
+template <class T>
+void Ace<T>::tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
+                     int stride) {
+  launch(stream, grid_of(graph.num_rows, tables_, Pass::tangent), tangent_kernel<T>, problem(graph),
+         directions, products_.tangents(graph.num_rows));
+  products_.tangent(stream, graph.num_rows, tangents, stride);
 }
 
 template class Ace<float>;

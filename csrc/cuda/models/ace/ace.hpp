@@ -44,6 +44,8 @@ class Ace final : public Descriptor<T> {
   void forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) override;
   void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                Vec4<T>* gradients) override;
+  void tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
+               int stride) override;
   std::size_t bytes_per_row(std::size_t neighbors) const override {
     return neighbors * NeighborSorter<T>::bytes_per_neighbor() + products_.bytes_per_row();
   }

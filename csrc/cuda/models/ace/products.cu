@@ -63,6 +63,42 @@ __global__ void __launch_bounds__(kWarps* kLanes)
     out[k] = scale * nodes[p.features[k] * kLanes];
 }
 
+/// Derivatives of the features from those of the moments.
+__global__ void __launch_bounds__(kWarps* kLanes)
+    tangent_kernel(ProductTables p, int num_rows, const double* all, double* all_tangents, double* features,
+                   int stride) {
+  const int row = static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(lane_number());
+  const double* const nodes = all + node_place(row, 0, p.num_nodes);
+  double* const tangents = all_tangents + node_place(row, 0, p.num_nodes);
+  if (warp_of_block() == 0) tangents[0] = 0.0;
+  if (row >= num_rows)
+    for (int node = 1 + warp_of_block(); node < p.first_target; node += kWarps) tangents[node * kLanes] = 0.0;
+  __syncthreads();
+  for (int part = 0; part < p.num_parts; ++part) {
+    for (int target = p.parts[part] + warp_of_block(); target < p.parts[part + 1]; target += kWarps) {
+      double sum = 0.0;
+      for (int t = p.first[target]; t < p.first[target + 1]; ++t) {
+        const Product term = p.terms[t];
+        sum += term.c * (tangents[term.a * kLanes] * nodes[term.b * kLanes] +
+                         nodes[term.a * kLanes] * tangents[term.b * kLanes]);
+      }
+      tangents[(p.first_target + target) * kLanes] = sum;
+    }
+    __syncthreads();
+  }
+  const double scale = scale_of(p, nodes);
+  double along = 0.0;  // p / |p| has the derivative (v - p (p·v) / |p|²) / |p|
+  if (p.normalize) {
+    for (int k = warp_of_block(); k < p.num_features; k += kWarps)
+      along += tangents[p.features[k] * kLanes] * nodes[p.features[k] * kLanes];
+    along = sum_warps(along) * scale * scale;
+  }
+  if (row >= num_rows) return;
+  double* const out = features + static_cast<std::size_t>(row) * stride;
+  for (int k = warp_of_block(); k < p.num_features; k += kWarps)
+    out[k] = scale * (tangents[p.features[k] * kLanes] - along * nodes[p.features[k] * kLanes]);
+}
+
 /// dE/d(node) of one node, after those of the targets that it is a factor of; `direct` is that of the node as
 /// a feature.
 __device__ inline double adjoint_of(const ProductTables& p, int node, double direct, const double* nodes,
@@ -150,6 +186,11 @@ Products::Products(const Stream& stream, const nearsight::ace::Definition& d) {
 void Products::forward(const Stream& stream, int num_rows, double* features, int stride) {
   launch(stream, {dim3(blocks_of(num_rows)), dim3(kWarps * kLanes)}, forward_kernel, tables_, num_rows,
          nodes_.data(), features, stride);
+}
+
+void Products::tangent(const Stream& stream, int num_rows, double* features, int stride) {
+  launch(stream, {dim3(blocks_of(num_rows)), dim3(kWarps * kLanes)}, tangent_kernel, tables_, num_rows,
+         nodes_.data(), tangents_.data(), features, stride);
 }
 
 const double* Products::reverse(const Stream& stream, int num_rows, const double* cotangents, int stride) {

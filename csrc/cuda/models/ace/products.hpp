@@ -48,6 +48,9 @@ class Products {
   /// Room for the nodes of so many rows: forward() wants the moments there, from node 1 on.
   double* nodes(int num_rows) { return nodes_.resize(size(num_rows)); }
   void forward(const Stream& stream, int num_rows, double* features, int stride);
+  /// Room for derivatives of the nodes: tangent() wants those of moments there, and forward() before it.
+  double* tangents(int num_rows) { return tangents_.resize(size(num_rows)); }
+  void tangent(const Stream& stream, int num_rows, double* features, int stride);
   /// dE/d(node), of which that of moments are wanted.
   const double* reverse(const Stream& stream, int num_rows, const double* cotangents, int stride);
 
@@ -57,7 +60,7 @@ class Products {
   }
   Tables device_;
   ProductTables tables_{};
-  Buffer<double> nodes_, adjoints_;
+  Buffer<double> nodes_, adjoints_, tangents_;
 };
 
 }  // namespace ace

@@ -76,13 +76,40 @@ __device__ inline void radial_reverse(const RadialGroup<T> g, const Center<T>& c
   __syncwarp();
 }
 
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void radial_tangent(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+                                      const Vec4<T>* directions) {
+  const int lane = static_cast<int>(lane_number());
+  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
+  const Range neighbors = c.shell(g.species, g.shell);
+  if (neighbors.first == neighbors.last) return;
+  T* const sums = room.sums + lane;
+  for (int first = 0; first < g.num_functions; first += kMostFunctions) {
+    const RadialFunction<T>* const functions = g.functions + first;
+    const int count = g.num_functions - first < kMostFunctions ? g.num_functions - first : kMostFunctions;
+    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
+    for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
+      const Vec4<T> v = c.places[k];
+      const Sloped<T> f = cutoff_function(cutoff, v.w);
+      const T rate = scalar_product(v, directions[c.order[k]]) / v.w;
+      for (int i = 0; i < count; ++i) {
+        const Sloped<T> w = shape(functions[i].shape, v.w, f);
+        sums[i * kColumn] += w.value * w.slope * rate;
+      }
+    }
+    for_sums(room.sums, count,
+             [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
     forward_kernel(Problem<T> p, Room needs, double* features, int stride) {
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= p.num_rows) return;
-  const std::size_t bytes = WarpRoom<T>(needs, false, nullptr).bytes;
-  const WarpRoom<T> room(needs, false, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const std::size_t bytes = WarpRoom<T>(needs, Pass::forward, nullptr).bytes;
+  const WarpRoom<T> room(needs, Pass::forward, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const Center<T> c(p, n);
   const CenterFunctions<T>& f = c.table.functions;
   for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
@@ -94,13 +121,34 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
 }
 
+/// After forward_kernel, whose shapes it reads.
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
+    tangent_kernel(Problem<T> p, Room needs, const Vec4<T>* directions, double* tangents, int stride) {
+  const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
+  if (n >= p.num_rows) return;
+  const std::size_t bytes = WarpRoom<T>(needs, Pass::tangent, nullptr).bytes;
+  const WarpRoom<T> room(needs, Pass::tangent, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const Center<T> c(p, n);
+  const CenterFunctions<T>& f = c.table.functions;
+  const Vec4<T>* const own = directions + p.edges.begin(p.edges.first_row + n);
+  for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
+  __syncwarp();
+  for (int g = 0; g < f.num_radial; ++g) radial_tangent(f.radial[g], c, room, own);
+  for (int g = 0; g < f.num_angular; ++g) angular_tangent(f.angular[g], c, room, own);
+  for (int g = 0; g < f.num_moment; ++g)
+    moment_tangent(f.moment[g], c, room, room.moments + needs.moments, own);
+  double* const out = tangents + static_cast<std::size_t>(n) * stride;
+  for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
+}
+
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
     reverse_kernel(Problem<T> p, Room needs, const double* cotangents, int stride, Vec4<T>* gradients) {
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= p.num_rows) return;
-  const std::size_t bytes = WarpRoom<T>(needs, true, nullptr).bytes;
-  const WarpRoom<T> room(needs, true, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const std::size_t bytes = WarpRoom<T>(needs, Pass::reverse, nullptr).bytes;
+  const WarpRoom<T> room(needs, Pass::reverse, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const Center<T> c(p, n);
   const CenterFunctions<T>& f = c.table.functions;
   const double* const own = cotangents + static_cast<std::size_t>(n) * stride;
@@ -133,9 +181,9 @@ Problem<T> Acsf<T>::problem(const Graph<T>& graph) const {
 
 /// A warp for each row; as many in a block as its shared memory holds on any GPU.
 template <class T>
-Grid Acsf<T>::grid(int num_rows, bool reverse) const {
+Grid Acsf<T>::grid(int num_rows, Pass pass) const {
   constexpr std::size_t kMostShared = 96 * 1024;
-  const std::size_t bytes = WarpRoom<T>(tables_.room(), reverse, nullptr).bytes;
+  const std::size_t bytes = WarpRoom<T>(tables_.room(), pass, nullptr).bytes;
   unsigned warps = kMostWarps;
   while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
   Grid grid = warp_each(num_rows, warps);
@@ -147,15 +195,22 @@ template <class T>
 void Acsf<T>::forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) {
   sorter_.sort(stream, graph);
   shapes_.resize(2 * tables_.num_shapes() * static_cast<std::size_t>(graph.num_places));
-  launch(stream, grid(graph.num_rows, false), forward_kernel<T>, problem(graph), tables_.room(), features,
-         stride);
+  launch(stream, grid(graph.num_rows, Pass::forward), forward_kernel<T>, problem(graph), tables_.room(),
+         features, stride);
 }
 
 template <class T>
 void Acsf<T>::reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                       Vec4<T>* gradients) {
-  launch(stream, grid(graph.num_rows, true), reverse_kernel<T>, problem(graph), tables_.room(), cotangents,
-         stride, gradients);
+  launch(stream, grid(graph.num_rows, Pass::reverse), reverse_kernel<T>, problem(graph), tables_.room(),
+         cotangents, stride, gradients);
+}
+
+template <class T>
+void Acsf<T>::tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions,
+                      double* tangents, int stride) {
+  launch(stream, grid(graph.num_rows, Pass::tangent), tangent_kernel<T>, problem(graph), tables_.room(),
+         directions, tangents, stride);
 }
 
 template class Acsf<float>;

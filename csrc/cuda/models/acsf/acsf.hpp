@@ -16,13 +16,15 @@ class Acsf final : public Descriptor<T> {
   void forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) override;
   void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                Vec4<T>* gradients) override;
+  void tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
+               int stride) override;
   std::size_t bytes_per_row(std::size_t neighbors) const override {
     return neighbors * (NeighborSorter<T>::bytes_per_neighbor() + 2 * tables_.num_shapes() * sizeof(T));
   }
 
  private:
   Problem<T> problem(const Graph<T>& graph) const;
-  Grid grid(int num_rows, bool reverse) const;
+  Grid grid(int num_rows, Pass pass) const;
 
   FunctionTables<T> tables_;
   NeighborSorter<T> sorter_;

@@ -79,6 +79,47 @@ __device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>&
            [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
 }
 
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void angular_tangent(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+                                       const Vec4<T>* directions) {
+  const int lane = static_cast<int>(lane_number());
+  const ShellTable<T> shell = c.table.shells[g.shell];
+  T* const terms = room.terms + lane;
+  T* const rates = terms + g.num_terms * kLanes;
+  T* const sums = room.sums + lane;
+  for (int i = 0; i < g.num_functions; ++i) sums[i * kColumn] = T(0);
+  for_triplets(g, c, pairs_of(g, c), room.queue, [&](int j, int k) {
+    const Vec4<T> rj = c.places[j], rk = c.places[k];
+    const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
+    const Triplet<T> t(g, shell, rj, rk);
+    const T along_j = scalar_product(rj, vj), along_k = scalar_product(rk, vk),
+            crossed = scalar_product(vj, rk) + scalar_product(rj, vk);
+    const T along_far = along_j + along_k - crossed;  // (r_k - r_j) · (v_k - v_j)
+    const T of_cosine =
+        crossed * t.inverse_j * t.inverse_k -
+        t.cosine * (along_j * t.inverse_j * t.inverse_j + along_k * t.inverse_k * t.inverse_k);
+    for (int u = 0; u < g.num_terms; ++u) {
+      const TermValue<T> p = term(g.terms[u], t.cosine, t.angle);
+      terms[u * kLanes] = p.value;
+      rates[u * kLanes] = p.derivative * of_cosine;
+    }
+    for (int e = 0, i = 0; e < g.num_shapes; ++e) {
+      const int number = shell.first_shape + g.shapes[e];
+      const T* const side = c.shape_values(number);
+      const T* const slope = c.shape_slopes(number);
+      const Sloped<T> third = t.third(g, shell.shapes[g.shapes[e]]);
+      const T w = side[j] * side[k] * third.value;
+      const T rate = w * (slope[j] * along_j + slope[k] * along_k + third.slope * along_far);
+      for (; i < g.num_functions && g.functions[i].shape == e; ++i)
+        sums[i * kColumn] +=
+            rate * terms[g.functions[i].term * kLanes] + w * rates[g.functions[i].term * kLanes];
+    }
+  });
+  for_sums(room.sums, g.num_functions,
+           [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
+}
+
 template <class T>
 __device__ inline void angular_reverse(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
                                        Vec4<T>* gradients) {

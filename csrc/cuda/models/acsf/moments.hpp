@@ -80,6 +80,64 @@ __device__ inline void moment_forward(const MomentGroup<T> g, const Center<T>& c
   __syncwarp();
 }
 
+/// Derivatives of the moments along directions of the center's edges.
+template <class T>
+__device__ inline void move_moments(const MomentGroup<T> g, const Center<T>& c, const Vec4<T>* directions,
+                                    double* tangents) {
+  const int count = num_monomials(g.degree), shape = c.table.shells[g.shell].first_shape + g.shape;
+  const T* const values = c.shape_values(shape);
+  const T* const slopes = c.shape_slopes(shape);
+  for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
+    const Monomial monomial(m < count ? m : 0);
+    for (int species = 0; species < g.num_species; ++species) {
+      const Range neighbors = c.shell(species, g.shell);
+      T sum = T(0);
+      for (int k = neighbors.first; k < neighbors.last; ++k) {
+        const Vec4<T> r = c.places[k], v = directions[c.order[k]];
+        const T inverse = T(1) / r.w, x = r.x * inverse, y = r.y * inverse, z = r.z * inverse;
+        const T w = values[k], along = scalar_product(r, v), rate = w * slopes[k] * along;
+        if (m == count) {
+          sum += T(2) * w * rate;
+          continue;
+        }
+        const T turn = along * inverse * inverse;  // of the unit vector: (v - turn r) / |r|
+        const T a = power(x, monomial.a), b = power(y, monomial.b), d = power(z, monomial.c);
+        T change = T(0);
+        if (monomial.a) change += T(monomial.a) * power(x, monomial.a - 1) * b * d * (v.x - turn * r.x);
+        if (monomial.b) change += T(monomial.b) * a * power(y, monomial.b - 1) * d * (v.y - turn * r.y);
+        if (monomial.c) change += T(monomial.c) * a * b * power(z, monomial.c - 1) * (v.z - turn * r.z);
+        sum += rate * a * b * d + w * change * inverse;
+      }
+      tangents[species * (count + 1) + m] = sum;
+    }
+  }
+  __syncwarp();
+}
+
+/// `tangents` is room for those of the moments.
+template <class T>
+__device__ inline void moment_tangent(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+                                      double* tangents, const Vec4<T>* directions) {
+  const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
+  find_moments(g, c, room.moments);
+  move_moments(g, c, directions, tangents);
+  for (int i = 0; i < g.num_functions; ++i) {
+    const MomentFunction& f = g.functions[i];
+    const int first = f.species1 * (count + 1), second = f.species2 * (count + 1);
+    double value = 0.0;
+    for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
+      const Monomial monomial(m);
+      value +=
+          f.powers[monomial.degree()] * monomial.multinomial() *
+          (tangents[first + m] * room.moments[second + m] + room.moments[first + m] * tangents[second + m]);
+    }
+    for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+    if (f.species1 == f.species2) value = 0.5 * (value - f.self * tangents[first + count]);
+    if (lane == 0) room.features[f.out] += value;
+  }
+  __syncwarp();
+}
+
 /// A polynomial of x, y and z, and its gradient.
 template <class T>
 struct Polynomial {

@@ -45,6 +45,8 @@ struct Center {
   __device__ const T* shape_slopes(int shape) const { return slopes + shape * num_places; }
 };
 
+enum class Pass { forward, reverse, tangent };
+
 /// A warp's part of the shared memory. Made with a null `begin` it tells its size.
 template <class T>
 struct WarpRoom {
@@ -53,13 +55,14 @@ struct WarpRoom {
   int* queue;
   std::size_t bytes;
 
-  __host__ __device__ WarpRoom(const Room& room, bool reverse, unsigned char* begin) : bytes(0) {
+  __host__ __device__ WarpRoom(const Room& room, Pass pass, unsigned char* begin) : bytes(0) {
+    const bool reverse = pass == Pass::reverse, tangent = pass == Pass::tangent;
     features = take<double>(begin, reverse ? 0 : room.features);
-    moments = take<double>(begin, room.moments);
+    moments = take<double>(begin, (tangent ? 2 : 1) * room.moments);
     cotangents = take<T>(begin, reverse ? room.features : 0);
     adjoints = take<T>(begin, reverse && room.moments ? nearsight::acsf::kMaxMonomials : 0);
     sums = take<T>(begin, reverse ? 0 : room.functions * kColumn);
-    terms = take<T>(begin, (reverse ? 2 : 1) * room.terms * kLanes);
+    terms = take<T>(begin, (reverse || tangent ? 2 : 1) * room.terms * kLanes);
     tile = take<T>(begin, reverse && room.has_pairs ? PairTile<T>::kNumbers : 0);
     queue = take<int>(begin, room.has_pairs ? kQueue : 0);
   }

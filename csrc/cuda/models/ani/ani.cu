@@ -16,12 +16,12 @@ struct Room {
   int sums, terms, cotangents, tile;
 
   template <class T>
-  Room(const Terms<T>& t, bool reverse) {
+  Room(const Terms<T>& t, bool reverse, bool tangent = false) {
     const int functions = t.angular.num_shifts * t.angular.num_angles;
     const int largest = std::max({t.angular.num_angles, std::min(functions, kMostFunctions),
                                   std::min(t.radial.num_shifts, kMostFunctions)});
     sums = reverse ? 0 : largest * kColumn;
-    terms = (reverse ? 2 : 1) * t.angular.num_angles * kLanes;
+    terms = (reverse || tangent ? 2 : 1) * t.angular.num_angles * kLanes;
     cotangents = reverse ? std::max(functions, t.radial.num_shifts) : 0;
     tile = reverse ? PairTile<T>::kNumbers : 0;
   }
@@ -193,6 +193,71 @@ __device__ inline void angular_reverse(const Center<T>& c, const PairRanges& all
   });
 }
 
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void radial_tangent(const Center<T>& c, int species, const Vec4<T>* directions,
+                                      double* out) {
+  const int lane = static_cast<int>(lane_number());
+  const RadialTerms<T> t = c.p.terms.radial;
+  const Range neighbors = c.radial(species);
+  T* const sums = c.sums + lane;
+  for (int first = 0; first < t.num_shifts; first += kMostFunctions) {
+    const int count = t.num_shifts - first < kMostFunctions ? t.num_shifts - first : kMostFunctions;
+    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
+    for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
+      const Vec4<T> r = c.places[k];
+      const Differentiable<T> fc = c.radial_cutoff(r.w);
+      const T rate = scalar_product(r, directions[c.order[k]]) / r.w;
+      for (int i = 0; i < count; ++i)
+        sums[i * kColumn] += rate * radial_term(t.eta, t.shifts[first + i], r.w, fc).derivative;
+    }
+    for_sums(c.sums, count, [&](int i, double sum) { out[first + i] = sum; });
+  }
+}
+
+template <class T>
+__device__ inline void angular_tangent(const Center<T>& c, const PairRanges& pairs, const Vec4<T>* directions,
+                                       double* out) {
+  const int lane = static_cast<int>(lane_number());
+  const AngularTerms<T> t = c.p.terms.angular;
+  T* const sums = c.sums + lane;
+  T* const terms = c.terms + lane;
+  T* const rates = terms + t.num_angles * kLanes;
+  const int part = kMostFunctions > t.num_angles ? kMostFunctions / t.num_angles : 1;  // shifts at a time
+  for (int first = 0; first < t.num_shifts; first += part) {
+    const int last = first + part < t.num_shifts ? first + part : t.num_shifts;
+    const int count = (last - first) * t.num_angles;
+    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
+    for_pairs(
+        pairs, c.queue, [](int, int) { return true; },
+        [&](int j, int k) {
+          const Vec4<T> rj = c.places[j], rk = c.places[k];
+          const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
+          const T rate_j = scalar_product(rj, vj) / rj.w, rate_k = scalar_product(rk, vk) / rk.w,
+                  cosine = cosine_of(rj, rk);
+          const T of_cosine = (scalar_product(vj, rk) + scalar_product(rj, vk)) / (rj.w * rk.w) -
+                              cosine * (rate_j / rj.w + rate_k / rk.w);
+          const Angle<T> angle(cosine);
+          const Differentiable<T> fj = c.angular_cutoff(rj.w), fk = c.angular_cutoff(rk.w);
+          const T ends = fj.value * fk.value;
+          const T of_ends = fj.derivative * rate_j * fk.value + fj.value * fk.derivative * rate_k;
+          const T mean = T(0.5) * (rj.w + rk.w), of_mean = T(0.5) * (rate_j + rate_k);
+          for (int u = 0; u < t.num_angles; ++u) {
+            const Differentiable<T> term = angle.term(t, u);
+            terms[u * kLanes] = term.value;
+            rates[u * kLanes] = term.derivative * of_cosine;
+          }
+          for (int n = first, i = 0; n < last; ++n) {
+            const Differentiable<T> e = shell_term(t.eta, t.shifts[n], mean);
+            const T value = ends * e.value, rate = ends * e.derivative * of_mean + of_ends * e.value;
+            for (int u = 0; u < t.num_angles; ++u, ++i)
+              sums[i * kColumn] += rate * terms[u * kLanes] + value * rates[u * kLanes];
+          }
+        });
+    for_sums(c.sums, count, [&](int i, double sum) { out[first * t.num_angles + i] = sum; });
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes)
     forward_kernel(Problem<T> p, Room room, double* features, int stride) {
@@ -203,6 +268,20 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   for (int a = 0; a < p.terms.num_species; ++a) radial_forward(c, a, out + a * p.terms.radial.num_shifts);
   for_species_pairs(c,
                     [&](const PairRanges& pairs, int feature) { angular_forward(c, pairs, out + feature); });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes)
+    tangent_kernel(Problem<T> p, Room room, const Vec4<T>* directions, double* tangents, int stride) {
+  const int n = static_cast<int>(warp_number());
+  if (n >= p.num_rows) return;
+  const Center<T> c(p, n, room, dynamic_shared<unsigned char>());
+  const Vec4<T>* const own = directions + p.edges.begin(p.edges.first_row + n);
+  double* const out = tangents + static_cast<std::size_t>(n) * stride;
+  for (int a = 0; a < p.terms.num_species; ++a)
+    radial_tangent(c, a, own, out + a * p.terms.radial.num_shifts);
+  for_species_pairs(
+      c, [&](const PairRanges& pairs, int feature) { angular_tangent(c, pairs, own, out + feature); });
 }
 
 template <class T>
@@ -283,6 +362,14 @@ void Ani<T>::reverse(const Stream& stream, const Graph<T>& graph, const double* 
   const Room room(terms_, true);
   launch(stream, grid_of<T>(graph.num_rows, room), reverse_kernel<T>, problem(graph), room, cotangents,
          stride, gradients);
+}
+
+template <class T>
+void Ani<T>::tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
+                     int stride) {
+  const Room room(terms_, false, true);
+  launch(stream, grid_of<T>(graph.num_rows, room), tangent_kernel<T>, problem(graph), room, directions,
+         tangents, stride);
 }
 
 template class Ani<float>;

@@ -29,6 +29,8 @@ class Ani final : public Descriptor<T> {
   void forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) override;
   void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                Vec4<T>* gradients) override;
+  void tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
+               int stride) override;
   bool zero_means_absent() const override { return true; }
   std::size_t bytes_per_row(std::size_t neighbors) const override {
     return neighbors * NeighborSorter<T>::bytes_per_neighbor();

@@ -10,6 +10,12 @@ constexpr int kLanes = static_cast<int>(kWarp);
 constexpr int kColumn = kLanes + 1;  // numbers from one row of lanes to the next, in different banks
 constexpr int kQueue = 2 * kLanes;
 
+/// Of the first three numbers.
+template <class T>
+__host__ __device__ inline T scalar_product(const Vec4<T>& a, const Vec4<T>& b) {
+  return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+
 /// Neighbors j and k, numbers among the row's: all pairs of two ranges, or of one range those with j < k.
 struct PairRanges {
   Range j, k;
