@@ -81,10 +81,13 @@ struct StagedEdges {
     for (int e = threadIdx.x; e < chunk; e += blockDim.x) neighbors[e] = neighbor(e) < end ? neighbor(e) : 0;
     for (int n = threadIdx.x; n < chunk * w.num_functions; n += blockDim.x) {
       const int e = n % chunk;
-      const bool counts = neighbor(e) < end;
       const std::int64_t from = (place + e) * w.num_functions + n / chunk;
-      functions[n] = counts ? w.arrays.functions[from] : T(0);
-      if (slopes) slopes[n] = counts ? w.arrays.slopes[from] : T(0);
+      // Read whoever the neighbor is, so that one reading need not wait for the other.
+      const T value = e < here ? w.arrays.functions[from] : T(0);
+      const T slope = slopes && e < here ? w.arrays.slopes[from] : T(0);
+      const bool counts = neighbor(e) < end;
+      functions[n] = counts ? value : T(0);
+      if (slopes) slopes[n] = counts ? slope : T(0);
     }
     for (int n = threadIdx.x; n < chunk * w.num_harmonics; n += blockDim.x)
       harmonics[n] = n < here * w.num_harmonics ? w.arrays.harmonics[place * w.num_harmonics + n] : T(0);
