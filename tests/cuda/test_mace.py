@@ -95,14 +95,21 @@ def test_forces_are_derivatives(paths, name):
         assert forces[atom, axis] == pytest.approx(-derivative(energy, positions, atom, axis), abs=2e-7)
 
 
+@pytest.mark.parametrize("precision", ["double", "mixed"])
 @pytest.mark.parametrize("name", ["scalars", "gaussians"])
-def test_atoms_on_top_of_each_other_are_kept_apart(paths, name):
-    """Closer than radial functions are tabulated: a repulsion, and no derivative of what stays constant."""
-    structure = (np.array([[0.0, 0, 0], [0, 0.07, 0], [1.5, 0, 0]]), np.array([0, 1, 2], np.int32))
-    structure = (*structure, np.zeros((3, 3)), [False] * 3)
-    wanted = run(paths[name], structure, device="cpu")
-    assert wanted["forces"][1, 1] > 1000.0
-    same(run(paths[name], structure), wanted, 1e-10)
+def test_atoms_on_top_of_each_other_are_kept_apart(paths, name, precision):
+    """Below 0.1 Å radial functions stay what they are, and the energy is 100 eV (0.1 Å/r - 1)²."""
+
+    def dimer(r):
+        positions, species = np.array([[0.0, 0, 0], [0, r, 0]]), np.array([0, 1], np.int32)
+        return run(paths[name], (positions, species, np.zeros((3, 3)), [False] * 3), precision=precision)
+
+    near, far = dimer(0.05), dimer(0.08)
+    relative = 1e-10 if precision == "double" else 1e-5
+    assert near["energy"] - far["energy"] == pytest.approx(100 * (1.0 - 0.25**2), rel=relative)
+    for found, r in ((near, 0.05), (far, 0.08)):
+        force = 200 * (0.1 / r - 1) * 0.1 / r**2
+        np.testing.assert_allclose(found["forces"][1], [0, force, 0], rtol=relative, atol=relative * force)
 
 
 def test_one_evaluator_for_one_structure_after_the_other(paths):
