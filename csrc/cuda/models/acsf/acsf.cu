@@ -12,11 +12,32 @@ constexpr int kMostWarps = 4;  // of a block
 template <class T>
 constexpr int kBlocks = sizeof(T) == 4 ? 4 : 3;
 
+template <class T>
+__device__ inline RadialGroup<T> radial_group(const CenterFunctions<T>& f, int number) {
+  RadialGroup<T> g = of_device(f.radial)[number];
+  g.functions = of_device(g.functions);
+  return g;
+}
+template <class T>
+__device__ inline AngularGroup<T> angular_group(const CenterFunctions<T>& f, int number) {
+  AngularGroup<T> g = of_device(f.angular)[number];
+  g.shapes = of_device(g.shapes);
+  g.terms = of_device(g.terms);
+  g.functions = of_device(g.functions);
+  return g;
+}
+template <class T>
+__device__ inline MomentGroup<T> moment_group(const CenterFunctions<T>& f, int number) {
+  MomentGroup<T> g = of_device(f.moment)[number];
+  g.functions = of_device(g.functions);
+  return g;
+}
+
 /// The shapes of angular functions at all neighbors.
 template <class T>
 __device__ inline void find_shapes(const Center<T>& c) {
   for (int number = 0; number < c.table.num_shells; ++number) {
-    const ShellTable<T> shell = c.table.shells[number];
+    const ShellTable<T> shell = c.shell_table(number);
     if (shell.num_shapes == 0) continue;
     for (int species = 0; species < c.neighborhoods.num_species; ++species) {
       const Range neighbors = c.shell(species, number);
@@ -38,7 +59,7 @@ __device__ inline void find_shapes(const Center<T>& c) {
 template <class T>
 __device__ inline void radial_forward(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number());
-  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
+  const Cutoff<T> cutoff = c.shell_table(g.shell).cutoff;
   const Range neighbors = c.shell(g.species, g.shell);
   if (neighbors.first == neighbors.last) return;
   T* const sums = room.sums + lane;
@@ -59,7 +80,7 @@ __device__ inline void radial_forward(const RadialGroup<T> g, const Center<T>& c
 template <class T>
 __device__ inline void radial_reverse(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
                                       Vec4<T>* gradients) {
-  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
+  const Cutoff<T> cutoff = c.shell_table(g.shell).cutoff;
   const Range neighbors = c.shell(g.species, g.shell);
   for (int k = neighbors.first + static_cast<int>(lane_number()); k < neighbors.last; k += kLanes) {
     const Vec4<T> v = c.places[k];
@@ -87,9 +108,9 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   const CenterFunctions<T>& f = c.table.functions;
   for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
   find_shapes(c);
-  for (int g = 0; g < f.num_radial; ++g) radial_forward(f.radial[g], c, room);
-  for (int g = 0; g < f.num_angular; ++g) angular_forward(f.angular[g], c, room);
-  for (int g = 0; g < f.num_moment; ++g) moment_forward(f.moment[g], c, room);
+  for (int g = 0; g < f.num_radial; ++g) radial_forward(radial_group(f, g), c, room);
+  for (int g = 0; g < f.num_angular; ++g) angular_forward(angular_group(f, g), c, room);
+  for (int g = 0; g < f.num_moment; ++g) moment_forward(moment_group(f, g), c, room);
   double* const out = features + static_cast<std::size_t>(n) * stride;
   for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
 }
@@ -108,9 +129,9 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   for (int k = lane; k < f.num_features; k += kLanes) room.cotangents[k] = static_cast<T>(own[k]);
   for (int e = lane; e < c.count; e += kLanes) out[e] = {T(0), T(0), T(0), T(0)};
   __syncwarp();
-  for (int g = 0; g < f.num_radial; ++g) radial_reverse(f.radial[g], c, room, out);
-  for (int g = 0; g < f.num_angular; ++g) angular_reverse(f.angular[g], c, room, out);
-  for (int g = 0; g < f.num_moment; ++g) moment_reverse(f.moment[g], c, room, out);
+  for (int g = 0; g < f.num_radial; ++g) radial_reverse(radial_group(f, g), c, room, out);
+  for (int g = 0; g < f.num_angular; ++g) angular_reverse(angular_group(f, g), c, room, out);
+  for (int g = 0; g < f.num_moment; ++g) moment_reverse(moment_group(f, g), c, room, out);
 }
 
 }  // namespace

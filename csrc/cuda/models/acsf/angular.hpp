@@ -46,7 +46,7 @@ struct Triplet {
 template <class T, class Body>
 __device__ inline void for_triplets(const AngularGroup<T> g, const Center<T>& c, const PairRanges& pairs,
                                     int* queue, const Body& body) {
-  const T radius = c.table.shells[g.shell].cutoff.radius, radius2 = radius * radius;
+  const T radius = c.shell_table(g.shell).cutoff.radius, radius2 = radius * radius;
   const auto test = [&](int j, int k) {
     return !g.narrow || Triplet<T>::distance2(c.places[j], c.places[k]) < radius2;
   };
@@ -61,7 +61,7 @@ __device__ inline PairRanges pairs_of(const AngularGroup<T> g, const Center<T>& 
 template <class T>
 __device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number());
-  const ShellTable<T> shell = c.table.shells[g.shell];
+  const ShellTable<T> shell = c.shell_table(g.shell);
   T* const terms = room.terms + lane;
   T* const sums = room.sums + lane;
   for (int i = 0; i < g.num_functions; ++i) sums[i * kColumn] = T(0);
@@ -82,7 +82,7 @@ __device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>&
 template <class T>
 __device__ inline void angular_reverse(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
                                        Vec4<T>* gradients) {
-  const ShellTable<T> shell = c.table.shells[g.shell];
+  const ShellTable<T> shell = c.shell_table(g.shell);
   T* const terms = room.terms + lane_number();
   T* const derivatives = terms + g.num_terms * kLanes;
   for_tiles(pairs_of(g, c), [&](const PairRanges& pairs) {

@@ -41,7 +41,7 @@ struct Monomial {
 template <class T>
 __device__ inline void find_moments(const MomentGroup<T> g, const Center<T>& c, double* moments) {
   const int count = num_monomials(g.degree);
-  const T* const values = c.shape_values(c.table.shells[g.shell].first_shape + g.shape);
+  const T* const values = c.shape_values(c.shell_table(g.shell).first_shape + g.shape);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
     const Monomial monomial(m < count ? m : 0);
     for (int species = 0; species < g.num_species; ++species) {
@@ -114,7 +114,7 @@ template <class T>
 __device__ inline void moment_reverse(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
                                       Vec4<T>* gradients) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
-  const int shape = c.table.shells[g.shell].first_shape + g.shape;
+  const int shape = c.shell_table(g.shell).first_shape + g.shape;
   find_moments(g, c, room.moments);
   for (int species = 0; species < g.num_species; ++species) {
     const Range neighbors = c.shell(species, g.shell);

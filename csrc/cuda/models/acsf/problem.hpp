@@ -40,6 +40,11 @@ struct Center {
     slopes = p.slopes + begin;
     num_places = p.num_places;
   }
+  __device__ ShellTable<T> shell_table(int number) const {
+    ShellTable<T> shell = of_device(table.shells)[number];
+    shell.shapes = of_device(shell.shapes);
+    return shell;
+  }
   __device__ Range shell(int species, int number) const { return neighborhoods.shell(row, species, number); }
   __device__ const T* shape_values(int shape) const { return values + shape * num_places; }
   __device__ const T* shape_slopes(int shape) const { return slopes + shape * num_places; }

@@ -18,8 +18,9 @@ constexpr int kMostWarps = 8;
 template <class U>
 struct Block {
   const NetworkTable<U> network;
-  int row;       // of this lane
-  bool has_row;  // the last block may be partly empty
+  const LayerTable<U>* tables;  // of layers
+  int row;                      // of this lane
+  bool has_row;                 // the last block may be partly empty
   int width;
   U* inputs;       // [features][kLanes]
   U* layers;       // [2][width][kLanes]
@@ -28,7 +29,7 @@ struct Block {
 
   __device__ Block(const RowRuns& runs, int run, const Sizes& sizes, const NetworkTable<U>* networks,
                    std::size_t first_block, U* rows, std::int32_t* chunks, int num_chunks)
-      : network(networks[runs.species[run]]) {
+      : network(networks[runs.species[run]]), tables(of_device(network.layers)) {
     const std::size_t number = first_block + blockIdx.x;
     const int block = static_cast<int>(blockIdx.x) - runs.first_block[run];
     row = runs.first[run] + block * kLanes + static_cast<int>(lane_number());
@@ -39,10 +40,17 @@ struct Block {
     derivatives = layers + 2 * width * kLanes;
     active = chunks + number * num_chunks;
   }
+  __device__ LayerTable<U> layer(int number) const {
+    LayerTable<U> layer = tables[number];
+    layer.forward = of_device(layer.forward);
+    layer.reverse = of_device(layer.reverse);
+    layer.bias = of_device(layer.bias);
+    return layer;
+  }
   /// Numbers of a layer, until those of the next but one take their place.
   __device__ U* values(int layer) const { return layers + layer % 2 * width * kLanes; }
   __device__ U* derivative(int member, int layer) const {
-    const int place = network.layers[layer].derivatives;
+    const int place = tables[layer].derivatives;
     return place < 0 ? nullptr : derivatives + (member * network.num_derivatives + place) * kLanes;
   }
 };
@@ -92,12 +100,15 @@ __device__ inline void load_inputs(const Block<U>& b, const double* features, in
   const int warps = static_cast<int>(blockDim.x / kWarp), count = b.network.num_features;
   const double* const own = features + static_cast<std::size_t>(b.row) * stride;
   for (int first = static_cast<int>(threadIdx.x / kWarp) * kPad; first < count; first += warps * kPad) {
-    const int last = first + kPad < count ? first + kPad : count;
+    double x[kPad];  // all at once: nothing waits for a store
+    NEARSIGHT_UNROLL
+    for (int n = 0; n < kPad; ++n) x[n] = b.has_row && first + n < count ? own[first + n] : 0.0;
     bool any = !zero_means_absent || b.network.is_shifted;
-    for (int k = first; k < last; ++k) {
-      const double x = b.has_row ? own[k] : 0.0;
-      any = any || x != 0.0;
-      b.inputs[k * kLanes] = static_cast<U>((x - b.network.shift[k]) * b.network.scale[k]);
+    NEARSIGHT_UNROLL
+    for (int n = 0; n < kPad; ++n) {
+      any = any || x[n] != 0.0;
+      if (const int k = first + n; k < count)
+        b.inputs[k * kLanes] = static_cast<U>((x[n] - b.network.shift[k]) * b.network.scale[k]);
     }
     any = __any_sync(kAllLanes, any);
     if (lane_number() == 0) b.active[first / kPad] = any;
@@ -110,11 +121,13 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
     forward_kernel(RowRuns runs, Sizes sizes, const NetworkTable<U>* networks, const double* output_scale,
                    std::size_t first_block, U* rows, std::int32_t* chunks, int num_chunks,
                    const double* features, int stride, double* outputs) {
+  // Activation functions are long: one after the other they fit the cache of instructions.
+  __shared__ U staged[kColumns<U>][kMostWarps * kLanes];
   const Block<U> b(runs, run_of(runs), sizes, networks, first_block, rows, chunks, num_chunks);
   load_inputs(b, features, stride, sizes.zero_means_absent);
   for (int member = 0; member < sizes.members; ++member)
     for (int l = 0; l < b.network.num_layers; ++l) {
-      const LayerTable<U> layer = b.network.layers[l];
+      const LayerTable<U> layer = b.layer(l);
       const int wide = (layer.outputs + kPad - 1) / kPad * kPad;
       const U* const bias = layer.bias + member * wide;
       const U* const weights = layer.forward + static_cast<std::size_t>(member) * layer.inputs * wide;
@@ -127,10 +140,9 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
         for (int n = 0; n < kColumns<U>; ++n) sums[n] = bias[first + n];
         multiply(l ? b.values(l - 1) : b.inputs, layer.inputs, part, l ? nullptr : b.active, sums);
         NEARSIGHT_UNROLL
-        for (int n = 0; n < kColumns<U>; ++n) {
-          const int column = first + n;
-          if (column >= layer.outputs) continue;
-          const Activated<U> a = activate(layer.activation, sums[n]);
+        for (int n = 0; n < kColumns<U>; ++n) staged[n][threadIdx.x] = sums[n];
+        for (int column = first; column < first + kColumns<U> && column < layer.outputs; ++column) {
+          const Activated<U> a = activate(layer.activation, staged[column - first][threadIdx.x]);
           if (derivative) derivative[column * kLanes] = a.derivative;
           if (!is_last)
             values[column * kLanes] = a.value;
@@ -176,7 +188,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
     // A member of a committee may be asked for alone.
     if (!start_reverse(b, sizes, member, output_scale, output_cotangents)) continue;
     for (int l = b.network.num_layers - 1; l >= 0; --l) {
-      const LayerTable<U> layer = b.network.layers[l];
+      const LayerTable<U> layer = b.layer(l);
       const int wide = (layer.inputs + kPad - 1) / kPad * kPad;
       const U* const weights = layer.reverse + static_cast<std::size_t>(member) * layer.outputs * wide;
       const U* const derivative = l ? b.derivative(member, l - 1) : nullptr;
