@@ -6,7 +6,7 @@ whose hydrogens and oxygens differ by 6 V. Cold is the first step of an evaluato
 mesh, warm the median of later ones. Reported: steps of conjugate gradients, ms of processor time of a whole
 evaluation, of the electrostatics and of their parts.
 
-    OMP_NUM_THREADS=1 python benchmarks/equilibration.py [--residual 1e-4 1e-6 1e-8]
+    OMP_NUM_THREADS=1 python benchmarks/equilibration.py [--residual 1e-4 1e-6 1e-8] [--molecules]
 """
 
 from __future__ import annotations
@@ -69,12 +69,13 @@ def paths(atoms: ase.Atoms, steps: int) -> Iterator[np.ndarray]:
         yield atoms.positions + sum(moves)
 
 
-def measure(atoms: ase.Atoms, path: Path, steps: int, precision: str) -> list[dict]:
+def measure(atoms: ase.Atoms, path: Path, steps: int, precision: str, molecules: bool) -> list[dict]:
+    numbers = np.arange(len(atoms)) // 3 if molecules else None
     potential = Potential(path, precision=precision, skin=1.0)
     species, rows = potential.species_indices(atoms.symbols), []
     for positions in paths(atoms, steps):
         start = time.process_time(), time.perf_counter()
-        found = potential.compute_indices(positions, species, atoms.cell.array, atoms.pbc)
+        found = potential.compute_indices(positions, species, atoms.cell.array, atoms.pbc, molecules=numbers)
         busy, passed = time.process_time() - start[0], time.perf_counter() - start[1]
         parts = {name: s * busy / passed for name, s in found.electrostatic_seconds.items()}
         seconds = {"evaluation": busy, "electrostatics": parts.pop("total"), **parts}
@@ -89,6 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--residual", type=float, nargs="+", default=[1e-4, 1e-6, 1e-8])
     parser.add_argument("--precision", choices=["mixed", "double"], default="mixed")
+    parser.add_argument("--molecules", action="store_true", help="every molecule of water stays neutral")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeat", type=int, nargs=3, default=[4, 2, 2], help="of 192 atoms")
     parser.add_argument("--output", type=Path, default=Path("equilibration.json"))
@@ -98,12 +100,13 @@ def main() -> None:
         for residual in options.residual:
             with console.status(f"residual {residual:g}"):
                 path = model_file(Path(folder) / "model.pt", residual)
-                found = measure(atoms, path, options.steps, options.precision)
+                found = measure(atoms, path, options.steps, options.precision, options.molecules)
             rows += [{"residual": residual, **row} for row in found]
     report = {
         "machine": machine(),
         "versions": versions("nearsight", "torch"),
         "atoms": len(atoms),
+        "molecules": options.molecules,
         "rows": rows,
     }
     options.output.write_text(json.dumps(report, indent=1))

@@ -88,7 +88,12 @@ class PairMLP : public Pair {
   struct ChargesOfAtoms {
     double total = 0;  // e
     bool has_total = false;
-    double field[3];  // LAMMPS' units
+    // In place of a total: molecules, by their IDs, keep a charge each, the same one or the sum of their q.
+    bool by_molecule = false, by_sums = false;
+    double of_molecule = 0;                // e
+    std::vector<int> molecules;            // [owned] molecule ID
+    std::vector<double> molecule_charges;  // [largest molecule ID + 1] e
+    double field[3];                       // LAMMPS' units
     bool has_field = false;
     int asked = 0;  // set by fix pair, and not looked at: they are there at every step
     std::vector<double> values, potentials;  // [owned][channels] e, LAMMPS' energy over e
@@ -160,6 +165,7 @@ class PairMLP : public Pair {
   void init_dispersion();
   void announce_dispersion();
   void add_box(ns_domain& core_domain);
+  void add_molecules(ns_domain& core_domain);
   void open_charges(ns_results& results);
   void close_charges(ns_results& results);
   void add_images(ns_results& results);
@@ -167,7 +173,7 @@ class PairMLP : public Pair {
   void init_memory();
   void forget();
   double* find_memory();
-  int read_total_charge(int narg, char** arg);
+  int read_charge(int narg, char** arg);
   int read_field(int narg, char** arg);
   bigint read_count(const char* what, int narg, char** arg, int k, bigint least);
   int read_deviation(int narg, char** arg, Deviation& deviation);

@@ -20,13 +20,26 @@
 
 using namespace LAMMPS_NS;
 
-// charge Q; returns the number of words.
-int PairMLP::read_total_charge(int narg, char** arg) {
+// charge Q, charge molecules Q, charge molecules q; returns the number of words.
+int PairMLP::read_charge(int narg, char** arg) {
+  charges_.by_molecule = narg > 1 && std::strcmp(arg[1], "molecules") == 0;
+  charges_.has_total = !charges_.by_molecule;
+  if (charges_.by_molecule) {
+    const std::string word = narg > 2 ? arg[2] : "nothing";
+    charges_.by_sums = word == "q";
+    if (charges_.by_sums) return 3;
+    if (!utils::is_double(word))
+      error->all(FLERR,
+                 "pair_style mlp: 'charge molecules' takes a number, the charge of each molecule in e, or q, "
+                 "the sum of the charges of its atoms, and found {}",
+                 word);
+    charges_.of_molecule = utils::numeric(FLERR, word, false, lmp);
+    return 3;
+  }
   if (narg < 2 || !utils::is_double(arg[1]))
     error->all(FLERR, "pair_style mlp: 'charge' takes a number, the total charge in e, and found {}",
                narg > 1 ? arg[1] : "nothing");
   charges_.total = utils::numeric(FLERR, arg[1], false, lmp);
-  charges_.has_total = true;
   return 2;
 }
 
@@ -51,12 +64,25 @@ bool PairMLP::has_charges() const {
 
 void PairMLP::init_charges() {
   if (!has_charges()) {
-    if (charges_.has_total || charges_.has_field)
+    const bool has_charge = charges_.has_total || charges_.by_molecule;
+    if (has_charge || charges_.has_field)
       error->all(FLERR,
                  "pair_style mlp: '{}' is for models with electrostatics, and {} has none; leave it out",
-                 charges_.has_total ? "charge" : "efield", model_path_);
+                 has_charge ? "charge" : "efield", model_path_);
     return;
   }
+  if (charges_.by_molecule && !atom->molecule_flag)
+    error->all(
+        FLERR,
+        "pair_style mlp: 'charge molecules' needs atoms with molecule IDs, and atom_style {} has none; "
+        "use atom_style molecular or full",
+        atom->atom_style);
+  if (charges_.by_sums && !atom->q_flag)
+    error->all(
+        FLERR,
+        "pair_style mlp: 'charge molecules q' needs atoms with charges, and atom_style {} has none; use "
+        "atom_style full, or give a number in place of q",
+        atom->atom_style);
   if (force->kspace)
     error->all(FLERR,
                "pair_style mlp: {} has its own electrostatics, so that a kspace_style would count it twice; "
@@ -121,10 +147,43 @@ void PairMLP::add_box(ns_domain& core_domain) {
   std::copy_n(domain->periodicity, 3, core_domain.pbc);
   core_domain.memory = find_memory();
   if (charges_.has_total) core_domain.total_charge = &charges_.total;
+  if (charges_.by_molecule && has_charges()) add_molecules(core_domain);
   if (!charges_.has_field) return;
   std::transform(charges_.field, charges_.field + 3, charges_.core_field,
                  [&](double x) { return x * field_unit_; });
   core_domain.efield = charges_.core_field;
+}
+
+// Molecules have the numbers of their IDs; IDs that no atom has are molecules without atoms. Found anew at
+// every step: atoms come and go.
+void PairMLP::add_molecules(ns_domain& core_domain) {
+  const int nlocal = atom->nlocal;
+  charges_.molecules.assign(std::max(1, nlocal), 0);
+  tagint largest = 0;
+  for (int i = 0; i < nlocal; ++i) {
+    if (species_[i] < 0) continue;
+    const tagint molecule = atom->molecule[i];
+    if (molecule < 1 || molecule >= std::numeric_limits<int>::max())
+      stop(
+          fmt::format("atom {} has molecule ID {}, but with 'charge molecules' every atom that the model "
+                      "sees needs a molecule, from 1: give it one with the command set",
+                      atom->tag[i], molecule));
+    charges_.molecules[i] = static_cast<int>(molecule);
+    largest = std::max(largest, molecule);
+  }
+  MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPI_LMP_TAGINT, MPI_MAX, world);
+  charges_.molecule_charges.assign(static_cast<std::size_t>(largest) + 1,
+                                   charges_.by_sums ? 0.0 : charges_.of_molecule);
+  if (charges_.by_sums) {
+    for (int i = 0; i < nlocal; ++i) {
+      if (species_[i] >= 0) charges_.molecule_charges[charges_.molecules[i]] += atom->q[i];
+    }
+    MPI_Allreduce(MPI_IN_PLACE, charges_.molecule_charges.data(), static_cast<int>(largest) + 1, MPI_DOUBLE,
+                  MPI_SUM, world);
+  }
+  core_domain.molecules = charges_.molecules.data();
+  core_domain.num_molecules = static_cast<int>(charges_.molecule_charges.size());
+  core_domain.molecule_charges = charges_.molecule_charges.data();
 }
 
 void PairMLP::open_charges(ns_results& results) {

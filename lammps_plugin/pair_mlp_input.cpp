@@ -40,8 +40,8 @@ std::string syntax() {
   for (const Keyword& keyword : keywords)
     text += std::string(" [") + keyword.name + " " + join(keyword.words, "|") + "]";
   return text +
-         " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] [charge Q] "
-         "[efield X Y Z]";
+         " [deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] "
+         "[charge Q|molecules Q|molecules q] [efield X Y Z]";
 }
 
 void write_strings(FILE* file, const std::vector<std::string>& strings) {
@@ -70,7 +70,7 @@ void PairMLP::settings(int narg, char** arg) {
       continue;
     }
     if (std::strcmp(arg[k], "charge") == 0) {
-      k += read_total_charge(narg - k, arg + k);
+      k += read_charge(narg - k, arg + k);
       continue;
     }
     if (std::strcmp(arg[k], "efield") == 0) {
@@ -294,6 +294,8 @@ void PairMLP::write_restart_settings(FILE* file) {
   if (e.stop_above >= 0) add({"extrapolation", "stop", std::to_string(e.stop_above)});
   const auto number = [](double value) { return fmt::format("{:.17g}", value); };
   if (charges_.has_total) add({"charge", number(charges_.total)});
+  if (charges_.by_molecule)
+    add({"charge", "molecules", charges_.by_sums ? "q" : number(charges_.of_molecule)});
   const double* const field = charges_.field;
   if (charges_.has_field) add({"efield", number(field[0]), number(field[1]), number(field[2])});
   write_strings(file, words);

@@ -73,6 +73,24 @@ void NearsightForce::setCharge(double charge) {
   charge_ = charge;
 }
 
+void NearsightForce::setMolecules(std::vector<int> molecules, std::vector<double> charges) {
+  if (molecules.size() != species_.size())
+    throw OpenMMException("nearsight: " + std::to_string(molecules.size()) + " molecules but " +
+                          std::to_string(species_.size()) +
+                          " species were given; give the molecule of each particle");
+  for (const int molecule : molecules)
+    if (molecule < 0 || static_cast<std::size_t>(molecule) >= charges.size())
+      throw OpenMMException("nearsight: molecule " + std::to_string(molecule) +
+                            " of a particle is not one of " + std::to_string(charges.size()) +
+                            " with charges, counted from 0");
+  for (const double charge : charges)
+    if (!std::isfinite(charge))
+      throw OpenMMException("nearsight: the charge of a molecule must be a number of e, not " +
+                            std::to_string(charge));
+  molecules_ = std::move(molecules);
+  moleculeCharges_ = std::move(charges);
+}
+
 void NearsightForce::setElectricField(const OpenMM::Vec3& field) {
   for (int d = 0; d < 3; ++d)
     if (!std::isfinite(field[d]))

@@ -50,6 +50,12 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   const std::optional<double>& getCharge() const { return charge_; }
   void setCharge(double charge);
 
+  /// In place of a total charge: molecules keep charges of their own, molecules[k] of the k-th particle that
+  /// the model sees, from 0, with charges in e. Default: none.
+  const std::vector<int>& getMolecules() const { return molecules_; }
+  const std::vector<double>& getMoleculeCharges() const { return moleculeCharges_; }
+  void setMolecules(std::vector<int> molecules, std::vector<double> charges);
+
   /// Uniform electric field on the charges, V/nm, for models with electrostatics. Default: none.
   const std::optional<OpenMM::Vec3>& getElectricField() const { return field_; }
   void setElectricField(const OpenMM::Vec3& field);
@@ -67,6 +73,8 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   int threads_ = 1;
   double skin_ = 0.1;
   std::optional<double> charge_;
+  std::vector<int> molecules_;
+  std::vector<double> moleculeCharges_;
   std::optional<OpenMM::Vec3> field_;
 };
 

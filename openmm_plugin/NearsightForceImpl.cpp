@@ -109,6 +109,11 @@ double NearsightForceImpl::computeForce(OpenMM::ContextImpl& context, const std:
     std::fill(system.pbc, system.pbc + 3, 1);
   }
   if (owner_.getCharge()) system.total_charge = &*owner_.getCharge();
+  if (!owner_.getMolecules().empty()) {
+    system.molecules = owner_.getMolecules().data();
+    system.num_molecules = static_cast<int>(owner_.getMoleculeCharges().size());
+    system.molecule_charges = owner_.getMoleculeCharges().data();
+  }
   double field[3];
   if (owner_.getElectricField()) {
     for (int d = 0; d < 3; ++d) field[d] = (*owner_.getElectricField())[d] / angstromPerNm;

@@ -1,8 +1,8 @@
 """`make sanitize`: the core and the C program under the address and undefined-behavior sanitizers.
 
 Builds in build/sanitize, then evaluates random models of every native architecture, with and without charges,
-of dispersion, and damaged files with the instrumented C program. Run as a script, not by pytest: it compiles
-for minutes.
+equilibrated ones among them, also within molecules, of dispersion, and damaged files with the instrumented C
+program. Run as a script, not by pytest: it compiles for minutes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from core.core_models import (  # noqa: E402
     random_box,
     save_bpnn,
 )
+from core.equilibrated_files import equilibrated  # noqa: E402
 from dispersion_for_tests import record_of  # noqa: E402
 
 from nearsight.export import save_model  # noqa: E402
@@ -40,11 +41,16 @@ def run(*command: object, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], **options)
 
 
-def write_xyz(path: Path, structure: tuple, pbc: str) -> Path:
+def write_xyz(path: Path, structure: tuple, pbc: str, molecules: int = 0) -> Path:
+    """With so many molecules, to which the atoms belong in turn; 0: none."""
     positions, species, cell = structure
     lattice = " ".join(f"{x:.17g}" for x in np.asarray(cell).ravel())
     lines = [f"{SPECIES[s]} {x:.17g} {y:.17g} {z:.17g}" for s, (x, y, z) in zip(species, positions)]
-    path.write_text("\n".join([str(len(lines)), f'Lattice="{lattice}" pbc="{pbc}"', *lines, ""]))
+    comment = f'Lattice="{lattice}" pbc="{pbc}"'
+    if molecules:
+        comment += " Properties=species:S:1:pos:R:3:molecules:I:1"
+        lines = [f"{line} {number % molecules}" for number, line in enumerate(lines)]
+    path.write_text("\n".join([str(len(lines)), comment, *lines, ""]))
     return path
 
 
@@ -85,6 +91,7 @@ def main() -> None:
             save_bpnn(folder / "soap.pt", descriptor=SOAPConfig()),
             save_bpnn(folder / "members.pt", members=3),
             save_charged(folder / "latent.pt", "latent", "bpnn"),
+            equilibrated(folder, "equilibrated")[1],
             save_dispersion(folder / "dispersion.pt"),
             *(save_charged(folder / f"{name}.pt", "environment", name) for name in MACE_CONFIGS),
         ]
@@ -95,7 +102,9 @@ def main() -> None:
             models.append(damaged)
         box = random_box(0, n=60, edge=9.0)
         frames = [write_xyz(folder / f"{name}.xyz", box, pbc) for name, pbc in PERIODIC.items()]
-        for model, frame in itertools.product(models, frames):
+        kept = [write_xyz(folder / f"{name}_kept.xyz", box, pbc, 7) for name, pbc in PERIODIC.items()]
+        charged = [model for model in models if model.stem in ("equilibrated", "latent")]
+        for model, frame in [*itertools.product(models, frames), *itertools.product(charged, kept)]:
             for precision in ("mixed", "double"):
                 done = run(
                     program,

@@ -89,6 +89,57 @@ def test_dipoles_of_periodic_systems(paths, bpnn_path):
         atoms.get_dipole_moment()
 
 
+def test_molecules(paths):
+    """As numbers, as an array of the atoms, or as the frame has them; charges as numbers or from info."""
+    one, path = case("triclinic", True, "weighted"), paths["weighted"]
+    numbers, charges = np.repeat([5, 3, 9], 4), [1.0, -0.5, 0.25]
+    given = {"molecules": numbers, "molecule_charges": charges}
+    expected = nearsight.Potential(path).compute_indices(*one[:4], **given)
+
+    def check(info, **arguments):
+        atoms = atoms_of(one, nearsight.Calculator(path, **arguments), **info)
+        atoms.set_array("molecules", numbers)
+        atoms.set_array("mol-id", numbers)
+        assert atoms.get_potential_energy() == pytest.approx(expected.energy, rel=1e-13)
+        np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-11)
+        np.testing.assert_allclose(atoms.get_charges(), expected.charges[:, 0], atol=1e-13)
+        np.testing.assert_allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-4), atol=1e-6)
+
+    check({}, **given)
+    check({"charge": 7.0}, **given | {"molecules": "mol-id"})
+    check({"molecule_charges": charges})
+    check({"molecule_charges": np.array(charges), "total_charge": 0.75})
+    none = atoms_of(one, nearsight.Calculator(path, molecules=numbers))
+    sums = [none.get_charges()[numbers == number].sum() for number in (3, 5, 9)]
+    np.testing.assert_allclose(sums, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "info", "error", "message"),
+    [
+        (
+            {"molecules": "mol"},
+            {},
+            EvaluationError,
+            r"array 'mol' of the atoms, which have numbers, positions: ",
+        ),
+        (
+            {"molecules": [0] * 12, "charge": 1.0},
+            {},
+            EvaluationError,
+            "a total charge and charges of molecules",
+        ),
+        ({}, {"molecule_charges": 0.0}, DataError, r"atoms\.info: charges of molecules were given, but not"),
+    ],
+)
+def test_molecules_that_cannot_be(paths, arguments, info, error, message):
+    atoms = atoms_of(
+        case("open", True, "weighted"), nearsight.Calculator(paths["weighted"], **arguments), **info
+    )
+    with pytest.raises(error, match=message):
+        atoms.get_potential_energy()
+
+
 def test_models_without_electrostatics(bpnn_path):
     """`info` may say what it likes, an argument is an error."""
     one = case("open", False, "environment")

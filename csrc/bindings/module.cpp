@@ -87,13 +87,21 @@ class PyEvaluator {
   py::dict evaluate(const Doubles& positions, const Ints& species, const Doubles& cell,
                     const std::array<bool, 3>& pbc, std::optional<double> charge,
                     const std::array<double, 3>& efield, bool born_charges, bool centroid, bool members,
-                    bool extrapolations) {
+                    bool extrapolations, const std::optional<Ints>& molecules,
+                    const std::optional<Doubles>& molecule_charges) {
     const auto n = species.size();
     if (positions.size() != 3 * n || cell.size() != 9)
       throw Error(ErrorKind::argument, "positions must be [n, 3], species [n] and cell [3, 3]");
     Cell c;
     std::copy_n(cell.data(), 9, c.vectors.begin());
     c.pbc = pbc;
+    Outside outside{charge, efield};
+    if (molecules.has_value() != molecule_charges.has_value() || (molecules && molecules->size() != n))
+      throw Error(ErrorKind::argument, "molecules [n] and molecule_charges must be given together");
+    if (molecules) {
+      outside.molecules = Span<const int>(molecules->data(), n);
+      outside.molecule_charges = Span<const double>(molecule_charges->data(), molecule_charges->size());
+    }
     const bool by_atom = model().has_atom_virials();
     auto forces = zeros({n, 3}), energies = zeros({n}), virials = zeros({by_atom ? n : 0, 6});
     Results r;
@@ -131,7 +139,7 @@ class PyEvaluator {
       const Span<const double> x(positions.data(), 3 * n);
       const Span<const int> s(species.data(), n);
       py::gil_scoped_release release;
-      evaluator_.evaluate(x, s, c, {charge, efield}, r);
+      evaluator_.evaluate(x, s, c, outside, r);
     }
     py::dict result;
     result["energy"] = r.energy;
@@ -210,7 +218,8 @@ PYBIND11_MODULE(_core, m) {
           "evaluate", &PyEvaluator::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
           py::arg("pbc"), py::arg("charge") = py::none(), py::arg("efield") = std::array<double, 3>{},
           py::arg("born_charges") = false, py::arg("centroid") = false, py::arg("members") = false,
-          py::arg("extrapolations") = false,
+          py::arg("extrapolations") = false, py::arg("molecules") = py::none(),
+          py::arg("molecule_charges") = py::none(),
           "dict of energy (eV), energies [n], forces [n, 3], virial [3, 3], of models without charges "
           "virials "
           "[n, 6] in xx yy zz xy xz yz, of those with electrostatic_energy eV, charges [n, C] e and "

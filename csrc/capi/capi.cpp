@@ -89,10 +89,18 @@ Cell read_cell(const double* vectors, const int* pbc, const char* name) {
   return cell;
 }
 
-Outside read_outside(const double* charge, const double* field) {
+/// What ns_system and ns_domain have in common; `num_atoms` have molecules.
+template <class System>
+Outside read_outside(const System& system, std::size_t num_atoms) {
   Outside outside;
-  if (charge) outside.total_charge = *charge;
-  if (field) std::copy(field, field + 3, outside.field.begin());
+  if (system.total_charge) outside.total_charge = *system.total_charge;
+  if (system.efield) std::copy(system.efield, system.efield + 3, outside.field.begin());
+  require(system.num_molecules > 0
+              ? system.molecule_charges && (system.molecules || num_atoms == 0)
+              : system.num_molecules == 0 && !system.molecules && !system.molecule_charges,
+          "molecules, num_molecules (at least 1) and molecule_charges must be given together");
+  outside.molecules = Span<const int>(system.molecules, num_atoms);
+  outside.molecule_charges = Span<const double>(system.molecule_charges, system.num_molecules);
   return outside;
 }
 
@@ -267,8 +275,7 @@ ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, n
     const Cell cell = read_cell(system->cell, system->pbc, "ns_system");
     Results r = wrap(*results, evaluator->evaluator.model(), n, n);
     evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
-                                  Span<const int>(system->species, n), cell,
-                                  read_outside(system->total_charge, system->efield), r);
+                                  Span<const int>(system->species, n), cell, read_outside(*system, n), r);
     give_back(r, *results);
   });
 }
@@ -282,8 +289,7 @@ ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, n
             "ns_domain: counts must not be negative, and num_atoms includes num_owned");
     const std::size_t n = domain->num_atoms, owned = domain->num_owned;
     Domain d{owned, Span<const double>(domain->positions, 3 * n), Span<const int>(domain->species, n),
-             read_cell(domain->cell, domain->pbc, "ns_domain"),
-             read_outside(domain->total_charge, domain->efield)};
+             read_cell(domain->cell, domain->pbc, "ns_domain"), read_outside(*domain, owned)};
     if (domain->memory)
       d.memory = Span<double>(domain->memory, owned * evaluator->evaluator.model().memory());
     const HostList list{Span<const int>(domain->centers, domain->num_centers), domain->num_neighbors,

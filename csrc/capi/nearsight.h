@@ -213,6 +213,14 @@ typedef struct ns_system {
    * first), or NULL. Their energy -sum_i q_i r_i . efield is that of the positions as they are. Along
    * periodic directions of fixed charges only. */
   const double* efield;
+  /* In place of total_charge: a partition of the atoms into molecules, each of which keeps a charge of its
+   * own; equilibrated charges flow, and missing ones of the environment are shared, within a molecule only,
+   * and fixed charges must add up. The interaction reaches over molecules as ever. All three or, without
+   * molecules, NULL, 0, NULL. Molecules without atoms that the model sees may have any charge. Born charges
+   * are refused. */
+  const int* molecules; /* [num_atoms] from 0 */
+  int num_molecules;
+  const double* molecule_charges; /* [num_molecules] e */
 } ns_system;
 
 NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
@@ -243,6 +251,10 @@ typedef struct ns_domain {
    * and through restart files. Without it a step begins with no guess and takes longer; results agree to the
    * residual of the model. ns_evaluate_system keeps it inside. */
   double* memory;
+  /* As in ns_system; a molecule has the same number on all ranks, and may be on several. */
+  const int* molecules; /* [num_owned] */
+  int num_molecules;    /* of the whole system */
+  const double* molecule_charges;
 } ns_domain;
 
 NS_EXPORT ns_status ns_evaluate_domain(ns_evaluator* evaluator, const ns_domain* domain, ns_results* results);

@@ -1,6 +1,8 @@
 /* Energy (eV) and forces (eV/A) of the first frame of an extended XYZ file, through the C API of nearsight.
  *   nearsight-energy-forces model.pt frame.xyz [mixed|double]
- * The comment line may hold Lattice="ax ay az bx by bz cx cy cz", periodic unless pbc="..." says otherwise.
+ * The comment line may hold Lattice="ax ay az bx by bz cx cy cz", periodic unless pbc="..." says otherwise,
+ * and end its Properties with molecules:I:1: a number from 0 behind each position, of molecules that stay
+ * neutral.
  */
 #include <nearsight.h>
 #include <stdio.h>
@@ -34,12 +36,14 @@ int main(int argc, char** argv) {
   const int cell = lattice && sscanf(lattice, "Lattice=\"%lf%lf%lf%lf%lf%lf%lf%lf%lf", h, h + 1, h + 2, h + 3,
                                      h + 4, h + 5, h + 6, h + 7, h + 8) == 9;
   if (directions) sscanf(directions, "pbc=\"%c %c %c", pbc, pbc + 1, pbc + 2);
-  int* species = malloc(n * sizeof *species);
+  const int has_molecules = strstr(line, ":molecules:I:1") != NULL;
+  int *species = malloc(n * sizeof *species), *molecules = calloc(n, sizeof *molecules), num_molecules = 0;
   double *x = malloc(3 * n * sizeof *x), *forces = calloc(3 * n, sizeof *forces);
   for (int i = 0; i < n; ++i) {
-    check(fgets(line, sizeof line, file) &&
-              sscanf(line, "%7s%lf%lf%lf", symbol, x + 3 * i, x + 3 * i + 1, x + 3 * i + 2) == 4,
-          "the XYZ file needs one line per atom: symbol x y z");
+    check(fgets(line, sizeof line, file) && sscanf(line, "%7s%lf%lf%lf%d", symbol, x + 3 * i, x + 3 * i + 1,
+                                                   x + 3 * i + 2, molecules + i) >= 4 + has_molecules,
+          "the XYZ file needs one line per atom: symbol x y z, and a molecule where it has them");
+    if (has_molecules && molecules[i] >= num_molecules) num_molecules = molecules[i] + 1;
     species[i] = ns_model_find_species(model, symbol);
     check(species[i] >= 0, "the model does not know an element of the XYZ file");
   }
@@ -53,6 +57,12 @@ int main(int argc, char** argv) {
   ns_system system = {.struct_size = sizeof system, .num_atoms = n, .positions = x, .species = species};
   if (cell) system.cell = h;
   for (int a = 0; a < 3; ++a) system.pbc[a] = cell && pbc[a] == 'T';
+  double* neutral = calloc(num_molecules + 1, sizeof *neutral);
+  if (has_molecules) {
+    system.molecules = molecules;
+    system.num_molecules = num_molecules;
+    system.molecule_charges = neutral;
+  }
   ns_results results = {.struct_size = sizeof results, .forces = forces};
   must(ns_evaluate_system(evaluator, &system, &results));
 
@@ -61,6 +71,6 @@ int main(int argc, char** argv) {
     printf("%.17g %.17g %.17g\n", forces[3 * i], forces[3 * i + 1], forces[3 * i + 2]);
   ns_evaluator_free(evaluator);
   ns_model_free(model);
-  free(species), free(x), free(forces);
+  free(species), free(molecules), free(x), free(forces), free(neutral);
   return 0;
 }

@@ -11,6 +11,9 @@ CHARGES = "charges"  # (n,) | partial charges, e
 DIPOLE = "dipole"  # (3,) | Σ q_i r_i of the positions as they are, e·Å; without periodic directions
 BORN_CHARGES = "born_charges"  # (n, 3, 3) | d(dipole)_a/dr_b, e; in files (n, 9), b runs fastest
 TOTAL_CHARGE = "total_charge"  # scalar | e; no label but part of the system: in the frame's info
+# Likewise, of a frame whose molecules keep charges of their own, both or none (nearsight.molecules).
+MOLECULES = "molecules"  # (n,) int | the same number for the atoms of a molecule
+MOLECULE_CHARGES = "molecule_charges"  # (molecules,) or scalar | e, in ascending order of the numbers
 SHAPES = {ENERGY: (), FORCES: (3,), VIRIAL: (3, 3), CHARGES: (), DIPOLE: (3,), BORN_CHARGES: (3, 3)}
 LABELS = tuple(SHAPES)
 OF_ATOMS = (FORCES, CHARGES, BORN_CHARGES)  # with a row of that shape for each atom

@@ -65,6 +65,9 @@ class System(Structure):
         ("pbc", c_int * 3),
         ("total_charge", POINTER(c_double)),
         ("efield", POINTER(c_double)),
+        ("molecules", POINTER(c_int)),
+        ("num_molecules", c_int),
+        ("molecule_charges", POINTER(c_double)),
     ]
 
 

@@ -43,8 +43,9 @@ def matrix(one) -> np.ndarray:
     return np.array(columns).T + np.diag(hardness + COULOMB / (np.sqrt(np.pi) * widths))
 
 
-def solve(dense: np.ndarray, chi: np.ndarray, charge: float) -> np.ndarray:
-    """[n] e, by LAPACK with the multiplier of the total charge."""
-    n = len(chi)
-    bordered = np.block([[dense, np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])
-    return np.linalg.solve(bordered, np.append(-chi, charge))[:n]
+def solve(dense: np.ndarray, chi: np.ndarray, charges, molecules=None) -> np.ndarray:
+    """[n] e, by LAPACK with the multiplier of the total charge, or of the charge of each molecule[n]."""
+    n, charges = len(chi), np.atleast_1d(charges)
+    ones = np.eye(len(charges))[np.zeros(n, dtype=int) if molecules is None else molecules]
+    bordered = np.block([[dense, ones], [ones.T, np.zeros((len(charges), len(charges)))]])
+    return np.linalg.solve(bordered, np.append(-chi, charges))[:n]

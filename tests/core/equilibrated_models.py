@@ -45,19 +45,19 @@ def batch_of(model, cells=CELLS, charged=(True, False, False, True)):
 
 
 class Oracle(EquilibratedCouple):
-    """Charges and energies from one dense system of equations with a multiplier for each frame, through which
-    autograd differentiates."""
+    """Charges and energies from one dense system of equations with a multiplier for each molecule, through
+    which autograd differentiates."""
 
     def energies_and_charges(self, readouts, system: System, twice: bool):
         charged = system.charged
-        n, count = len(charged.species), system.num_frames
+        n, count = len(charged.species), len(charged.total_charge)
         units = torch.eye(n, dtype=torch.float64, requires_grad=True)
         widths = self.widths[charged.species]
         energies = self.sums(charged.positions, units, charged.frames, widths, charged.strain)
         (matrix,) = torch.autograd.grad(energies.sum(), units, create_graph=True)
         own = self.hardness + self.coulomb / (torch.pi**0.5 * self.widths)
         matrix = matrix + torch.diag(own[charged.species])
-        ones = torch.nn.functional.one_hot(system.frame, count).to(torch.float64)
+        ones = torch.nn.functional.one_hot(charged.molecule, count).to(torch.float64)
         equations = torch.cat(
             [
                 torch.cat([matrix, ones], 1),
@@ -67,4 +67,5 @@ class Oracle(EquilibratedCouple):
         slopes = readouts["electronegativity"].reshape(-1).to(torch.float64)
         q = torch.linalg.solve(equations, torch.cat([-slopes, charged.total_charge]))[:n]
         local = readouts["energy"].reshape(-1) + slopes * q + 0.5 * q * (matrix @ q)
-        return torch.zeros(count, dtype=torch.float64).index_add(0, system.frame, local), q.unsqueeze(1)
+        energies = torch.zeros(system.num_frames, dtype=torch.float64)
+        return energies.index_add(0, system.frame, local), q.unsqueeze(1)

@@ -20,8 +20,8 @@ WATER = Atoms("OHHOHH", cell=[9.0, 9.0, 9.0], pbc=True, positions=[
 LEGAL = (
     "legal is: pair_style mlp [precision mixed|double] [backend auto|native|torchscript] "
     "[device cpu|cuda|auto] [messages exchange|halo] "
-    "[deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] [charge Q] "
-    "[efield X Y Z]"
+    "[deviation N [file NAME]] [extrapolation warn N] [extrapolation stop N] "
+    "[charge Q|molecules Q|molecules q] [efield X Y Z]"
 )
 
 

@@ -137,10 +137,10 @@ def test_particle_and_species_counts_in_xml(model):
 def test_newer_xml(model):
     xml = openmm.XmlSerializer.serialize(create_force(model, ["H"], periodic=False))
     with pytest.raises(openmm.OpenMMException) as caught:
-        openmm.XmlSerializer.deserialize(xml.replace('version="1"', 'version="2"'))
+        openmm.XmlSerializer.deserialize(xml.replace('version="1"', 'version="3"'))
     assert str(caught.value) == (
-        "nearsight: this System was written with version 2 of the NearsightForce XML, "
-        "and this plugin reads version 1; update nearsight"
+        "nearsight: this System was written with version 3 of the NearsightForce XML, "
+        "and this plugin reads versions 1 to 2; update nearsight"
     )
 
 

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "core/couple/molecules.hpp"
 #include "core/engine/error.hpp"
 
 namespace nearsight {
@@ -22,19 +23,33 @@ class FixedCharges final : public ChargeRule {
 
   /// A background that nobody asked for would be silently wrong.
   void start(const Coupled& system, Span<const double>, Ranks& ranks, Span<double> charges) override {
-    double sum = 0.0;
-    for (std::size_t i = 0; i < charges.size(); ++i) sum += charges[i] = values_[system.species[i]];
-    ranks.sum({&sum, 1});
+    const Molecules molecules(system);
+    const std::size_t size = molecules.size();
+    std::vector<double> sums(2 * size, 0.0);  // of charges, and of atoms
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      sums[molecules[i]] += charges[i] = values_[system.species[i]];
+      sums[size + molecules[i]] += 1.0;
+    }
+    ranks.sum(sums);
     const auto& pbc = system.cell.pbc;
-    if (!system.outside.total_charge && !pbc[0] && !pbc[1] && !pbc[2]) return;
-    const double expected = system.outside.total_charge.value_or(0.0);
-    if (std::abs(sum - expected) <= kRoundOff * (1.0 + std::abs(sum))) return;
-    std::ostringstream message;
-    message << "the fixed charges of the atoms add up to " << sum << " e, but "
-            << (system.outside.total_charge ? "the total charge that was given is "
-                                            : "a periodic system is taken to have ")
-            << expected << " e: check the atoms, or give that sum as the total charge";
-    throw Error(ErrorKind::argument, message.str());
+    const bool is_named = molecules.are_named(), is_open = !pbc[0] && !pbc[1] && !pbc[2];
+    if (!is_named && !system.outside.total_charge && is_open) return;
+    for (std::size_t m = 0; m < size; ++m) {
+      const double expected = molecules.charge(m);
+      if (is_named && sums[size + m] == 0.0) continue;
+      if (std::abs(sums[m] - expected) <= kRoundOff * (1.0 + std::abs(sums[m]))) continue;
+      std::ostringstream message;
+      if (is_named)
+        message << "the fixed charges of molecule number " << m << " add up to " << sums[m]
+                << " e, but the charge that was given for it is " << expected
+                << " e: check its atoms, or give that sum as its charge";
+      else
+        message << "the fixed charges of the atoms add up to " << sums[m] << " e, but "
+                << (system.outside.total_charge ? "the total charge that was given is "
+                                                : "a periodic system is taken to have ")
+                << expected << " e: check the atoms, or give that sum as the total charge";
+      throw Error(ErrorKind::argument, message.str());
+    }
   }
 
   void pull(const Coupled&, int, Span<const double>, Span<const double>, Ranks&, Joined&) override {}
@@ -60,33 +75,41 @@ class ProjectedCharges final : public ChargeRule {
         shares_[i] = std::max(v, 0.0) + std::log1p(small);
         slopes_[i] = (v > 0.0 ? 1.0 : small) / (1.0 + small);
       }
-    std::vector<double> sums(channels_ + 1, 0.0);  // of the readouts p, and of w
+    molecules_ = Molecules(system);
+    const std::size_t size = molecules_.size();
+    std::vector<double> sums((channels_ + 1) * size, 0.0);  // of the readouts p, and of w
+    double* const weights = sums.data() + channels_ * size;
     for (int c = 0; c < channels_; ++c)
-      for (std::size_t i = 0; i < n; ++i) sums[c] += charges[c * n + i] = system.readouts[i * width + 1 + c];
-    for (const double w : shares_) sums.back() += w;
+      for (std::size_t i = 0; i < n; ++i)
+        sums[c * size + molecules_[i]] += charges[c * n + i] = system.readouts[i * width + 1 + c];
+    for (std::size_t i = 0; i < n; ++i) weights[molecules_[i]] += shares_[i];
     ranks.sum(sums);
-    const double sum = sums.back();
-    missing_.resize(channels_);
-    for (int c = 0; c < channels_; ++c) {
-      missing_[c] = (c ? 0.0 : system.outside.total_charge.value_or(0.0)) - sums[c];
-      for (std::size_t i = 0; i < n; ++i) charges[c * n + i] += shares_[i] / sum * missing_[c];
-    }
     for (std::size_t i = 0; i < n; ++i) {
+      const double sum = weights[molecules_[i]];
       shares_[i] /= sum;
       slopes_[i] /= sum;
+    }
+    missing_.resize(channels_ * size);
+    for (int c = 0; c < channels_; ++c) {
+      for (std::size_t m = 0; m < size; ++m)
+        missing_[c * size + m] = (c ? 0.0 : molecules_.charge(m)) - sums[c * size + m];
+      for (std::size_t i = 0; i < n; ++i)
+        charges[c * n + i] += shares_[i] * missing_[c * size + molecules_[i]];
     }
   }
 
   void pull(const Coupled& system, int channel, Span<const double>, Span<const double> potentials,
             Ranks& ranks, Joined& joined) override {
     const std::size_t n = system.species.size(), width = 1 + columns();
-    double mean = 0.0;  // what all charges lose if one readout grows
-    for (std::size_t i = 0; i < n; ++i) mean += shares_[i] * potentials[i];
-    ranks.sum({&mean, 1});
+    std::vector<double> means(molecules_.size(), 0.0);  // what all charges lose if one readout grows
+    for (std::size_t i = 0; i < n; ++i) means[molecules_[i]] += shares_[i] * potentials[i];
+    ranks.sum(means);
+    const double* const missing = missing_.data() + channel * molecules_.size();
     for (std::size_t i = 0; i < n; ++i) {
-      const double potential = potentials[i] - mean;
+      const int m = molecules_[i];
+      const double potential = potentials[i] - means[m];
       joined.cotangents[i * width + 1 + channel] = potential;
-      if (weighted_) joined.cotangents[i * width + width - 1] += missing_[channel] * slopes_[i] * potential;
+      if (weighted_) joined.cotangents[i * width + width - 1] += missing[m] * slopes_[i] * potential;
     }
   }
 
@@ -94,7 +117,7 @@ class ProjectedCharges final : public ChargeRule {
     const std::size_t width = 1 + columns();
     for (std::size_t i = 0; i < shares_.size(); ++i) {
       joined.charge_cotangents[i * width + 1] = 1.0;
-      if (weighted_) joined.charge_cotangents[i * width + width - 1] = missing_[0] * slopes_[i];
+      if (weighted_) joined.charge_cotangents[i * width + width - 1] = missing_[molecules_[i]] * slopes_[i];
       joined.shares[i] = shares_[i];
     }
   }
@@ -102,8 +125,9 @@ class ProjectedCharges final : public ChargeRule {
  private:
   int channels_;
   bool weighted_;
-  std::vector<double> missing_;          // [channels] what the projection adds, e
-  std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw
+  Molecules molecules_;
+  std::vector<double> missing_;          // [channels][molecules] what the projection adds, e
+  std::vector<double> shares_, slopes_;  // [atoms] w_i / Σw, and dw_i/dv_i / Σw, sums over the molecule
 };
 
 }  // namespace

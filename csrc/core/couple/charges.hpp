@@ -62,11 +62,12 @@ class ChargeRule {
 };
 
 /// q_i = a number of the species, no readout. start throws Error (argument) if they do not add up to the
-/// total charge, or in a periodic system without one not to 0.
+/// total charge, or the charge of each molecule, or in a periodic system without one not to 0.
 std::unique_ptr<ChargeRule> make_fixed_charges(const ChargeRecord& record);
 
 /// q_ci = p_ci + w_i (Q_c - Σ_j p_cj) / Σ_j w_j with the readouts p, and w = ln(1 + exp v) of the readout v
-/// if weighted, else 1; in the order p_1 … p_C, v. Q_0 is the total charge, Q_1 … are 0.
+/// if weighted, else 1; in the order p_1 … p_C, v. Q_0 is the total charge, Q_1 … are 0. Where molecules have
+/// charges, sums are over each of them, and Q_0 is its charge.
 std::unique_ptr<ChargeRule> make_projected_charges(const ChargeRecord& record);
 
 }  // namespace nearsight

@@ -20,7 +20,7 @@ struct Coupled {
   Span<const double> positions;  // [3 * rows] Å; only of couples with direct forces
   Span<const int> species;       // [rows]; likewise
   Cell cell;                     // likewise
-  Outside outside;               // likewise
+  Outside outside;               // likewise; its molecules are those of the rows
   Span<double> memory;           // [rows, Couple::memory] in and out
 };
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "core/couple/molecules.hpp"
 #include "core/engine/error.hpp"
 #include "core/mesh/pair_kernel.hpp"
 
@@ -84,35 +85,42 @@ class EquilibratedCharges final : public ChargeRule {
 
   void start(const Coupled& system, Span<const double> outer, Ranks& ranks, Span<double> charges) override {
     const std::size_t n = charges.size();
-    total_ = system.outside.total_charge.value_or(0.0);
+    molecules_ = Molecules(system);
+    const std::size_t size = molecules_.size();
     right_.resize(n);
     diagonal_.resize(n);
-    std::array<double, 4> sums{};  // of 1 / d, b / d, b² and of atoms
+    sums_.assign(3 * size + 1, 0.0);  // of 1 / d, b / d and atoms of each molecule, and of b²
     for (std::size_t i = 0; i < n; ++i) {
       diagonal_[i] = diagonal_of_[system.species[i]];
       right_[i] = -system.readouts[2 * i + 1] - outer[i];
+      double* const sums = sums_.data() + 3 * molecules_[i];
       sums[0] += 1.0 / diagonal_[i];
       sums[1] += right_[i] / diagonal_[i];
-      sums[2] += right_[i] * right_[i];
+      sums[2] += 1.0;
+      sums_.back() += right_[i] * right_[i];
     }
-    sums[3] = static_cast<double>(n);
-    ranks.sum({sums.data(), sums.size()});
-    softness_ = sums[0];
-    num_atoms_ = sums[3];
-    scale_ = 0.0;
-    if (num_atoms_ == 0) return;
-    level_ = (sums[1] - total_) / softness_;
+    ranks.sum(sums_);
+    softness_.assign(size, 1.0);  // of molecules without atoms, which no atom looks at
+    num_atoms_.assign(size, 1.0);
+    levels_.assign(size, 0.0);
+    for (std::size_t m = 0; m < size; ++m) {
+      const double* const sums = sums_.data() + 3 * m;
+      if (sums[2] == 0.0) continue;
+      softness_[m] = sums[0];
+      num_atoms_[m] = sums[2];
+      levels_[m] = (sums[1] - molecules_.charge(m)) / sums[0];
+    }
     double squares = 0.0;
-    for (double& b : right_) {
-      b -= level_;
-      squares += b * b;
+    for (std::size_t i = 0; i < n; ++i) {
+      right_[i] -= levels_[molecules_[i]];
+      squares += right_[i] * right_[i];
     }
     ranks.sum({&squares, 1});
     if (!std::isfinite(squares))
       throw Error(ErrorKind::numeric,
                   "an electronegativity is not a finite number: the structure is far outside what the model "
                   "was trained on, or the simulation has become unstable");
-    if (squares <= kSilence * kSilence * sums[2]) {
+    if (squares <= kSilence * kSilence * sums_.back()) {
       squares = 0.0;
       std::fill(right_.begin(), right_.end(), 0.0);
     }
@@ -203,24 +211,31 @@ class EquilibratedCharges final : public ChargeRule {
     return std::sqrt(squares) <= kSame * record_.residual * scale_;
   }
 
-  /// The nearest charges with the right sum, in the norm of d.
-  void project(Ranks& ranks, Span<double> charges) const {
-    double sum = 0.0;
-    for (const double q : charges) sum += q;
-    ranks.sum({&sum, 1});
-    const double level = (total_ - sum) / softness_;
-    for (std::size_t i = 0; i < charges.size(); ++i) charges[i] += level / diagonal_[i];
+  /// The nearest charges with the right sums, in the norm of d.
+  void project(Ranks& ranks, Span<double> charges) {
+    sums_.assign(molecules_.size(), 0.0);
+    for (std::size_t i = 0; i < charges.size(); ++i) sums_[molecules_[i]] += charges[i];
+    ranks.sum(sums_);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const int m = molecules_[i];
+      charges[i] += (molecules_.charge(m) - sums_[m]) / softness_[m] / diagonal_[i];
+    }
   }
 
   /// The residual that is left, since that of conjugate gradients goes below round-off.
   void check(const Coupled& system, Span<const double> charges, Span<const double> potentials, Ranks& ranks) {
-    double mean = 0.0, squares = 0.0;
+    double squares = 0.0;
+    sums_.assign(molecules_.size(), 0.0);
     for (std::size_t i = 0; i < charges.size(); ++i) {
-      residual_[i] = -system.readouts[2 * i + 1] - potentials[i] - level_ - diagonal_[i] * charges[i];
-      mean += residual_[i] / num_atoms_;
+      const int m = molecules_[i];
+      residual_[i] = -system.readouts[2 * i + 1] - potentials[i] - levels_[m] - diagonal_[i] * charges[i];
+      sums_[m] += residual_[i];
     }
-    ranks.sum({&mean, 1});
-    for (const double r : residual_) squares += (r - mean) * (r - mean);
+    ranks.sum(sums_);
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      const double left = residual_[i] - sums_[molecules_[i]] / num_atoms_[molecules_[i]];
+      squares += left * left;
+    }
     ranks.sum({&squares, 1});
     if (std::sqrt(squares) > kRoundOff * record_.residual * scale_) give_up(steps_, std::sqrt(squares));
   }
@@ -231,17 +246,18 @@ class EquilibratedCharges final : public ChargeRule {
     for (std::size_t i = 0; i < q.size(); ++i) product_[i] += diagonal_[i] * q[i];
   }
 
-  /// The residual of charges, with mean 0 in the weights 1 / d; returns its norm.
+  /// The residual of charges, with mean 0 in every molecule in the weights 1 / d; returns its norm.
   double begin(const Potentials& potentials, Ranks& ranks, Span<const double> charges) {
     const std::size_t n = charges.size();
     product_.resize(n);
     residual_.resize(n);
     multiply(potentials, charges);
-    double mean = 0.0, squares = 0.0;
-    for (std::size_t i = 0; i < n; ++i) mean += (right_[i] - product_[i]) / diagonal_[i];
-    ranks.sum({&mean, 1});
+    double squares = 0.0;
+    sums_.assign(molecules_.size(), 0.0);
+    for (std::size_t i = 0; i < n; ++i) sums_[molecules_[i]] += (right_[i] - product_[i]) / diagonal_[i];
+    ranks.sum(sums_);
     for (std::size_t i = 0; i < n; ++i) {
-      residual_[i] = right_[i] - product_[i] - mean / softness_;
+      residual_[i] = right_[i] - product_[i] - sums_[molecules_[i]] / softness_[molecules_[i]];
       squares += residual_[i] * residual_[i];
     }
     ranks.sum({&squares, 1});
@@ -250,33 +266,40 @@ class EquilibratedCharges final : public ChargeRule {
 
   /// From the residual to charges; returns the number of steps.
   int descend(const Potentials& potentials, Ranks& ranks, Span<double> charges) {
-    const std::size_t n = charges.size();
+    const std::size_t n = charges.size(), size = molecules_.size();
     direction_.assign(n, 0.0);
     double before = 0.0;
     for (int step = 0;; ++step) {
-      std::array<double, 3> sums{};  // of r, r² and r² / d
-      for (const double r : residual_) sums[0] += r, sums[1] += r * r;
-      for (std::size_t i = 0; i < n; ++i) sums[2] += residual_[i] * residual_[i] / diagonal_[i];
-      ranks.sum({sums.data(), sums.size()});
-      const double left = std::sqrt(std::max(0.0, sums[1] - sums[0] * sums[0] / num_atoms_));
+      sums_.assign(size + 2, 0.0);  // of r of each molecule, of r² and r² / d
+      for (std::size_t i = 0; i < n; ++i) {
+        const double r = residual_[i];
+        sums_[molecules_[i]] += r;
+        sums_[size] += r * r;
+        sums_[size + 1] += r * r / diagonal_[i];
+      }
+      ranks.sum(sums_);
+      double squares = sums_[size];
+      for (std::size_t m = 0; m < size; ++m) squares -= sums_[m] * sums_[m] / num_atoms_[m];
+      const double left = std::sqrt(std::max(0.0, squares)), now = sums_[size + 1];
       if (left <= record_.residual * scale_) return step;
       if (step == kMostSteps) give_up(step, left);
-      // Σ p = 0, since the residual's mean with weights 1 / d is 0.
+      // Σ p = 0 in every molecule, since the residual's mean with weights 1 / d is 0.
       for (std::size_t i = 0; i < n; ++i)
-        direction_[i] = residual_[i] / diagonal_[i] + (step ? sums[2] / before : 0.0) * direction_[i];
-      before = sums[2];
+        direction_[i] = residual_[i] / diagonal_[i] + (step ? now / before : 0.0) * direction_[i];
+      before = now;
       multiply(potentials, direction_);
-      std::array<double, 2> products{};  // pᵀ A p, and the sum of A p / d
+      sums_.assign(size + 1, 0.0);  // of A p / d of each molecule, and pᵀ A p
       for (std::size_t i = 0; i < n; ++i) {
-        products[0] += direction_[i] * product_[i];
-        products[1] += product_[i] / diagonal_[i];
+        sums_[molecules_[i]] += product_[i] / diagonal_[i];
+        sums_[size] += direction_[i] * product_[i];
       }
-      ranks.sum({products.data(), products.size()});
-      if (!(products[0] > 0.0)) refuse();
-      const double length = sums[2] / products[0], level = products[1] / softness_;
+      ranks.sum(sums_);
+      if (!(sums_[size] > 0.0)) refuse();
+      const double length = now / sums_[size];
       for (std::size_t i = 0; i < n; ++i) {
+        const int m = molecules_[i];
         charges[i] += length * direction_[i];
-        residual_[i] -= length * (product_[i] - level);
+        residual_[i] -= length * (product_[i] - sums_[m] / softness_[m]);
       }
     }
   }
@@ -306,13 +329,12 @@ class EquilibratedCharges final : public ChargeRule {
 
   ChargeRecord record_;
   std::vector<std::string> species_;
-  std::vector<double> diagonal_of_;                     // [species] eV/e²
-  double total_ = 0.0;                                  // e
-  double level_ = 0.0;                                  // λ₀, V
-  int steps_ = 0;                                       // of the last solution
-  double num_atoms_ = 0.0;                              // of all ranks
-  double softness_ = 0.0;                               // Σ 1 / d
-  double scale_ = 0.0;                                  // |b - λ₀|, V
+  std::vector<double> diagonal_of_;  // [species] eV/e²
+  int steps_ = 0;                    // of the last solution
+  double scale_ = 0.0;               // |b - λ₀|, V
+  Molecules molecules_;
+  std::vector<double> levels_, softness_, num_atoms_;   // [molecules] λ₀ V, Σ 1 / d and atoms of all ranks
+  std::vector<double> sums_;                            // work array
   std::vector<double> right_, diagonal_;                // [atoms] b - λ₀ V, d eV/e²
   std::vector<double> product_, residual_, direction_;  // [atoms]
 };

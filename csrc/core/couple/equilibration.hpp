@@ -11,8 +11,9 @@ namespace nearsight {
 /// with hardness J and width σ of the species and the potential φ of all other charges: A q = b with A = d +
 /// φ and b = -χ - φ^outer, up to a constant λ. Conjugate gradients within Σ q = Q, with the preconditioner 1
 /// / d and its projection, until |P(b - A q)|₂ ≤ residual |b - λ₀|₂; P subtracts the mean, and b - λ₀ is what
-/// d q would be if charges had no potential. Two sums over ranks in each step beside those of the potentials.
-/// NEARSIGHT_RESIDUAL in the environment replaces the residual of the record.
+/// d q would be if charges had no potential. Where molecules have charges, Σ, λ and P are those of each
+/// molecule. Two sums over ranks in each step, of a number for each molecule and two more, beside those of
+/// the potentials. NEARSIGHT_RESIDUAL in the environment replaces the residual of the record.
 ///
 /// An atom remembers its last charges. The first guess is the linear combination of them whose coefficients,
 /// alike for all atoms, would have predicted the last ones best; atoms without a past begin with q = (b - λ₀)

@@ -18,6 +18,10 @@ constexpr int kCentroidColumn[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
 struct Outside {
   std::optional<double> total_charge{};  // e, of the whole system
   std::array<double, 3> field{};         // V/Å, uniform
+  // In place of a total charge: molecules, numbered from 0 in all ranks, and the charge of each.
+  Span<const int> molecules{};            // [atoms that the process owns]
+  Span<const double> molecule_charges{};  // [molecules] e; empty: no molecules
+  bool has_molecules() const { return !molecule_charges.empty(); }
 };
 
 /// The part of a system that one process sees: owned atoms first, then ghosts. See ns_domain in the C API.

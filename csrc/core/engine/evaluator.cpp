@@ -207,14 +207,30 @@ void Evaluator::check(const Results& wanted) const {
                     "found: take backend native and a model that was trained with them");
 }
 
+void Evaluator::check(const Outside& outside, const Results& wanted) const {
+  const bool has_field = norm(outside.field) > 0.0;
+  if (couple_->channels() == 0 && (outside.total_charge || outside.has_molecules() || has_field))
+    throw Error(ErrorKind::argument, std::string(outside.total_charge      ? "a total charge"
+                                                 : outside.has_molecules() ? "the charge of a molecule"
+                                                                           : "an electric field") +
+                                         " was given, but '" + model_->file().path +
+                                         "' has no electrostatics: leave it out");
+  if (!outside.has_molecules()) return;
+  if (outside.total_charge)
+    throw Error(ErrorKind::argument,
+                "a total charge and charges of molecules were both given: leave one of them out, since the "
+                "molecules add up to the total");
+  if (wanted.born_charges)
+    throw Error(ErrorKind::unsupported,
+                "Born effective charges are not computed where molecules have charges of their own: take "
+                "forces in a field, or give a total charge instead");
+}
+
 /// `parts` are the three steps, on the CPU or a device.
 void Evaluator::run(const Domain& domain, Span<const int> owned, Results& results,
                     const std::function<void()>& parts) {
   check(results);
-  if (couple_->channels() == 0 && (domain.outside.total_charge || norm(domain.outside.field) > 0.0))
-    throw Error(ErrorKind::argument,
-                std::string(domain.outside.total_charge ? "a total charge" : "an electric field") +
-                    " was given, but '" + model_->file().path + "' has no electrostatics: leave it out");
+  check(domain.outside, results);
   const std::size_t columns = couple_->columns(), rows = owned.size();
   readouts_.resize(rows * columns);
   cotangents_.resize(rows * columns);
@@ -376,8 +392,10 @@ void Evaluator::join_charges(const Domain& domain, Span<const int> owned, Result
     joined.charge_cotangents = charge_cotangents_;
     joined.shares = shares_;
   }
-  couple_->evaluate({readouts_, positions_, species_, domain.cell, domain.outside, memory_}, host_.ranks,
-                    threads_, joined);
+  Outside outside = domain.outside;
+  outside.molecules = molecules_;
+  couple_->evaluate({readouts_, positions_, species_, domain.cell, outside, memory_}, host_.ranks, threads_,
+                    joined);
   results.electrostatic += joined.electrostatic;
   results.steps = joined.steps;
   results.times = joined.times;
@@ -481,6 +499,18 @@ void Evaluator::gather_owned(const Domain& domain, Span<const int> owned) {
   for (std::size_t row = 0; row < owned.size(); ++row) {
     std::copy_n(domain.positions.data() + 3 * owned[row], 3, positions_.data() + 3 * row);
     species_[row] = domain.species[owned[row]];
+  }
+  molecules_.clear();
+  if (!domain.outside.has_molecules()) return;
+  const int num_molecules = static_cast<int>(domain.outside.molecule_charges.size());
+  for (const int i : owned) {
+    molecules_.push_back(domain.outside.molecules[i]);
+    if (molecules_.back() < 0 || molecules_.back() >= num_molecules)
+      throw Error(ErrorKind::argument, "atom " + std::to_string(i) +
+                                           " (counted from 0) has molecule number " +
+                                           std::to_string(molecules_.back()) + ", expected 0 to " +
+                                           std::to_string(num_molecules - 1) + " of the " +
+                                           std::to_string(num_molecules) + " molecules with charges");
   }
 }
 

@@ -72,6 +72,7 @@ class Evaluator {
 
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
+  void check(const Outside& outside, const Results& wanted) const;
   void run(const Domain& domain, Span<const int> owned, Results& results, const std::function<void()>& parts);
   void run_here(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
                 Results& results);
@@ -101,7 +102,7 @@ class Evaluator {
   std::vector<double> readouts_, cotangents_, energies_;
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
   std::vector<double> virials_;                                    // likewise, of dispersion
-  std::vector<int> species_;                                       // likewise
+  std::vector<int> species_, molecules_;                           // likewise
   std::vector<double> memory_;                                     // of owned rows
   // Of one process: the atoms of the last evaluation and what they remember.
   std::vector<int> last_species_;

@@ -46,6 +46,7 @@ def command(
         Backend, typer.Option("--backend", help="native: the C++ engine; torchscript: the scripted module")
     ] = Backend.auto,
     threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the core")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu, or an NVIDIA GPU: cuda, cuda:1")] = "cpu",
 ) -> None:
     """Measure the errors of a model on reference data: RMSE, MAE and largest, also per species.
 
@@ -63,7 +64,7 @@ def command(
     from nearsight.interfaces.potential import Potential
     from nearsight.training.metrics import Metrics, metrics_table
 
-    potential = Potential(model, backend=backend.value, threads=threads)
+    potential = Potential(model, backend=backend.value, threads=threads, device=device)
     frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
     correct = _correction(potential)
     predictions = [correct(predict(potential, frame), frame) for frame in frames]
@@ -122,16 +123,27 @@ def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
     from nearsight import keys
     from nearsight.couple.coulomb import CHARGES, PHYSICAL
-    from nearsight.data.frame import total_charge
+    from nearsight.data.frame import charges_given
     from nearsight.errors import EvaluationError
 
-    charge = total_charge(frame.info, frame.source) if potential.num_charges else None
+    charge, molecules = None, None
+    if potential.num_charges:
+        charge, molecules = charges_given(frame.info, len(frame), frame.source)
+    numbers, molecule_charges = molecules or (None, None)
     charges = potential.metadata["couple"].get("charges")
-    given = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
-    born_charges = charges in CHARGES and given and keys.BORN_CHARGES in frame.labels
+    known = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
+    known = known and molecules is None
+    born_charges = charges in CHARGES and known and keys.BORN_CHARGES in frame.labels
     try:
         results = potential.compute(
-            frame.positions, frame.symbols, frame.cell, frame.pbc, charge, born_charges=born_charges
+            frame.positions,
+            frame.symbols,
+            frame.cell,
+            frame.pbc,
+            charge,
+            molecules=numbers,
+            molecule_charges=molecule_charges,
+            born_charges=born_charges,
         )
     except EvaluationError as error:
         raise EvaluationError(f"{frame.source}: {error}") from error

@@ -52,7 +52,7 @@ def _export_model(source: Path, output: Path) -> None:
 
 def _export_torchforce(source: Path, output: Path, structure: Path | None) -> None:
     from nearsight.data import read_frames
-    from nearsight.data.frame import total_charge
+    from nearsight.data.frame import charges_given
     from nearsight.errors import ConfigError
     from nearsight.export import export_torchforce, load
 
@@ -62,13 +62,18 @@ def _export_torchforce(source: Path, output: Path, structure: Path | None) -> No
     if frame.pbc.any() != frame.pbc.all():
         raise ConfigError(f"{frame.source}: OpenMM wants all three directions periodic, or none.")
     model = load(source / "model.pt" if source.is_dir() else source)
-    has_charges = model.metadata["couple"]["kind"] == "coulomb"
+    charge, molecules = None, None
+    if model.metadata["couple"]["kind"] == "coulomb":
+        charge, molecules = charges_given(frame.info, len(frame), frame.source)
+    numbers, molecule_charges = molecules or (None, None)
     export_torchforce(
         output,
         model,
         frame.symbols,
         periodic=bool(frame.pbc.all()),
-        charge=total_charge(frame.info, frame.source) if has_charges else None,
+        charge=charge,
+        molecules=numbers,
+        molecule_charges=molecule_charges,
         positions=frame.positions,
         cell=frame.cell,
     )

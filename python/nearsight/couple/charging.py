@@ -15,6 +15,7 @@ from nearsight.couple.coulomb import ChargeCouple
 from nearsight.couple.couples import build_couple
 from nearsight.couple.system import Charged
 from nearsight.errors import ConfigError
+from nearsight.molecules import Molecules
 
 if TYPE_CHECKING:
     from nearsight.lib import _core
@@ -32,6 +33,7 @@ class ChargedStructure(NamedTuple):
     cell: np.ndarray  # (3, 3) Å, rows are lattice vectors
     pbc: Sequence[bool]  # periodic or not, for each of them
     total_charge: float | None = None  # e; None: 0, of fixed charges in an open frame what they add up to
+    molecules: Molecules | None = None  # in place of a total charge
 
     @property
     def is_periodic(self) -> bool:
@@ -40,8 +42,17 @@ class ChargedStructure(NamedTuple):
 
     @property
     def known_charge(self) -> Tensor:
-        """The total charge [1] e, 0 where it is not given."""
+        """The charges of the molecules, or the total charge [1], 0 where it is not given; e."""
+        if self.molecules is not None:
+            return torch.tensor(self.molecules.charges)
         return torch.tensor([self.total_charge or 0.0], dtype=torch.float64)
+
+    @property
+    def molecule(self) -> Tensor:
+        """The number of the molecule of each atom, [n]."""
+        if self.molecules is not None:
+            return torch.tensor(self.molecules.numbers, dtype=torch.int64)
+        return torch.zeros(len(self.species), dtype=torch.int64)
 
 
 class FrameCharger:
@@ -75,24 +86,30 @@ class FrameCharger:
         """Return the set-up that the core takes for the charges of these readouts in a periodic frame."""
         kinds = torch.as_tensor(structure.species)
         with torch.no_grad():
-            frame = torch.zeros_like(kinds)
-            charges = self.couple.rough_charges(readouts, frame, kinds, structure.known_charge)
+            known = (structure.molecule, kinds, structure.known_charge)
+            charges = self.couple.rough_charges(readouts, *known)
         return self._set_up(structure, charges[:, int((charges**2).sum(0).argmax())].numpy())
 
     def check_total(self, structure: ChargedStructure) -> None:
         """Refuse a background that nobody asked for: it would be silently wrong.
 
-        Raises ConfigError where fixed charges do not add up to the total charge.
+        Raises ConfigError where fixed charges do not add up to the total charge, or those of molecules.
         """
-        total = structure.total_charge
-        if not self.couple.fixed or (total is None and not structure.is_periodic):
+        total, molecules = structure.total_charge, structure.molecules
+        if not self.couple.fixed or (total is None and molecules is None and not structure.is_periodic):
             return
-        found, expected = float(self.couple.values[torch.as_tensor(structure.species)].sum()), total or 0.0
-        if abs(found - expected) > _ROUND_OFF * (1 + abs(found)):
+        values = self.couple.values[torch.as_tensor(structure.species)]
+        known = structure.known_charge.tolist()
+        for number, expected in enumerate(known):
+            found = float(values[structure.molecule == number].sum())
+            if abs(found - expected) <= _ROUND_OFF * (1 + abs(found)):
+                continue
             given = "a periodic frame is taken to have" if total is None else "its total charge is"
+            if molecules is not None:
+                given = f"molecule {number} of {len(known)} is to have"
             raise ConfigError(
                 f"the fixed charges add up to {found:.6g} e, but {given} {expected:.6g} e: check the atoms, "
-                "or give that sum as the total charge"
+                "or give that sum as the charge"
             )
 
     def _charged(self, structure: ChargedStructure, pme: _core.Pme | None) -> Charged:
@@ -101,7 +118,8 @@ class FrameCharger:
         positions = torch.as_tensor(np.array(structure.positions, dtype=np.float64))
         widths = self._widths(structure.species)
         frame = charge_frame(structure.positions, structure.cell, structure.pbc, pme, widths)
-        return Charged(kinds, positions, structure.known_charge, frame, None, None)
+        known = (structure.known_charge, structure.molecule)
+        return Charged(kinds, positions, *known, frame, None, None)
 
     def _widths(self, species: Sequence[int]) -> np.ndarray | None:
         return self.couple.widths.numpy()[np.asarray(species)] if self.couple.smeared else None
@@ -130,11 +148,13 @@ class FrameCharger:
 
 
 def join_charged(frames: Sequence[Charged]) -> Charged:
-    """Join frames to one batch, numbered in order."""
+    """Join frames to one batch, frames and molecules numbered in order."""
+    molecules = np.cumsum([0] + [len(one.total_charge) for one in frames])
     return Charged(
         species=torch.cat([one.species for one in frames]),
         positions=torch.cat([one.positions for one in frames]),
         total_charge=torch.cat([one.total_charge for one in frames]),
+        molecule=torch.cat([one.molecule + int(first) for one, first in zip(frames, molecules)]),
         frames=join_charge_frames([one.frames for one in frames]),
         strain=None,
         field=None,

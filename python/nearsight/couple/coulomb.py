@@ -46,7 +46,7 @@ class ChargeCouple(nn.Module):
 
     @torch.jit.unused
     def rough_charges(
-        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+        self, readouts: dict[str, Tensor], molecule: Tensor, species: Tensor, total_charge: Tensor
     ) -> Tensor:
         """Return charges [n, C] in e, known without any sum, that the parameters of sums are chosen for."""
         raise NotImplementedError
@@ -104,13 +104,13 @@ class CoulombCouple(ChargeCouple):
         self.register_buffer("values", species_numbers(values))
 
     def charges(
-        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+        self, readouts: dict[str, Tensor], molecule: Tensor, species: Tensor, total_charge: Tensor
     ) -> Tensor:
-        """Return the charges [n, C] in e, in double; arguments as in `System` and `Charged`."""
+        """Return the charges [n, C] in e, in double; arguments as in `Charged`."""
         if self.fixed:
             return self.values.index_select(0, species).unsqueeze(1)
         charges = readouts["charge"].reshape(-1, self.channels)
-        return project_charges(charges, total_charge, frame, self.weights(readouts))
+        return project_charges(charges, total_charge, molecule, self.weights(readouts))
 
     def weights(self, readouts: dict[str, Tensor]) -> Tensor | None:
         """Return what the missing charge is shared by, [n] in double, or None: all alike."""
@@ -121,10 +121,10 @@ class CoulombCouple(ChargeCouple):
 
     @torch.jit.unused
     def rough_charges(
-        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+        self, readouts: dict[str, Tensor], molecule: Tensor, species: Tensor, total_charge: Tensor
     ) -> Tensor:
         """See `ChargeCouple`; these are the charges themselves."""
-        return self.charges(readouts, frame, species, total_charge)
+        return self.charges(readouts, molecule, species, total_charge)
 
     @torch.jit.unused
     def energies_and_charges(
@@ -132,7 +132,7 @@ class CoulombCouple(ChargeCouple):
     ) -> tuple[Tensor, Tensor]:
         """See `ChargeCouple`; everything is differentiable twice."""
         charged = system.charged
-        charges = self.charges(readouts, system.frame, charged.species, charged.total_charge)
+        charges = self.charges(readouts, charged.molecule, charged.species, charged.total_charge)
         return self.energies(charges, readouts, system), charges
 
     def energies(self, charges: Tensor, readouts: dict[str, Tensor], system: System) -> Tensor:
@@ -144,5 +144,5 @@ class CoulombCouple(ChargeCouple):
         """Return the energy [F] in eV, in double."""
         charged = system.charged
         assert charged is not None
-        charges = self.charges(readouts, system.frame, charged.species, charged.total_charge)
+        charges = self.charges(readouts, charged.molecule, charged.species, charged.total_charge)
         return self.energies(charges, readouts, system)

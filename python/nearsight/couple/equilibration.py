@@ -1,4 +1,5 @@
-"""Couple `coulomb` with equilibrated charges: those of least energy at a given total charge.
+"""Couple `coulomb` with equilibrated charges: those of least energy at a given total charge, or at given
+charges of molecules.
 
     E(q) = Σ e_i + Σ χ_i q_i + ½ Σ (J_i + k/(√π σ_i)) q_i² + E_el(q) - Σ q_i r_i·F,    Σ q_i = Q
 
@@ -7,8 +8,8 @@ Gaussian charges by `Electrostatics`; k is Coulomb's constant. Ko, Finkler, Goed
 12, 398 (2021).
 
 *Derivatives.* Let q° be the charges of least energy as mere numbers, g = dE/dq at q° as a function of
-parameters and positions, and S = A⁻¹ - A⁻¹1 1ᵀA⁻¹ / 1ᵀA⁻¹1 with A = d²E/dq², held fixed. One step of
-Newton's method,
+parameters and positions, and S = A⁻¹ - A⁻¹1 1ᵀA⁻¹ / 1ᵀA⁻¹1 with A = d²E/dq², held fixed; with molecules a
+column of 1 for each of them. One step of Newton's method,
 
     q = q° - S g,    E = E(q°) - ½ gᵀ S g,
 
@@ -94,7 +95,7 @@ class EquilibratedCouple(ChargeCouple):
         with torch.no_grad():
             matrix, factor = self.matrix(charged)
             slopes = self.slopes(readouts, charged)
-            charges = dense_minimum(matrix, factor, -slopes, charged.total_charge, system.frame)
+            charges = dense_minimum(matrix, factor, -slopes, charged.total_charge, charged.molecule)
         return self.energies(charges.unsqueeze(1), readouts, system)
 
     def matrix(self, charged: Charged) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,7 @@ class EquilibratedCouple(ChargeCouple):
         frames, widths = charged.frames, self.widths.index_select(0, charged.species)
         matrix = self.coulomb * coulomb_matrix(charged.positions, frames.boxes, frames, widths)
         matrix = matrix + torch.diag(self.own(charged.species))
-        fixed_sums = constrained(matrix, frames.frame, charged.total_charge.size(0))
+        fixed_sums = constrained(matrix, charged.molecule, charged.total_charge.size(0))
         factor, failed = torch.linalg.cholesky_ex(fixed_sums)
         if int(failed) > 0:
             raise ValueError(self.no_minimum)
@@ -110,12 +111,12 @@ class EquilibratedCouple(ChargeCouple):
 
     @torch.jit.unused
     def rough_charges(
-        self, readouts: dict[str, Tensor], frame: Tensor, species: Tensor, total_charge: Tensor
+        self, readouts: dict[str, Tensor], molecule: Tensor, species: Tensor, total_charge: Tensor
     ) -> Tensor:
         """See `ChargeCouple`; those of atoms that do not see each other."""
         own = self.own(species)
         chi = readouts["electronegativity"].reshape(-1).to(torch.float64)
-        return shift_to(-chi / own, 1 / own, total_charge, frame).unsqueeze(1)
+        return shift_to(-chi / own, 1 / own, total_charge, molecule).unsqueeze(1)
 
     @torch.jit.unused
     def energies_and_charges(
@@ -141,16 +142,16 @@ class EquilibratedCouple(ChargeCouple):
 
     @torch.jit.unused
     def _solver(self, charged: Charged) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the function of b[n] and total[F] that gives the charges of least ½ qᵀ A q - bᵀ q."""
-        frame = charged.frames.frame
+        """Return the function of b[n] and total[M] that gives the charges of least ½ qᵀ A q - bᵀ q."""
+        frame, molecule = charged.frames.frame, charged.molecule
         if len(frame) <= _MAX_BATCH and int(torch.bincount(frame).max()) <= MAX_DENSE:
             try:
                 matrix, factor = self.matrix(charged)
             except ValueError as error:
                 raise EvaluationError(str(error)) from None
-            return lambda b, total: dense_minimum(matrix, factor, b, total, frame)
+            return lambda b, total: dense_minimum(matrix, factor, b, total, molecule)
         product, own = self._product(charged), self.own(charged.species)
-        return lambda b, total: gradient_minimum(product, own, b, total, frame)
+        return lambda b, total: gradient_minimum(product, own, b, total, molecule, frame)
 
     @torch.jit.unused
     def _product(self, charged: Charged) -> Callable[[Tensor], Tensor]:

@@ -75,6 +75,11 @@ def evaluate(
                 raise ConfigError(
                     "Born effective charges of equilibrated charges are not known; leave them out"
                 )
+            if not torch.equal(charged.molecule, graph.frame):
+                raise ConfigError(
+                    "Born effective charges are not known where molecules have charges of their own; leave "
+                    "one of the two out"
+                )
             moving = replace(graph, edge_vectors=vectors)
             single = _of_single_edges(module, moving, readouts) if born_charges == 1 else readouts
             born = BornCharges(joint, single, moving, charged, create_graph)(born_charges)

@@ -1,4 +1,4 @@
-"""Charges that add up to the total charge of their frame."""
+"""Charges that add up to the total charge of their frame, or of each of its molecules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def project_charges(charges: Tensor, total: Tensor, frame: Tensor, weights: Tens
     """Return q_i + w_i (Q - Σq) / Σw of every frame and channel, [n, C] e in double; scriptable.
 
     The sums of the first channel become total[F] e, those of the others 0. charges[n, C]; weights[n] or
-    [n, C], positive; None: all equal. frame[n] is the number of the frame of each atom.
+    [n, C], positive; None: all equal. frame[n] is the number of the frame, or of the molecule, of each atom.
     """
     charges = charges.to(torch.float64)
     n, channels, num_frames = charges.size(0), charges.size(1), total.size(0)

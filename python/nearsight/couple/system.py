@@ -12,7 +12,8 @@ class Charged(NamedTuple):
 
     species: Tensor  # [n] int64, index into the model's species list
     positions: Tensor  # [n, 3] Å
-    total_charge: Tensor  # [F] e
+    total_charge: Tensor  # [M] e, of molecules; a frame without molecules is one
+    molecule: Tensor  # [n] int64, number of the molecule of each atom
     frames: ChargeFrames
     strain: Optional[Tensor]  # [F, 3, 3], see `Electrostatics`  # noqa: UP045
     field: Optional[Tensor]  # [3] V/Å, uniform, on the first channel; has no virial  # noqa: UP045

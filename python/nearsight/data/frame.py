@@ -14,12 +14,14 @@ import numpy as np
 
 from nearsight import keys
 from nearsight.errors import DataError
+from nearsight.molecules import Molecules, molecules_of
 
 MIN_DISTANCE = 0.2  # Å; no bond is shorter than 0.74 Å, and repulsive scans stop well above this
 MAX_FORCE = 500.0  # eV/Å; default of `data.max_force`
 MAX_ENERGY_PER_ATOM = 1e7  # eV; all-electron energies of the heaviest elements stay below 1.6e6
 VIRIAL_ASYMMETRY = 1e-2  # of the largest entry; rounding in files stays below
 
+_ROUND_OFF = 1e-6  # of a total charge, e
 _FREE_VOLUME = 1e-6  # of the product of the lattice vectors' lengths: below, the cell is degenerate
 
 
@@ -76,6 +78,25 @@ def total_charge(info: Mapping[str, Any], source: str) -> float | None:
                 )
             return float(value.reshape(()))
     return None
+
+
+def charges_given(
+    info: Mapping[str, Any], num_atoms: int, source: str
+) -> tuple[float | None, Molecules | None]:
+    """Return the total charge of a frame, e, or its molecules with charges; None: not given.
+
+    Raises DataError where they contradict each other.
+    """
+    total, molecules = total_charge(info, source), molecules_of(info, num_atoms, source)
+    if molecules is None:
+        return total, None
+    found = float(molecules.charges.sum())
+    if total is not None and abs(total - found) > _ROUND_OFF * (1 + abs(found)):
+        raise DataError(
+            f"{source}: the charges of the molecules add up to {found:.6g} e, but the total charge is "
+            f"{total:.6g} e: correct one of them, or leave the total charge out."
+        )
+    return None, molecules
 
 
 def check_frame(frame: Frame, max_force: float = MAX_FORCE) -> None:

@@ -32,7 +32,9 @@ def write_extxyz(
     for number, frame in enumerate(frames):
         atoms = Atoms(frame.symbols, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         for name, value in frame.info.items():
-            if _is_simple(value):
+            if name == keys.MOLECULES:
+                atoms.set_array(name, np.asarray(value))
+            elif _is_simple(value) or name == keys.MOLECULE_CHARGES:
                 atoms.info[name] = value
         for label, value in frame.labels.items():
             _attach(atoms, keys.FILE_KEYS[label], label, value)

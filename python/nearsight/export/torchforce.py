@@ -31,6 +31,7 @@ from nearsight.errors import ConfigError
 from nearsight.export.elements import element_symbol
 from nearsight.export.loading import LoadedModel, load
 from nearsight.export.torchscript import script, to_bytes
+from nearsight.molecules import read_molecules
 from nearsight.neighbors import make_graph
 from nearsight.neighbors.torch_neighbors import torch_neighbors
 from nearsight.units import KJ_PER_MOL, NM
@@ -40,25 +41,24 @@ class SystemCharges(nn.Module):
     """What a couple with charges sees of one system, made anew from positions and cell.
 
     Args:
-        species: of the atoms.
-        total_charge: e.
+        structure: of which species, total charge and molecules are taken.
         parameters: of `_core.Pme`; None where nothing is periodic.
         field: (3,) V/Å.
     """
 
-    def __init__(
-        self, species: list[int], total_charge: float, parameters: dict[str, Any] | None, field: np.ndarray
-    ):
+    def __init__(self, structure: ChargedStructure, parameters: dict[str, Any] | None, field: np.ndarray):
         super().__init__()
         self.periodic = parameters is not None
         parameters = parameters or {"splitting": 0.0, "cutoff": 0.0, "order": 0, "mesh": [0, 0, 0]}
         self.cutoff = float(parameters["cutoff"])
         numbers = {name: parameters[name] for name in ("splitting", "order", "mesh")}
-        for name, value in {"total_charge": total_charge, **numbers}.items():
+        for name, value in numbers.items():
             self.register_buffer(name, torch.from_numpy(np.array([value])))
+        self.register_buffer("total_charge", structure.known_charge)
+        self.register_buffer("molecule", structure.molecule)
         self.register_buffer("reach", torch.tensor([self.cutoff], dtype=torch.float64))
-        self.register_buffer("species", torch.tensor(species, dtype=torch.int64))
-        self.register_buffer("frame", torch.zeros(len(species), dtype=torch.int64))
+        self.register_buffer("species", torch.tensor(structure.species, dtype=torch.int64))
+        self.register_buffer("frame", torch.zeros(len(structure.species), dtype=torch.int64))
         self.register_buffer("field", torch.from_numpy(field))
 
     def forward(self, positions: Tensor, cell: Tensor) -> Charged:
@@ -87,7 +87,7 @@ class SystemCharges(nn.Module):
             image_shifts=shifts,
             pairs=torch.stack([pairs[0], torch.arange(pairs.size(1), device=cell.device)]),
         )
-        return Charged(self.species, positions, self.total_charge, frames, None, self.field)
+        return Charged(self.species, positions, self.total_charge, self.molecule, frames, None, self.field)
 
 
 class TorchForceModule(nn.Module):
@@ -142,6 +142,8 @@ def torchforce_module(
     *,
     periodic: bool,
     charge: float | None = None,
+    molecules: ArrayLike | None = None,
+    molecule_charges: ArrayLike | None = None,
     efield: ArrayLike | None = None,
     positions: ArrayLike | None = None,
     cell: ArrayLike | None = None,
@@ -152,12 +154,13 @@ def torchforce_module(
     add up to), a uniform electric field efield[3] (V/nm), in a periodic system on fixed charges only, and in
     a periodic system positions[n, 3] and cell[3, 3] (Å) like those of the simulation, which the mesh is
     chosen for: it stays as it is, also in other boxes. Equilibrated charges take a dense matrix, of 512 atoms
-    at most.
+    at most. In place of a total charge `molecules`, a whole number for each atom, keep charges of their own,
+    `molecule_charges` in e in the ascending order of the numbers, or one for all; None: 0.
 
     Raises:
         ModelFileError: the model file cannot be used.
         ConfigError: an element is not known to the model, or what is given does not fit its electrostatics.
-        EvaluationError: positions or cell cannot be used.
+        EvaluationError: positions, cell or molecules cannot be used.
     """
     loaded = model if isinstance(model, LoadedModel) else load(model)
     known = loaded.metadata["species"]
@@ -168,14 +171,23 @@ def torchforce_module(
     species = [known.index(symbol) for symbol in symbols]
     charges = None
     if loaded.metadata["couple"]["kind"] == "coulomb":
-        structure = ChargedStructure(positions, species, cell, [periodic] * 3, charge)
+        if charge is not None and molecules is not None:
+            raise ConfigError("a total charge and molecules were given, which have charges: leave one out")
+        given = read_molecules(molecules, molecule_charges, len(species))
+        structure = ChargedStructure(positions, species, cell, [periodic] * 3, charge, given)
         charges = _system_charges(
             loaded, structure, np.zeros(3) if efield is None else np.array(efield, float)
         )
-    elif charge is not None or efield is not None:
-        given = "an electric field" if charge is None else "a total charge"
-        raise ConfigError(f"{given} was given, but the model has no electrostatics: leave it out")
+    else:
+        _refuse_charges(charge, efield, molecules)
     return script(TorchForceModule(loaded, species, periodic, charges).eval())
+
+
+def _refuse_charges(charge: float | None, efield: ArrayLike | None, molecules: ArrayLike | None) -> None:
+    given = {"a total charge": charge, "a molecule": molecules, "an electric field": efield}
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{name} was given, but the model has no electrostatics: leave it out")
 
 
 def _system_charges(loaded: LoadedModel, structure: ChargedStructure, efield: np.ndarray) -> SystemCharges:
@@ -202,7 +214,7 @@ def _system_charges(loaded: LoadedModel, structure: ChargedStructure, efield: np
         with torch.no_grad():
             readouts = loaded.module(graph.species, graph.edge_index, graph.edge_vectors, graph.num_atoms)
         parameters = charger.choose(structure, readouts).parameters
-    return SystemCharges(structure.species, structure.total_charge or 0.0, parameters, efield / NM)
+    return SystemCharges(structure, parameters, efield / NM)
 
 
 def export_torchforce(
@@ -212,12 +224,22 @@ def export_torchforce(
     *,
     periodic: bool,
     charge: float | None = None,
+    molecules: ArrayLike | None = None,
+    molecule_charges: ArrayLike | None = None,
     efield: ArrayLike | None = None,
     positions: ArrayLike | None = None,
     cell: ArrayLike | None = None,
 ) -> None:
     """Write the module of `torchforce_module` to a file for openmmtorch.TorchForce(path)."""
     module = torchforce_module(
-        model, elements, periodic=periodic, charge=charge, efield=efield, positions=positions, cell=cell
+        model,
+        elements,
+        periodic=periodic,
+        charge=charge,
+        molecules=molecules,
+        molecule_charges=molecule_charges,
+        efield=efield,
+        positions=positions,
+        cell=cell,
     )
     Path(path).write_bytes(to_bytes(module, {}))

@@ -12,7 +12,9 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from nearsight.data.frame import total_charge
+from nearsight import keys
+from nearsight.data.frame import charges_given
+from nearsight.errors import EvaluationError
 from nearsight.interfaces.potential import Potential, Results
 
 _VOIGT = [0, 1, 2, 5, 4, 3]  # ASE's xx, yy, zz, yz, xz, xy out of xx, yy, zz, xy, xz, yz
@@ -45,6 +47,11 @@ class Calculator(AseCalculator):
             `atoms.info`, if it is there.
         efield: uniform electric field, three numbers in V/Å, on the charges of such a model; along periodic
             directions on fixed charges only.
+        molecules: of such a model, molecules that keep charges of their own: a whole number for each atom,
+            the same for those of a molecule, or the name of an array of the atoms that has them. None:
+            `molecules` of `atoms.arrays`, if `atoms.info` has `molecule_charges`.
+        molecule_charges: e, of the molecules in the ascending order of their numbers, or one for all; None:
+            0.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign or too new.
@@ -70,6 +77,8 @@ class Calculator(AseCalculator):
         skin: float = 1.0,
         charge: float | None = None,
         efield: Sequence[float] | None = None,
+        molecules: Sequence[int] | str | None = None,
+        molecule_charges: Sequence[float] | float | None = None,
         device: str = "cpu",
     ):
         super().__init__()  # ASE's base class takes any further keyword and forgets it
@@ -77,6 +86,7 @@ class Calculator(AseCalculator):
             path, backend=backend, precision=precision, threads=threads, skin=skin, device=device
         )
         self._charge, self._efield = charge, efield
+        self._molecules, self._molecule_charges = molecules, molecule_charges
         self._numbers = np.zeros(0, dtype=int)
         self._species = np.zeros(0, dtype=np.int32)
 
@@ -90,7 +100,7 @@ class Calculator(AseCalculator):
 
         Raises:
             EvaluationError: an element that the model does not know; members or extrapolations of a model
-                that has none.
+                that has none; molecules that cannot be.
             PropertyNotImplementedError: stress was asked for without three periodic directions, or a dipole
                 with one.
         """
@@ -118,8 +128,8 @@ class Calculator(AseCalculator):
             self._species,
             self.atoms.cell.array,
             self.atoms.pbc,
-            self._total_charge(),
-            self._efield,
+            efield=self._efield,
+            **self._charges(),
             born_charges=_BORN in (properties or ()),
             members=any(name in _FORCES for name in properties or ()),
             extrapolations=_EXTRAPOLATIONS in (properties or ()),
@@ -136,10 +146,32 @@ class Calculator(AseCalculator):
         """
         return self.get_property(_BORN, atoms)
 
-    def _total_charge(self) -> float | None:
-        if self.potential.num_charges == 0:
-            return self._charge  # the core says that there is nothing to give it to
-        return total_charge(self.atoms.info, "atoms.info") if self._charge is None else self._charge
+    def _charges(self) -> dict[str, Any]:
+        given = (self._charge, self._molecules, self._molecule_charges)
+        if self.potential.num_charges == 0 or any(value is not None for value in given):
+            # The core says so where there is nothing to give them to.
+            molecules = self._molecules
+            if isinstance(molecules, str):
+                molecules = self._array(molecules)
+            return {
+                "charge": self._charge,
+                "molecules": molecules,
+                "molecule_charges": self._molecule_charges,
+            }
+        fields = self.atoms.info | {
+            name: values for name, values in self.atoms.arrays.items() if name == keys.MOLECULES
+        }
+        charge, molecules = charges_given(fields, len(self.atoms), "atoms.info")
+        numbers, charges = molecules or (None, None)
+        return {"charge": charge, "molecules": numbers, "molecule_charges": charges}
+
+    def _array(self, name: str) -> np.ndarray:
+        if name in self.atoms.arrays:
+            return self.atoms.arrays[name]
+        raise EvaluationError(
+            f"the molecules were to be found in the array {name!r} of the atoms, which have "
+            f"{', '.join(self.atoms.arrays)}: set it with atoms.set_array, or give numbers"
+        )
 
 
 def _ase_results(found: Results, volume: float | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from openmm import app
 import nearsight
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.export import read_metadata
+from nearsight.molecules import Molecules, read_molecules
 
 
 @functools.cache
@@ -50,6 +51,8 @@ def create_force(
     threads: int = 1,
     skin: float = 0.1,
     charge: float | None = None,
+    molecules: bool | Sequence[int] = False,
+    molecule_charges: Sequence[float] | float | None = None,
     efield: Sequence[float] | None = None,
     force_group: int = 0,
     name: str = "NearsightForce",
@@ -67,6 +70,11 @@ def create_force(
         skin: Verlet skin, nm: the neighbor list is kept until a particle has moved half of it.
         charge: total charge of the particles that the model sees, e, of a model with electrostatics; None:
             neutral, or what fixed charges add up to where nothing is periodic.
+        molecules: True: what the bonds of the Topology connect, in the order of the first particles, keeps a
+            charge of its own; or a whole number for each particle that the model sees, the same for those of
+            a molecule. Not with `charge`.
+        molecule_charges: e, of the molecules, in the ascending order of their numbers, or one for all; None:
+            0.
         efield: uniform electric field on the charges of such a model, three numbers in V/nm; without a
             box, or with fixed charges.
         force_group: OpenMM force group, 0 to 31.
@@ -74,6 +82,7 @@ def create_force(
 
     Raises:
         ConfigError: arguments that do not belong together, or an element that the model does not know.
+        EvaluationError: molecules and their charges do not belong together.
         ModelFileError: the file is missing, damaged, foreign or too new.
         NearsightError: the plugin was not built, or not for this OpenMM.
         openmm.OpenMMException: an option that the force refuses; when a Context is made, a particle that the
@@ -98,10 +107,16 @@ def create_force(
         raise ConfigError(
             "periodic can be left out only with a Topology; say periodic=True or periodic=False"
         )
+    numbers = None if molecules is False else molecules
+    if molecules is True:
+        numbers = _bonded_molecules(species, indices)
+    kept = read_molecules(numbers, molecule_charges, len(symbols))
+    if kept and charge is not None:
+        raise ConfigError("a total charge and molecules were given, which have charges: leave one out")
     force = ET.Element(
         "Force",
         type="NearsightForce",
-        version="1",
+        version="2" if kept else "1",
         name=name,
         forceGroup=str(force_group),
         model=os.path.abspath(model),
@@ -119,6 +134,8 @@ def create_force(
         for axis, value in zip("XYZ", efield):
             force.set(f"efield{axis}", repr(float(value)))
     _add_particles(force, symbols, indices)
+    if kept:
+        _add_molecules(force, kept)
     return openmm.XmlSerializer.deserialize(ET.tostring(force, encoding="unicode"))
 
 
@@ -136,6 +153,35 @@ def _topology_symbols(topology: app.Topology, indices: list[int] | None) -> list
                 "leave it out of particles or give it one"
             )
     return [atoms[index].element.symbol for index in wanted]
+
+
+def _bonded_molecules(topology: app.Topology | Sequence[str], indices: list[int] | None) -> list[int]:
+    """The number of the molecule of each atom, or of those of the indices: its first atom in the Topology."""
+    if not isinstance(topology, app.Topology) or topology.getNumBonds() == 0:
+        raise ConfigError(
+            "molecules=True takes molecules from the bonds of a Topology, found none: give a number for each "
+            "particle instead"
+        )
+    first = list(range(topology.getNumAtoms()))
+
+    def root(atom: int) -> int:
+        while first[atom] != atom:
+            first[atom] = first[first[atom]]
+            atom = first[atom]
+        return atom
+
+    for one, other in topology.bonds():
+        low, high = sorted((root(one.index), root(other.index)))
+        first[high] = low
+    return [root(atom) for atom in (range(len(first)) if indices is None else indices)]
+
+
+def _add_molecules(force: ET.Element, molecules: Molecules) -> None:
+    for entry, number in zip(force.find("Particles"), molecules.numbers):
+        entry.set("molecule", str(number))
+    entries = ET.SubElement(force, "Molecules")
+    for charge in molecules.charges:
+        ET.SubElement(entries, "Molecule", charge=repr(float(charge)))
 
 
 def _add_particles(force: ET.Element, symbols: list[str], indices: list[int] | None) -> None:

@@ -51,14 +51,16 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
             backend: str = "auto",
             threads: int = 1,
             charge: float | None = None,
+            molecules: bool | Sequence[int] = False,
+            molecule_charges: Sequence[float] | float | None = None,
             efield: Sequence[float] | None = None,
             **args: Any,
         ) -> None:
             """Add the force to the System; periodic if the Topology has a box or the System is periodic.
 
-            `precision`, `backend`, `threads`, `charge` and `efield` are those of
-            `nearsight.openmm.create_force` and can be given to `createSystem` and `createMixedSystem`. Other
-            keywords belong to openmm-ml's embeddings.
+            `precision`, `backend`, `threads`, `charge`, `molecules`, `molecule_charges` and `efield` are
+            those of `nearsight.openmm.create_force` and can be given to `createSystem` and
+            `createMixedSystem`. Other keywords belong to openmm-ml's embeddings.
             """
             from nearsight.interfaces.openmm import create_force
 
@@ -72,6 +74,8 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
                 backend=backend,
                 threads=threads,
                 charge=charge,
+                molecules=molecules,
+                molecule_charges=molecule_charges,
                 efield=efield,
                 force_group=forceGroup,
             )

@@ -42,6 +42,11 @@ class SystemPotential:
         self._particles = np.array([int(e.get("index", number)) for number, e in enumerate(entries)])
         self._periodic = force.get("periodic") == "1"
         self._charge = None if force.get("charge") is None else float(force.get("charge"))
+        self._molecules: dict[str, Any] = {}
+        if force.find("Molecules") is not None:
+            charges = [float(entry.get("charge")) for entry in force.findall("Molecules/Molecule")]
+            numbers = np.array([int(entry.get("molecule")) for entry in entries])
+            self._molecules = {"molecules": numbers, "molecule_charges": charges}
         field = [force.get(f"efield{axis}") for axis in "XYZ"]
         self._efield = None if field[0] is None else np.array(field, dtype=float) / NM
         self.potential = Potential(
@@ -64,6 +69,7 @@ class SystemPotential:
             self._periodic,
             self._charge,
             self._efield,
+            **self._molecules,
             members=members,
             extrapolations=extrapolations,
         )

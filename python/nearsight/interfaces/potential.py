@@ -14,6 +14,7 @@ import numpy as np
 from nearsight.errors import EvaluationError
 from nearsight.export.elements import element_symbol
 from nearsight.lib import _core
+from nearsight.molecules import read_molecules
 from nearsight.uncertainty import Deviation, forces_std
 
 
@@ -176,6 +177,8 @@ class Potential:
         charge: float | None = None,
         efield: Sequence[float] | None = None,
         *,
+        molecules: Sequence[int] | np.ndarray | None = None,
+        molecule_charges: Sequence[float] | float | None = None,
         born_charges: bool = False,
         members: bool = False,
         extrapolations: bool = False,
@@ -191,6 +194,10 @@ class Potential:
                 up to where nothing is periodic.
             efield: (3,) V/Å, uniform electric field on the charges of such a model, along periodic directions
                 on fixed charges only. Their energy -Σ q_i r_i · efield is that of the positions as they are.
+            molecules: (n,) whole numbers, the same for the atoms of a molecule, each of which keeps a charge
+                of its own: charges flow, or are shared, within a molecule only. Not with `charge`.
+            molecule_charges: e, of the molecules in the ascending order of their numbers, or one for all;
+                None: 0.
             born_charges: also Born effective charges, of such a model.
             members: also forces and virials of each member of a committee.
             extrapolations: also which features lie outside of their ranges in the training set.
@@ -201,7 +208,8 @@ class Potential:
         """
         species = self.species_indices(atoms)
         wanted = {"born_charges": born_charges, "members": members, "extrapolations": extrapolations}
-        return self.compute_indices(positions, species, cell, pbc, charge, efield, **wanted)
+        given = {"molecules": molecules, "molecule_charges": molecule_charges}
+        return self.compute_indices(positions, species, cell, pbc, charge, efield, **given, **wanted)
 
     def compute_indices(
         self,
@@ -212,6 +220,8 @@ class Potential:
         charge: float | None = None,
         efield: Sequence[float] | None = None,
         *,
+        molecules: Sequence[int] | np.ndarray | None = None,
+        molecule_charges: Sequence[float] | float | None = None,
         born_charges: bool = False,
         members: bool = False,
         extrapolations: bool = False,
@@ -232,13 +242,18 @@ class Potential:
             raise EvaluationError(f"efield has shape {field.shape}, expected three numbers, V/Å")
         periodic = np.ascontiguousarray(np.broadcast_to(pbc, 3), dtype=bool)
         system = (positions, species, cell, periodic, charge)
-        by_fields = born_charges and self._evaluator.has_born_charges and self._evaluator.num_interactions > 1
+        given = read_molecules(molecules, molecule_charges, len(species))
+        numbers, charges = given or (None, None)
+        layers = self._evaluator.num_interactions
+        by_fields = born_charges and self._evaluator.has_born_charges and layers > 1 and given is None
         found = self._evaluator.evaluate(
             *system,
             field,
             born_charges=born_charges and not by_fields,
             members=members,
             extrapolations=extrapolations,
+            molecules=numbers,
+            molecule_charges=charges,
         )
         if by_fields:
             found["born_charges"] = self._born_charges(system, field, found["forces"])

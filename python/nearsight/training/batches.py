@@ -13,7 +13,7 @@ from nearsight import keys
 from nearsight.couple import Charged, ChargedStructure, FrameCharger, join_charged
 from nearsight.couple.coulomb import CHARGES
 from nearsight.data import Frame, ReferenceEnergies
-from nearsight.data.frame import total_charge
+from nearsight.data.frame import charges_given
 from nearsight.errors import ConfigError, DataError, EvaluationError
 from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
@@ -90,9 +90,9 @@ def _shape(name: str, num_atoms: int) -> tuple[int, ...]:
 
 
 def _charge(frame: Frame, kinds: np.ndarray, charger: FrameCharger) -> Charged:
-    total = total_charge(frame.info, frame.source)
+    given = charges_given(frame.info, len(frame), frame.source)
     try:
-        return charger(ChargedStructure(frame.positions, kinds, frame.cell, frame.pbc, total))
+        return charger(ChargedStructure(frame.positions, kinds, frame.cell, frame.pbc, *given))
     except (ConfigError, EvaluationError) as error:
         raise DataError(f"{frame.source}: {error}.") from error
 
