@@ -91,17 +91,6 @@ void launch(const Stream&, const Grid& grid, void (*kernel)(Parameters...), cons
 }
 #endif
 
-/// Tells the compiler that a pointer which was read from memory is one of device memory: then it need not
-/// fear for shared memory.
-template <class T>
-__device__ T* of_device(T* pointer) {
-#ifdef __CUDA_ARCH__
-  return static_cast<T*>(__cvta_global_to_generic(__cvta_generic_to_global(pointer)));
-#else
-  return pointer;
-#endif
-}
-
 /// Four numbers that are read and written at once; of edges a vector and its length.
 template <class T>
 struct alignas(16) Vec4 {
