@@ -164,6 +164,12 @@ inline double cospi(double x) {
 inline float cospi(float x) {
   return std::cos(3.14159265358979323846f * x);
 }
+inline float erfcf(float x) {
+  return std::erfc(x);
+}
+inline float expf(float x) {
+  return std::exp(x);
+}
 inline void sincosf(float x, float* s, float* c) {
   *s = std::sin(x), *c = std::cos(x);
 }
