@@ -55,7 +55,8 @@ __device__ inline void for_triplets(const AngularTable g, const Center<T>& c, co
 
 template <class T>
 __device__ inline PairRanges pairs_of(const AngularTable g, const Center<T>& c) {
-  return {c.neighbors(g.species1, g.shell), c.neighbors(g.species2, g.shell), g.species1 == g.species2};
+  return PairRanges::of(c.neighbors(g.species1, g.shell), c.neighbors(g.species2, g.shell),
+                        g.species1 == g.species2);
 }
 
 template <class T>

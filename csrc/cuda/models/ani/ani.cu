@@ -69,7 +69,7 @@ __device__ inline void for_species_pairs(const Center<T>& c, const Body& body) {
   int feature = t.num_species * t.radial.num_shifts;
   for (int a = 0; a < t.num_species; ++a)
     for (int b = a; b < t.num_species; ++b, feature += t.angular.num_shifts * t.angular.num_angles)
-      body(PairRanges{c.angular(a), c.angular(b), a == b}, feature);
+      body(PairRanges::of(c.angular(a), c.angular(b), a == b), feature);
 }
 
 template <class T>
