@@ -65,10 +65,12 @@ __device__ inline void angular_forward(const AngularTable g, const Center<T>& c,
   const int num_functions = g.functions.last - g.functions.first;
   const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
   const AngularFunction<T>* const functions = c.tables.angular_functions + g.functions.first;
+  const PairRanges pairs = pairs_of(g, c);
+  if (pairs.is_empty()) return;
   T* const terms = room.terms + lane;
   T* const sums = room.sums + lane;
   for (int i = 0; i < num_functions; ++i) sums[i * kColumn] = T(0);
-  for_triplets(g, c, pairs_of(g, c), room.queue, [&](int j, int k) {
+  for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
     const Triplet<T> t(g, cutoff, c.places[j], c.places[k]);
     for (int u = 0; u < num_terms; ++u)
       terms[u * kLanes] = term(c.tables.terms[g.terms.first + u], t.cosine, t.angle).value;

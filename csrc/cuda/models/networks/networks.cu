@@ -113,7 +113,7 @@ __device__ inline void load_inputs(const Block<U>& b, const double* features, in
 }
 
 template <class U>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
+__global__ void __launch_bounds__(kMostWarps* kLanes, 2)
     forward_kernel(RowRuns runs, Sizes sizes, NetworkTables<U> networks, std::size_t first_block, U* rows,
                    std::int32_t* chunks, int num_chunks, const double* features, int stride,
                    double* outputs) {
@@ -175,7 +175,7 @@ __device__ inline bool start_reverse(const Block<U>& b, const Sizes& sizes, int 
 }
 
 template <class U>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
+__global__ void __launch_bounds__(kMostWarps* kLanes, 2)
     reverse_kernel(RowRuns runs, Sizes sizes, NetworkTables<U> networks, std::size_t first_block, U* rows,
                    std::int32_t* chunks, int num_chunks, const double* output_cotangents, double* cotangents,
                    int stride) {

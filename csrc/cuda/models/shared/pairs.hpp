@@ -20,6 +20,7 @@ struct PairRanges {
   __host__ __device__ static PairRanges of(Range a, Range b, bool same) {
     return a.last - a.first <= b.last - b.first ? PairRanges{a, b, same} : PairRanges{b, a, same};
   }
+  __host__ __device__ bool is_empty() const { return j.first >= j.last || first_k(j.first) >= k.last; }
   __host__ __device__ int first_k(int at_j) const { return same && at_j >= k.first ? at_j + 1 : k.first; }
 };
 
@@ -28,7 +29,7 @@ struct PairRanges {
 template <class Test, class Body>
 __device__ inline void for_pairs(const PairRanges& pairs, int* queue, const Test& test, const Body& body) {
   const int lane = static_cast<int>(lane_number());
-  if (pairs.j.first >= pairs.j.last || pairs.k.first >= pairs.k.last) return;
+  if (pairs.is_empty()) return;
   int j = pairs.j.first, k = pairs.first_k(j) + lane, waiting = 0, head = 0;
   for (;;) {
     while (j < pairs.j.last && k >= pairs.k.last) {  // the next row, and the rest of the step in it
