@@ -38,6 +38,7 @@ def test_equals_the_cpu(pbc, precision, smoothing):
     assert_same(device.evaluate(*arguments), cpu.evaluate(*arguments), TOLERANCES[precision])
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_threads_in_any_order(thread_order, precision):
     """The same bits as first found, whichever order that was in."""
@@ -51,6 +52,7 @@ def test_threads_in_any_order(thread_order, precision):
 FIRST_RESULTS = {}
 
 
+@pytest.mark.smallest
 def test_a_cell_much_smaller_than_the_cutoff():
     device, cpu = both(record_of(["Si", "O"], cutoff=20.0, coordination_cutoff=15.0))
     arguments = (*scattered(24, 3, 2, spacing=2.3), CRYSTAL)
