@@ -13,7 +13,8 @@ Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions&
       couple_(make_couple(model_->file().couple, model_->file().species,
                           {options.double_precision, options.device, options.device_index})),
       dispersion_(model_->adds_dispersion()
-                      ? make_dispersion(*model_->dispersion(), options.double_precision, host.ranks)
+                      ? make_dispersion(*model_->dispersion(), options.double_precision, host.ranks,
+                                        options.device, options.device_index)
                       : nullptr),
       host_(std::move(host)),
       exchanges_(host_.exchange && model_->potential().exchange_width() > 0),
