@@ -9,13 +9,23 @@
 namespace nearsight {
 
 enum class Device { cpu, cuda };
+/// In place of a device's number: the one whose CUDA context the calling thread has made current.
+constexpr int kCurrentDevice = -2;
+
+/// A system in the memory of a device, and the host's stream that writes the positions.
+struct DeviceArrays {
+  const double* positions = nullptr;  // [3 * atoms] Å
+  double* forces = nullptr;           // [3 * atoms] eV/Å, added to; null: not wanted
+  void* stream = nullptr;             // cudaStream_t; null: the default one
+};
 
 /// What sums over edges give, as in Results; the arrays of atoms are added to.
 struct EdgeSums {
-  Span<double> forces;            // [3 * atoms]
-  Span<double> virials;           // [6 * atoms]
-  Span<double> centroid_virials;  // [9 * atoms]
-  Span<double> virial;            // [6]
+  Span<double> forces;              // [3 * atoms]
+  Span<double> virials;             // [6 * atoms]
+  Span<double> centroid_virials;    // [9 * atoms]
+  Span<double> virial;              // [6]
+  double* device_forces = nullptr;  // [3 * atoms] of the device's memory, in place of forces
 };
 
 /// Lists, forward and reverse of all rows on another device. One thread calls it at a time.
@@ -28,6 +38,16 @@ class DeviceWorker {
   /// that are centers are in `ghosts`.
   virtual void load(Span<const double> positions, Span<const int> species, const Cell& cell,
                     Span<const int> owned, Span<const int> ghosts) = 0;
+
+  /// The same of a whole system in the device's memory, as the host's stream leaves it.
+  virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+                    Span<const int> owned) = 0;
+
+  /// Positions as the host's stream leaves them, for what is evaluated on the host.
+  virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;
+
+  /// Adds what the host has found to arrays.forces.
+  virtual void add_forces(Span<const double> forces, const DeviceArrays& arrays) = 0;
 
   /// readouts[owned, columns].
   virtual void forward(Span<double> readouts) = 0;
@@ -45,7 +65,7 @@ class DeviceWorker {
 
 struct DeviceOptions {
   bool double_precision = false;
-  int index = -1;                      // of the device; -1: the first one
+  int index = -1;                      // of the device; -1: the first one; or kCurrentDevice
   double skin = 0.0;                   // Å
   const Exchange* exchange = nullptr;  // outlives the worker
 };

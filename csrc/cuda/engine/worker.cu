@@ -35,6 +35,11 @@ __global__ void repeat_row(int num_rows, int columns, const double* row, double*
   if (n < static_cast<std::size_t>(num_rows) * columns) to[n] = row[n % columns];
 }
 
+__global__ void add_numbers(std::size_t count, const double* from, double* to) {
+  const std::size_t n = thread_number();
+  if (n < count) to[n] += from[n];
+}
+
 template <class T>
 class CudaWorker final : public DeviceWorker {
  public:
@@ -50,12 +55,30 @@ class CudaWorker final : public DeviceWorker {
   void load(Span<const double> positions, Span<const int> species, const Cell& cell, Span<const int> owned,
             Span<const int> ghosts) override {
     use_device(device_);
-    const bool changed = read_classes(species, owned, ghosts);
     positions_.upload(stream_, positions);
-    list_.update(stream_, positions_.span(), cell, classes_, changed);
-    edges_.clear(stream_);
-    sources_.clear(stream_);
-    if (exchange_) exchange_->follow(list_.order(), species.size());
+    find_list(positions_.span(), species, cell, owned, ghosts);
+  }
+
+  void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+            Span<const int> owned) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    find_list({arrays.positions, 3 * species.size()}, species, cell, owned, {});
+  }
+
+  void read_positions(const DeviceArrays& arrays, Span<double> positions) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    if (!positions.empty())
+      copy_to_host(stream_, positions.data(), arrays.positions, positions.size() * sizeof(double));
+    stream_.synchronize();
+  }
+
+  void add_forces(Span<const double> forces, const DeviceArrays& arrays) override {
+    use_device(device_);
+    host_forces_.upload(stream_, forces);
+    launch(stream_, one_each(forces.size()), add_numbers, forces.size(), host_forces_.data(), arrays.forces);
+    stream_.synchronize();
   }
 
   void forward(Span<double> readouts) override {
@@ -65,6 +88,8 @@ class CudaWorker final : public DeviceWorker {
       find_tile(first, last);
       run_forward();
     });
+    fetch_readouts();
+    stream_.synchronize();
     give_readouts(readouts);
   }
 
@@ -81,7 +106,9 @@ class CudaWorker final : public DeviceWorker {
       move_rows(from_host_rows, host_rows_.data(), rows);
       run_reverse();
     });
-    sums_.add_to(stream_, list_.order(), sums);
+    sums_.fetch(stream_, list_.order(), sums);
+    stream_.synchronize();
+    sums_.add_to(sums);
   }
 
   void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) override {
@@ -97,8 +124,11 @@ class CudaWorker final : public DeviceWorker {
              cotangents_.resize(count));
       run_reverse();
     });
+    fetch_readouts();
+    sums_.fetch(stream_, list_.order(), sums);
+    stream_.synchronize();
     give_readouts(readouts);
-    sums_.add_to(stream_, list_.order(), sums);
+    sums_.add_to(sums);
   }
 
   long num_list_builds() const override { return list_.num_builds(); }
@@ -111,6 +141,16 @@ class CudaWorker final : public DeviceWorker {
       throw Error(ErrorKind::unsupported, "'" + file.path + "' has no code for device cuda (" + reason +
                                               "): use device cpu, or TorchForce on a GPU");
     return potential;
+  }
+
+  /// Of positions in the device's memory.
+  void find_list(Span<const double> positions, Span<const int> species, const Cell& cell,
+                 Span<const int> owned, Span<const int> ghosts) {
+    const bool changed = read_classes(species, owned, ghosts);
+    list_.update(stream_, positions, cell, classes_, changed);
+    edges_.clear(stream_);
+    sources_.clear(stream_);
+    if (exchange_) exchange_->follow(list_.order(), species.size());
   }
 
   /// Returns whether anything has changed since the last time.
@@ -183,10 +223,16 @@ class CudaWorker final : public DeviceWorker {
            from, to);
   }
 
-  void give_readouts(Span<double> readouts) {
-    edges_.check(stream_);
-    host_rows_.download(stream_, readouts);
-    stream_.synchronize();
+  void fetch_readouts() {
+    edges_.fetch(stream_);
+    host_readouts_.resize(host_rows_.size());
+    host_rows_.download(stream_, host_readouts_.span());
+  }
+
+  /// After fetch_readouts() and Stream::synchronize().
+  void give_readouts(Span<double> readouts) const {
+    edges_.check();
+    std::copy_n(host_readouts_.data(), readouts.size(), readouts.data());
   }
 
   void open_sums(const EdgeSums& sums) {
@@ -204,7 +250,8 @@ class CudaWorker final : public DeviceWorker {
   AtomClasses classes_;                    // of the host's atoms
   std::vector<std::int32_t> host_places_;  // their rows of readouts, or -1
   Buffer<std::int32_t> places_;
-  Buffer<double> positions_, host_rows_, readouts_, cotangents_, row_;
+  Buffer<double> positions_, host_rows_, readouts_, cotangents_, row_, host_forces_;
+  Pinned<double> host_readouts_;
 };
 
 }  // namespace
