@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/named_device.hpp"
 #include "bindings/thread_ranks.hpp"
 #include "core/mesh/ewald.hpp"
 #include "core/mesh/pme.hpp"
@@ -68,18 +69,20 @@ py::dict run_ewald(const Doubles& positions, const Doubles& values, const Double
   return to_dict(result, charges);
 }
 
-PmeOptions read_options(double rtol, double cutoff, int order, const std::string& precision) {
+PmeOptions read_options(double rtol, double cutoff, int order, const std::string& precision,
+                        const std::string& device) {
   if (precision != "single" && precision != "double")
     throw Error(ErrorKind::argument,
                 "precision of the mesh is '" + precision + "', expected single or double");
-  return {rtol, {cutoff, order}, precision == "single"};
+  const NamedDevice found(device);
+  return {rtol, {cutoff, order}, precision == "single", {}, found.device, found.index};
 }
 
 std::unique_ptr<Pme> make_pme(const Doubles& positions, const Doubles& values, const Doubles& vectors,
                               const std::array<bool, 3>& pbc, const std::optional<Doubles>& widths,
                               double rtol, double cutoff, int order, const std::string& precision,
-                              int num_threads) {
-  const PmeOptions options = read_options(rtol, cutoff, order, precision);
+                              int num_threads, const std::string& device) {
+  const PmeOptions options = read_options(rtol, cutoff, order, precision, device);
   const Charges charges = read_charges(positions, values, widths);
   const Cell cell = read_cell(vectors, pbc);
   const py::gil_scoped_release release;
@@ -98,6 +101,20 @@ py::dict run_pme(Pme& pme, const Doubles& positions, const Doubles& values, cons
     pme.evaluate(charges, cell, threads, result);
   }
   return to_dict(result, charges);
+}
+
+py::array_t<double> find_potentials(Pme& pme, const Doubles& positions, const Doubles& values,
+                                    const Doubles& vectors, const std::array<bool, 3>& pbc,
+                                    const std::optional<Doubles>& widths, int num_threads) {
+  const Charges charges = read_charges(positions, values, widths);
+  const Cell cell = read_cell(vectors, pbc);
+  Coulomb result;
+  {
+    py::gil_scoped_release release;
+    ThreadPool threads(num_threads);
+    pme.find_potentials(charges, cell, threads, result);
+  }
+  return copy(result.potentials, {static_cast<py::ssize_t>(charges.size())});
 }
 
 bool fits(Pme& pme, const Doubles& positions, const Doubles& values, const Doubles& vectors,
@@ -204,7 +221,7 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
                       const std::vector<std::pair<Doubles, std::array<bool, 3>>>& cells, const Owners& owners,
                       const std::optional<Doubles>& widths, double rtol, double cutoff, int order,
                       const std::string& precision, const std::array<int, 2>& pencils,
-                      const std::optional<Doubles>& drift) {
+                      const std::optional<Doubles>& drift, const std::string& device) {
   RankRun run;
   run.charges = read_charges(positions, values, widths);
   check_charges(run.charges);
@@ -217,7 +234,7 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
   }
   run.owners = owners.data();
   run.steps = owners.shape(0);
-  run.options = read_options(rtol, cutoff, order, precision);
+  run.options = read_options(rtol, cutoff, order, precision, device);
   run.options.pencils = pencils;
   {
     const py::gil_scoped_release release;
@@ -241,7 +258,7 @@ void bind_mesh(py::module_& m) {
   m.def("pme_of_ranks", &pme_of_ranks, py::arg("positions"), py::arg("charges"), py::arg("cells"),
         py::arg("owners"), py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
         py::arg("order") = 0, py::arg("precision") = "double", py::arg("pencils") = std::array<int, 2>{0, 0},
-        py::arg("drift") = py::none(),
+        py::arg("drift") = py::none(), py::arg("device") = "cpu",
         "Pme on several ranks, which are threads that exchange arrays: an oracle for parallel runs.\n\n"
         "cells: (cell, pbc) of each rank; owners [steps, n]: the rank of each charge, in each of several\n"
         "evaluations, the first of which sets up; positions move by drift [n, 3] in between. pencils: the "
@@ -264,12 +281,16 @@ void bind_mesh(py::module_& m) {
   py::class_<Pme>(m, "Pme",
                   "Smooth particle-mesh Ewald, with parameters from the first configuration and\n"
                   "rtol = |ΔF|₂ / |F|₂. cutoff Å and order 4..8 of the splines; 0: automatic. precision of\n"
-                  "the mesh: single or double. For one thread at a time.")
+                  "the mesh: single or double. device: cpu, cuda or cuda:N. For one thread at a time.")
       .def(py::init(&make_pme), py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("rtol") = 1e-6, py::arg("cutoff") = 0.0,
-           py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1)
+           py::arg("order") = 0, py::arg("precision") = "double", py::arg("threads") = 1,
+           py::arg("device") = "cpu")
       .def("evaluate", &run_pme, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            py::arg("widths") = py::none(), py::arg("threads") = 1, "Arguments and results of ewald.")
+      .def("find_potentials", &find_potentials, py::arg("positions"), py::arg("charges"), py::arg("cell"),
+           py::arg("pbc"), py::arg("widths") = py::none(), py::arg("threads") = 1,
+           "The potentials alone [n] V; fast for other charges at the places of the last call.")
       .def("fits", &fits, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
            "Whether the parameters are good for these charges, too: as many, in a cell that differs by at\n"
            "most a tenth.")

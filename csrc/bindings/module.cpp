@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/named_device.hpp"
 #include "core/engine/error.hpp"
 #include "core/engine/evaluator.hpp"
 
@@ -35,19 +36,10 @@ bool is_double(const std::string& precision) {
   return precision == "double";
 }
 
-/// "cpu", "cuda" or "cuda:1".
 EvaluatorOptions options_of(const std::string& precision, int threads, double skin,
                             const std::string& device) {
-  EvaluatorOptions options{is_double(precision), threads, skin};
-  if (device == "cpu") return options;
-  const std::string number = device.rfind("cuda:", 0) == 0 ? device.substr(5) : "";
-  const bool is_number =
-      !number.empty() && number.size() < 4 && number.find_first_not_of("0123456789") == std::string::npos;
-  if (device != "cuda" && !is_number)
-    throw Error(ErrorKind::argument, "device is '" + device + "', expected cpu, cuda or cuda:N");
-  options.device = Device::cuda;
-  if (is_number) options.device_index = std::stoi(number);
-  return options;
+  const NamedDevice found(device);
+  return {is_double(precision), threads, skin, found.device, found.index};
 }
 
 Doubles zeros(std::vector<py::ssize_t> shape) {

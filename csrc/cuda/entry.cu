@@ -2,6 +2,7 @@
 #include "cuda/engine/device_list.hpp"
 #include "cuda/engine/peaks.hpp"
 #include "cuda/engine/worker.hpp"
+#include "cuda/mesh/pme.hpp"
 #include "cuda/runtime.hpp"
 
 #define NEARSIGHT_ENTRY extern "C" __attribute__((visibility("default")))
@@ -14,6 +15,15 @@ NEARSIGHT_ENTRY nearsight::DeviceWorker* nearsight_cuda_make_worker(const nearsi
 NEARSIGHT_ENTRY nearsight::DeviceList* nearsight_cuda_make_list(double cutoff, double skin,
                                                                 int device_index) {
   return nearsight::cuda::make_list(cutoff, skin, device_index).release();
+}
+
+NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_pme(const nearsight::PmeParameters& parameters,
+                                                            bool single, int device_index) {
+  return nearsight::cuda::make_pme(parameters, single, device_index).release();
+}
+
+NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_direct_sum(int device_index) {
+  return nearsight::cuda::make_direct_sum(device_index).release();
 }
 
 NEARSIGHT_ENTRY void nearsight_cuda_measure_peaks(int device_index, nearsight::DevicePeaks& peaks) {

@@ -37,10 +37,11 @@ bool is_single(const ChargeRecord& record, bool double_precision) {
 /// with an outer field F, and of equilibrated charges their own terms.
 class ChargeCouple final : public Couple {
  public:
-  ChargeCouple(ChargeRecord record, const std::vector<std::string>& species, bool double_precision)
+  ChargeCouple(ChargeRecord record, const std::vector<std::string>& species, const CoupleOptions& options)
       : record_(std::move(record)),
         rule_(make_rule(record_, species)),
-        options_{record_.rtol, {}, is_single(record_, double_precision)} {}
+        options_{record_.rtol,        {}, is_single(record_, options.double_precision), {}, options.device,
+                 options.device_index} {}
 
   int columns() const override { return 1 + rule_->columns(); }
   bool is_local() const override { return false; }
@@ -181,8 +182,8 @@ class ChargeCouple final : public Couple {
 }  // namespace
 
 std::unique_ptr<Couple> make_coulomb(const std::string& spec, const std::vector<std::string>& species,
-                                     bool double_precision) {
-  return std::make_unique<ChargeCouple>(read_charge_record(spec, species.size()), species, double_precision);
+                                     const CoupleOptions& options) {
+  return std::make_unique<ChargeCouple>(read_charge_record(spec, species.size()), species, options);
 }
 
 }  // namespace nearsight

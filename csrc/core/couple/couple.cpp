@@ -7,13 +7,13 @@
 namespace nearsight {
 
 std::unique_ptr<Couple> make_couple(const std::string& json, const std::vector<std::string>& species,
-                                    bool double_precision) {
+                                    const CoupleOptions& options) {
   try {
     const auto spec = nlohmann::json::parse(json);
     const std::string kind = spec.at("kind");
     if (kind == "sum") return make_sum(spec.value("members", 1));
     if (kind == "eigenstate") return make_eigenstate(spec.at("states"), spec.at("state"));
-    if (kind == "coulomb") return make_coulomb(json, species, double_precision);
+    if (kind == "coulomb") return make_coulomb(json, species, options);
     throw Error(
         ErrorKind::unsupported,
         "the model's couple '" + kind +

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/engine/communicator.hpp"
+#include "core/engine/device.hpp"
 #include "core/engine/edges.hpp"
 #include "core/engine/span.hpp"
 #include "core/engine/threads.hpp"
@@ -77,6 +78,12 @@ class Couple {
                         Joined& joined) = 0;
 };
 
+struct CoupleOptions {
+  bool double_precision = true;
+  Device device = Device::cpu;  // of the charges' sums, where there is one rank
+  int device_index = -1;        // of the GPU; -1: the first one
+};
+
 /// E = sum of the atoms' energies; of a committee, with a column per member, their mean.
 std::unique_ptr<Couple> make_sum(int members);
 
@@ -87,11 +94,11 @@ std::unique_ptr<Couple> make_eigenstate(int num_states, int state);
 /// E = Σ_i e_i + the electrostatic energy of charges, docs/electrostatics.md. `spec` is the JSON text of the
 /// couple's record, docs/file_format.md.
 std::unique_ptr<Couple> make_coulomb(const std::string& spec, const std::vector<std::string>& species,
-                                     bool double_precision);
+                                     const CoupleOptions& options);
 
 /// From the `couple` object of nearsight.json; Error (unsupported) for a kind that this version does not
 /// know.
 std::unique_ptr<Couple> make_couple(const std::string& json, const std::vector<std::string>& species,
-                                    bool double_precision);
+                                    const CoupleOptions& options);
 
 }  // namespace nearsight

@@ -4,6 +4,7 @@
 #include "core/engine/device.hpp"
 #include "core/engine/error.hpp"
 #include "core/engine/libraries.hpp"
+#include "core/mesh/pme_work.hpp"
 
 namespace nearsight {
 namespace {
@@ -31,6 +32,16 @@ std::unique_ptr<DeviceWorker> make_cuda_worker(const ModelFile& file, const Devi
 std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int device_index) {
   const auto make = kernels().find<DeviceList*(double, double, int)>("nearsight_cuda_make_list");
   return std::unique_ptr<DeviceList>(make(cutoff, skin, device_index));
+}
+
+std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index) {
+  const auto make = kernels().find<PmeWork*(const PmeParameters&, bool, int)>("nearsight_cuda_make_pme");
+  return std::unique_ptr<PmeWork>(make(parameters, single, device_index));
+}
+
+std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index) {
+  const auto make = kernels().find<PmeWork*(int)>("nearsight_cuda_make_direct_sum");
+  return std::unique_ptr<PmeWork>(make(device_index));
 }
 
 DevicePeaks measure_cuda_peaks(int device_index) {

@@ -84,7 +84,8 @@ struct Evaluator::Lane {
 
 Evaluator::Evaluator(std::shared_ptr<const Model> model, const EvaluatorOptions& options, Host host)
     : model_(std::move(model)),
-      couple_(make_couple(model_->file().couple, model_->file().species, options.double_precision)),
+      couple_(make_couple(model_->file().couple, model_->file().species,
+                          {options.double_precision, options.device, options.device_index})),
       dispersion_(model_->adds_dispersion()
                       ? make_dispersion(*model_->dispersion(), options.double_precision, host.ranks)
                       : nullptr),

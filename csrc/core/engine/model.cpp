@@ -11,7 +11,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, Backend backen
   std::shared_ptr<Model> model(new Model);
   model->file_ = read_model_file(path);
   const ModelFile& file = model->file_;
-  model->couple_ = make_couple(file.couple, file.species, true);
+  model->couple_ = make_couple(file.couple, file.species, {});
   if (model->couple_->columns() != file.num_columns())
     throw Error(ErrorKind::file, "'" + path + "': the couple expects " +
                                      std::to_string(model->couple_->columns()) +

@@ -20,6 +20,14 @@ constexpr double kMostImages = 2.0e9;
 
 }  // namespace
 
+void check_num_images(double reach, double images) {
+  if (images < kMostImages) return;
+  std::ostringstream message;
+  message << "a cutoff of " << reach << " Å reaches over about " << images << " images of atoms, but at most "
+          << kMostImages << " are possible: check that cutoff, positions and cell are in Å";
+  throw Error(ErrorKind::argument, message.str());
+}
+
 /// Columns about as wide as a block of atoms is, of thin slices. Coordinates are fractions of the box from
 /// the lowest of the own atoms.
 template <class T>
@@ -40,13 +48,7 @@ struct Blocks<T>::Grid {
       density /= std::max(length[d], std::min(1.0, kThinnest / heights[d]));
       images *= length[d] + 2.0 * margin[d] + 1.0;
     }
-    if (!(images < kMostImages)) {
-      std::ostringstream message;
-      message << "a cutoff of " << reach << " Å reaches over about " << images
-              << " images of atoms, but at most " << kMostImages
-              << " are possible: check that cutoff, positions and cell are in Å";
-      throw Error(ErrorKind::argument, message.str());
-    }
+    check_num_images(reach, images);
     const double side = std::cbrt(kSize / density);
     for (double widen = 1.0;; widen *= 1.5) {
       double total = 1.0;

@@ -13,6 +13,9 @@ struct NearImages {
   std::vector<std::int32_t> numbers;  // images
 };
 
+/// Throws Error (argument) for a list that reaches so far, Å, that there are absurdly many images of atoms.
+void check_num_images(double reach, double images);
+
 /// Atoms of this rank in blocks of neighbors in space, one in each lane of a vector of numbers T; a block
 /// meets the images of atoms near it one by one, so that vectors are full, and sums stay in registers. A pair
 /// is seen from both of its ends: nothing is scattered, threads share nothing, and results have the same bits

@@ -14,6 +14,20 @@ namespace {
 
 constexpr double kMinDistance = 1e-3;  // Å, as for edges
 
+bool is_good(double value, double width) {
+  return std::isfinite(value) && width >= 0 && std::isfinite(width);
+}
+
+[[noreturn]] void refuse_charge(const Charges& charges, std::size_t i) {
+  std::ostringstream message;
+  if (!std::isfinite(charges.values[i]))
+    message << "charge " << i << " is " << charges.values[i] << " e, but charges must be finite: correct it";
+  else
+    message << "the width of charge " << i << " is " << charges.width(i)
+            << " Å, but widths must be finite and not negative: correct it, or give 0 for a point";
+  throw Error(ErrorKind::argument, message.str());
+}
+
 }  // namespace
 
 double Charges::max_width() const {
@@ -62,16 +76,8 @@ void check_charges(const Charges& charges) {
                     std::to_string(charges.positions.size() / 3) + " positions and " +
                     std::to_string(charges.widths.size()) +
                     " widths: give one position for each charge, and no widths or as many");
-  for (std::size_t i = 0; i < n; ++i) {
-    std::ostringstream message;
-    if (!std::isfinite(charges.values[i]))
-      message << "charge " << i << " is " << charges.values[i]
-              << " e, but charges must be finite: correct it";
-    else if (!(charges.width(i) >= 0) || !std::isfinite(charges.width(i)))
-      message << "the width of charge " << i << " is " << charges.width(i)
-              << " Å, but widths must be finite and not negative: correct it, or give 0 for a point";
-    if (!message.str().empty()) throw Error(ErrorKind::argument, message.str());
-  }
+  for (std::size_t i = 0; i < n; ++i)
+    if (!is_good(charges.values[i], charges.width(i))) refuse_charge(charges, i);
 }
 
 void check_distance(double r, std::size_t i, std::size_t j, std::size_t own) {

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <sstream>
 #include <string>
 
 #include "core/engine/error.hpp"
+#include "core/engine/warning.hpp"
 #include "core/neighbors/cell.hpp"
 
 namespace nearsight {
@@ -26,6 +28,17 @@ void check_rtol(double rtol, bool single) {
   throw Error(ErrorKind::argument, message.str());
 }
 
+/// Once in the life of the process.
+void warn_of_ranks() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    warn(
+        "the electrostatics of several ranks is computed on their CPUs; on a GPU it takes one rank, which "
+        "may "
+        "have all atoms");
+  });
+}
+
 bool is_open(const std::array<bool, 3>& pbc) {
   return !pbc[0] && !pbc[1] && !pbc[2];
 }
@@ -36,10 +49,14 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
          const Communicator& communicator)
     : options_(options), ranks_(communicator), cell_(cell) {
   check_rtol(options.rtol, options.single);
+  if (options.device == Device::cuda && !ranks_.alone() && ranks_.rank() == 0) warn_of_ranks();
   check_cell(cell);
   const ChargeSize size = measure(charges, ranks_);
   num_charges_ = size.num_charges;
-  if (is_open(cell.pbc)) return;
+  if (is_open(cell.pbc)) {
+    if (on_device()) work_ = make_cuda_direct_sum(options_.device_index);
+    return;
+  }
   Box box = make_box(charges, cell, 1.0, slab_tolerance(), 0.0, ranks_);
   if (box.slab) {
     height_ = kVacuum * box.height;
@@ -58,11 +75,13 @@ void Pme::set_up(const Charges& charges, const ChargeSize& size, const Box& box,
                  bool single, ThreadPool& threads) {
   parameters_ = choose_parameters(charges, size, box, force_error, options_.wishes, single, threads, ranks_);
   const Pencils pencils(parameters_.mesh, ranks_.size(), options_.pencils);
-  double_.reset();
-  if (single)
-    single_ = std::make_unique<PmeParts<float>>(parameters_, pencils, ranks_.rank());
+  work_.reset();  // its memory
+  if (on_device())
+    work_ = make_cuda_pme(parameters_, single, options_.device_index);
+  else if (single)
+    work_ = std::make_unique<PmeParts<float>>(parameters_, pencils, ranks_.rank());
   else
-    double_ = std::make_unique<PmeParts<double>>(parameters_, pencils, ranks_.rank());
+    work_ = std::make_unique<PmeParts<double>>(parameters_, pencils, ranks_.rank());
 }
 
 /// The root mean square force, from sums just accurate enough to tell; 0 if it is nothing against the unit.
@@ -127,7 +146,7 @@ void Pme::evaluate(const Charges& charges, const Cell& cell, bool fields, Thread
   const double start = seconds_now(), exchanged = ranks_.seconds();
   check_cell(cell);
   if (is_open(cell_.pbc))
-    direct_sum(surroundings_.all(charges, ranks_), charges.size(), fields, result);
+    add_open(charges, fields, threads, result);
   else
     add_lattice(charges, make_box(charges, cell, 1.0, slab_tolerance(), height_, ranks_), fields, threads,
                 result);
@@ -135,32 +154,41 @@ void Pme::evaluate(const Charges& charges, const Cell& cell, bool fields, Thread
   times_.communication += ranks_.seconds() - exchanged;
 }
 
+void Pme::add_open(const Charges& charges, bool fields, ThreadPool& threads, Coulomb& result) {
+  if (!work_) return direct_sum(surroundings_.all(charges, ranks_), charges.size(), fields, result);
+  check_charges(charges);
+  check_positions(charges.positions, complete(Cell{}, 1.0));
+  result.clear(charges.size());
+  work_->add(charges, Box{}, fields, threads, ranks_, times_, result);
+  result.finish(charges);
+}
+
 void Pme::add_lattice(const Charges& charges, const Box& box, bool fields, ThreadPool& threads,
                       Coulomb& result) {
   result.clear(charges.size());
   if (is_silent()) return check_silence(charges);
-  if (single_)
-    add_parts(*single_, charges, box, fields, threads, result);
-  else
-    add_parts(*double_, charges, box, fields, threads, result);
+  work_->add(charges, box, fields, threads, ranks_, times_, result);
   add_corrections(charges, box, parameters_.splitting, parameters_.cutoff, ranks_, result);
   result.finish(charges);
 }
 
 template <class T>
-void Pme::add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, bool fields,
-                    ThreadPool& threads, Coulomb& result) {
-  const auto busy = [&] { return seconds_now() - ranks_.seconds(); };  // without exchanges
-  const double start = busy(), transformed = parts.mesh.seconds();
-  const std::vector<Region> regions = find_regions(charges.positions, box, ranks_);
-  parts.pairs.add(charges, box, regions, fields, threads, ranks_, result);
+void PmeParts<T>::add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks& ranks,
+                      PmeTimes& times, Coulomb& result) {
+  const auto busy = [&] { return seconds_now() - ranks.seconds(); };  // without exchanges
+  const double start = busy(), transformed = mesh_.seconds();
+  const std::vector<Region> regions = find_regions(charges.positions, box, ranks);
+  pairs_.add(charges, box, regions, fields, threads, ranks, result);
   const double middle = busy();
-  parts.mesh.add(charges, box, regions, fields, threads, ranks_, result);
-  const double transforms = parts.mesh.seconds() - transformed;
-  times_.pairs += middle - start;
-  times_.charges += busy() - middle - transforms;
-  times_.transforms += transforms;
-  times_.lists = parts.pairs.num_lists();
+  mesh_.add(charges, box, regions, fields, threads, ranks, result);
+  const double transforms = mesh_.seconds() - transformed;
+  times.pairs += middle - start;
+  times.charges += busy() - middle - transforms;
+  times.transforms += transforms;
+  times.lists = pairs_.num_lists();
 }
+
+template class PmeParts<float>;
+template class PmeParts<double>;
 
 }  // namespace nearsight

@@ -1,8 +1,9 @@
 #pragma once
 #include <memory>
 
+#include "core/engine/device.hpp"
 #include "core/mesh/mesh.hpp"
-#include "core/mesh/parameters.hpp"
+#include "core/mesh/pme_work.hpp"
 #include "core/mesh/short_range.hpp"
 
 namespace nearsight {
@@ -15,17 +16,24 @@ struct PmeOptions {
   PmeWishes wishes;
   bool single = false;               // pairs and a mesh of floats, with sums in double
   std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
+  Device device = Device::cpu;       // several ranks take the CPU
+  int device_index = -1;             // -1: the first one
 };
 
 /// Both parts of the sum, in numbers T.
 template <class T>
-struct PmeParts {
-  ShortRange<T> pairs;
-  Mesh<T> mesh;
-
+class PmeParts final : public PmeWork {
+ public:
   PmeParts(const PmeParameters& parameters, const Pencils& pencils, int rank)
-      : pairs(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
-        mesh(parameters.mesh, parameters.order, parameters.splitting, pencils, rank) {}
+      : pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
+        mesh_(parameters.mesh, parameters.order, parameters.splitting, pencils, rank) {}
+
+  void add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks& ranks,
+           PmeTimes& times, Coulomb& result) override;
+
+ private:
+  ShortRange<T> pairs_;
+  Mesh<T> mesh_;
 };
 
 /// Smooth particle-mesh Ewald with parameters from the first configuration. Periodic in three or two
@@ -73,7 +81,8 @@ class Pme {
 
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
-  bool is_silent() const { return !double_ && !single_; }
+  bool is_silent() const { return !work_; }
+  bool on_device() const { return options_.device == Device::cuda && ranks_.alone(); }
   void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error, bool single,
               ThreadPool& threads);
   double measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,
@@ -81,10 +90,8 @@ class Pme {
   void check_cell(const Cell& cell);
   void check_silence(const Charges& charges);
   void evaluate(const Charges& charges, const Cell& cell, bool fields, ThreadPool& threads, Coulomb& result);
+  void add_open(const Charges& charges, bool fields, ThreadPool& threads, Coulomb& result);
   void add_lattice(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Coulomb& result);
-  template <class T>
-  void add_parts(PmeParts<T>& parts, const Charges& charges, const Box& box, bool fields, ThreadPool& threads,
-                 Coulomb& result);
 
   PmeOptions options_;
   Ranks ranks_;
@@ -92,8 +99,7 @@ class Pme {
   Cell cell_;               // of the set-up
   PmeParameters parameters_;
   double force_scale_ = 0, height_ = 0;
-  std::unique_ptr<PmeParts<double>> double_;
-  std::unique_ptr<PmeParts<float>> single_;
+  std::unique_ptr<PmeWork> work_;
   ChargeSurroundings surroundings_;  // of open systems
   PmeTimes times_;
 };

@@ -152,6 +152,12 @@ inline double rsqrt(double x) {
 inline float rsqrtf(float x) {
   return 1.0f / std::sqrt(x);
 }
+inline float erfcf(float x) {
+  return std::erfc(x);
+}
+inline float expf(float x) {
+  return std::exp(x);
+}
 inline void sincosf(float x, float* s, float* c) {
   *s = std::sin(x), *c = std::cos(x);
 }

@@ -47,11 +47,13 @@ struct Graph {
   struct Run {
     int species, first, last;  // rows first ... last - 1
   };
-  std::vector<Run> runs;  // rows seen here by species, in their order
+  std::vector<Run> runs;     // rows seen here by species, in their order
+  std::vector<int> species;  // that occur among all atoms, upward; empty: unknown
   /// Only of potentials that ask for it (Potential::wants_sources): edges of the atoms that are no centers,
   /// to the centers that have them for neighbors, in rows num_centers ... num_atoms - 1. Together with those
   /// of the centers every edge i -> j is there as j -> i too.
   Edges<T> sources{};
+  std::int64_t num_source_places = 0;
   const RowExchange* exchange = nullptr;  // null: every neighbor is a center
 };
 

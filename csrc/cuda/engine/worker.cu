@@ -164,6 +164,10 @@ class CudaWorker final : public DeviceWorker {
     }
     for (const int i : ghosts) classes[i] = species[i] + num_species_;
     if (classes == classes_ && places == host_places_) return false;
+    graph_.species.clear();
+    for (int z = 0; z < num_species_; ++z)
+      if (std::any_of(classes.begin(), classes.end(), [&](int c) { return c >= 0 && c % num_species_ == z; }))
+        graph_.species.push_back(z);
     classes_ = std::move(classes);
     host_places_ = std::move(places);
     places_.upload(stream_, host_places_);
@@ -194,8 +198,11 @@ class CudaWorker final : public DeviceWorker {
                 to = std::min(order.species_first[c + 1], last);
       if (from < to) graph_.runs.push_back({c % num_species_, from, to});
     }
-    if (potential_->wants_sources())
+    if (potential_->wants_sources()) {
       graph_.sources = sources_.find(stream_, list_, order.num_centers, order.num_atoms);
+      graph_.num_source_places =
+          list_.host_offsets()[order.num_atoms] - list_.host_offsets()[order.num_centers];
+    }
     graph_.exchange = exchange_ ? &*exchange_ : nullptr;
   }
 

@@ -2,6 +2,7 @@
 #include "core/models/reading.hpp"
 #include "cuda/engine/potential.hpp"
 #include "cuda/models/bpnn/bpnn.hpp"
+#include "cuda/models/mace/mace.hpp"
 #include "cuda/models/none/none.hpp"
 
 namespace nearsight {
@@ -14,6 +15,7 @@ std::unique_ptr<Potential<T>> make_potential(const ModelFile& file, const Stream
     if (file.architecture == "bpnn" || file.architecture == "linear")
       return make_bpnn<T>(file, stream, reason);
     if (file.architecture == "none") return make_none<T>();
+    if (file.architecture == "mace") return make_mace<T>(file, stream, reason);
     reason = "its architecture '" + file.architecture + "' has none";
     return nullptr;
   });

@@ -6,7 +6,7 @@
 #include "core/models/mace/definition.hpp"
 #include "core/models/mace/kernels.hpp"
 #include "core/models/mace/panels.hpp"
-#include "core/models/mace/radial.hpp"
+#include "core/models/mace/plan.hpp"
 #include "core/models/shared/aligned.hpp"
 
 namespace nearsight {
@@ -33,9 +33,7 @@ struct LayerTables {
   std::vector<double> readout;  // of the last dense layer of the readout, [in][columns]
   std::vector<Row<T>> couplings;
   Polynomials polynomials;
-  std::vector<int> first_root;
-  std::vector<Node> roots, middles, leaves;
-  int num_weights = 0;
+  Trees trees;
   int groups, width;  // of radial functions: paths and padded channels, or 1 and padded rank
 };
 
@@ -61,24 +59,20 @@ class Engine {
   void require(const std::vector<int>& species) const;
 
   const Definition& definition() const { return d_; }
-  const Grid& grid() const { return grid_; }
+  const Grid& grid() const { return plan_.grid(); }
   bool is_analytic() const { return analytic_; }
   int channels() const { return channels_; }
   const HarmonicFactors<T>& harmonics() const { return harmonics_; }
   const LayerTables<T>& layer(int t) const { return layers_[t]; }
   const SpeciesTables<T>& species(int t, int z) const { return *species_[t][z]; }
-  const RadialTable<T>& radial(int t, int a, int b) const {
-    return *radial_[t][pair_of_[a * d_.num_species() + b]];
-  }
-  double pair(int a, int b) const { return pairs_[pair_of_[a * d_.num_species() + b]]; }
+  const RadialTable<T>& radial(int t, int a, int b) const { return *radial_[t][plan_.pair_of(a, b)]; }
+  double pair(int a, int b) const { return plan_.pairs()[plan_.pair_of(a, b)]; }
   /// Writes the functions at distances, as the knots of a table are; groups are `stride` apart.
   void fill_knots(int t, Span<const double> distances, double pair, T* knots, std::size_t stride) const;
-  const RadialNetwork& density(int t) const { return densities_[t]; }
+  const RadialNetwork& density(int t) const { return plan_.density(t); }
 
  private:
-  void find_pairs();
   void make_layer(int t);
-  void make_polynomials(const Layer& layer, LayerTables<T>& tables);
   std::unique_ptr<SpeciesTables<T>> make_species(int t, int z) const;
   std::unique_ptr<RadialTable<T>> make_radial(int t, double pair) const;
   Map<T> map(Matrix matrix, int groups = 1) const;
@@ -86,14 +80,10 @@ class Engine {
   const Definition& d_;
   const int channels_;  // padded
   const bool analytic_;
-  Grid grid_;
+  const Plan plan_;
   HarmonicFactors<T> harmonics_;
-  std::vector<double> pairs_;                        // distinct sums of radii
-  std::vector<int> pair_of_;                         // [species][species]
-  std::vector<RadialNetwork> networks_, densities_;  // [layers]
-  Compression first_;                                // of the radial functions of the first layer
+  Compression first_;  // of the radial functions of the first layer
   std::vector<LayerTables<T>> layers_;
-  std::vector<std::vector<int>> monomials_;  // [layers] weight of each term
   mutable std::mutex mutex_;
   mutable std::vector<std::vector<std::unique_ptr<SpeciesTables<T>>>> species_;  // [layers][species]
   mutable std::vector<std::vector<std::unique_ptr<RadialTable<T>>>> radial_;     // [layers][pairs]

@@ -31,9 +31,12 @@ class MacePotential final : public Potential {
     return std::make_unique<MaceWorker<float>>(engine(mixed_), options);
   }
   int exchange_width() const override {
+    // GPUs have whole warps of channels.
+    constexpr int warp = 32;
+    const int channels = (definition_.channels + warp - 1) / warp * warp;
     int widest = 0;
     for (std::size_t t = 1; t < definition_.layers.size(); ++t)
-      widest = std::max(widest, num_components(definition_.layers[t].input) * padded(definition_.channels));
+      widest = std::max(widest, num_components(definition_.layers[t].input) * channels);
     return widest;
   }
   /// With charges the reverse pass begins when those of all atoms are known: whole graphs keep what it needs.

@@ -117,7 +117,7 @@ void MaceWorker<T>::forward_tile(const Pass& pass, Span<double> readouts) {
     const AlignedBuffer<T>& weights = engine_.species(pass.t, run.species).weights;
     kernels<T>().products({&pass.tables.polynomials,
                            weights.data(),
-                           pass.tables.num_weights,
+                           pass.tables.trees.num_weights,
                            channels_,
                            run.first,
                            run.last,
@@ -292,9 +292,9 @@ void MaceWorker<T>::products_reverse(const Pass& pass) {
   const Layout in(pass.layer.message, count, channels_), out(pass.layer.output, count, channels_);
   for (const SpeciesRun& run : pass.runs) {
     const SpeciesTables<T>& species = engine_.species(pass.t, run.species);
-    kernels<T>().products_reverse({&pass.tables.polynomials, species.weights.data(), pass.tables.num_weights,
-                                   channels_, run.first, run.last, in.of(messages), out.of(products),
-                                   in.of(target)});
+    kernels<T>().products_reverse({&pass.tables.polynomials, species.weights.data(),
+                                   pass.tables.trees.num_weights, channels_, run.first, run.last,
+                                   in.of(messages), out.of(products), in.of(target)});
     for (std::size_t k = 0; k < pass.layer.message.size(); ++k)
       if (selects)
         map_rows(species.select[k].reverse, count, run.first, run.last, channels_, pass.layer.message[k],
