@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from core.c_api import load_model, make_evaluator, open_library, results_for, system_of
-from core.charge_models import CELLS, case, random_model
+from core.charge_models import CELLS, MACE_CONFIGS, case, random_model
 from core.core_models import random_box, save_bpnn
 from core.equilibrated_files import equilibrated
 from core.test_charge_models import save
 from dispersion_for_tests import record_of
 
 from nearsight.export import save_model
-from nearsight.models import NoLocalEnergy
+from nearsight.models import MACEConfig, NoLocalEnergy, build_model
 
 CUDA, CURRENT_DEVICE = 1, -2
 ON_GPU = bool(os.environ.get("NEARSIGHT_TEST_GPU"))
@@ -114,6 +114,11 @@ def dispersed(path):
     return path, random_box(3)
 
 
+def messages(path):
+    model = build_model(MACEConfig(cutoff=4.0, **MACE_CONFIGS["mace with messages"]), ["H", "O"])
+    return save(path, model), random_box(3)
+
+
 def local(**config):
     return lambda path: (save_bpnn(path, **config), random_box(3))
 
@@ -122,6 +127,7 @@ MODELS = {
     "sum": local(),
     "committee": local(members=3),
     "eigenstate": local(states=3, state=1),
+    "messages": messages,
     "dispersion": dispersed,
     "fixed charges": charges("fixed"),
     "charges of the environment": charges("environment"),
