@@ -236,7 +236,7 @@ NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system*
  * All is done when it returns, so the host may queue on any stream what reads the forces, of which only those
  * of atoms that the model sees are touched; after an error they are undefined.
  * What the host's memory gets are the readouts of the model, for most one number for an atom. Positions come
- * down only when a neighbor list is made, and with charges or dispersion, which are evaluated on the host, in
+ * down only when a neighbor list is made, and with charges or dispersion, which take them from the host, in
  * every call; what these two add to the forces goes up again. */
 NS_EXPORT ns_status ns_evaluate_device(ns_evaluator* evaluator, const ns_system* system, void* stream,
                                        ns_results* results);

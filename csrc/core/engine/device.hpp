@@ -4,6 +4,7 @@
 
 #include "core/engine/edges.hpp"
 #include "core/engine/potential.hpp"
+#include "core/engine/row_engine.hpp"
 #include "core/io/model_file.hpp"
 
 namespace nearsight {
@@ -19,20 +20,9 @@ struct DeviceArrays {
   void* stream = nullptr;             // cudaStream_t; null: the default one
 };
 
-/// What sums over edges give, as in Results; the arrays of atoms are added to.
-struct EdgeSums {
-  Span<double> forces;              // [3 * atoms]
-  Span<double> virials;             // [6 * atoms]
-  Span<double> centroid_virials;    // [9 * atoms]
-  Span<double> virial;              // [6]
-  double* device_forces = nullptr;  // [3 * atoms] of the device's memory, in place of forces
-};
-
-/// Lists, forward and reverse of all rows on another device. One thread calls it at a time.
-class DeviceWorker {
+/// Rows on another device, with its own lists.
+class DeviceWorker : public RowEngine {
  public:
-  virtual ~DeviceWorker() = default;
-
   /// The structure of what follows. Positions along periodic directions of the cell need no ghosts; where
   /// ghosts are given the cell is open. Rows of readouts are those of `owned`, atoms of the domain; ghosts
   /// that are centers are in `ghosts`.
@@ -43,24 +33,11 @@ class DeviceWorker {
   virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
                     Span<const int> owned) = 0;
 
-  /// Positions as the host's stream leaves them, for what is evaluated on the host.
+  /// Positions as the host's stream leaves them, for what takes them from the host.
   virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;
 
   /// Adds what the host has found to arrays.forces.
   virtual void add_forces(Span<const double> forces, const DeviceArrays& arrays) = 0;
-
-  /// readouts[owned, columns].
-  virtual void forward(Span<double> readouts) = 0;
-
-  /// Adds the sums of dE/dr_ij at cotangents[owned, columns]; after forward(), which it may follow several
-  /// times.
-  virtual void reverse(Span<const double> cotangents, const EdgeSums& sums) = 0;
-
-  /// forward() and reverse() for cotangents that are known before the readouts and the same for all rows,
-  /// [columns]; in less memory.
-  virtual void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) = 0;
-
-  virtual long num_list_builds() const = 0;
 };
 
 struct DeviceOptions {
