@@ -280,3 +280,34 @@ def test_device_cpu_on_the_platform(bpnn, platform):
     force = on_cuda(bpnn, structure[1], device="cpu")
     found = run_on_platform(platform, "without kernel", structure, CUBIC, force)
     assert_same(found[0], energy_forces(context_of(bpnn, structure, CUBIC)))
+
+
+@pytest.mark.skipif(not os.environ.get("NEARSIGHT_TEST_GPU"), reason="needs a GPU and OpenMM's CUDA platform")
+@pytest.mark.parametrize("word, tolerance", [("double", 1e-9), ("mixed", 1e-5), ("single", 1e-4)])
+def test_openmm_cuda_platform(bpnn, word, tolerance):
+    """Two Contexts, before and after steps in which OpenMM reorders atoms."""
+    if "CUDA" not in {
+        openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())
+    }:
+        pytest.skip("this OpenMM has no CUDA platform")
+    structure = random_structure(1, 40, TRICLINIC)
+    system = make_system(structure[1], TRICLINIC)
+    system.addForce(openmm.NonbondedForce())
+    for _ in structure[1]:
+        system.getForce(0).addParticle(0.0, 1.0, 0.0)
+    system.getForce(0).setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    system.getForce(0).setCutoffDistance(0.3)
+    system.addForce(
+        create_force(bpnn, structure[1], periodic=True, precision="double", device="cuda", force_group=1)
+    )
+    cuda = openmm.Platform.getPlatformByName("CUDA")
+    contexts = [
+        openmm.Context(system, openmm.VerletIntegrator(1e-5), cuda, {"Precision": word}) for _ in range(2)
+    ]
+    for k, context in enumerate(contexts):
+        context.setPositions(structure[0] / 10 + 0.01 * k)
+        for steps in (0, 600):
+            context.getIntegrator().step(steps)
+            positions = context.getState(getPositions=True).getPositions(asNumpy=True)._value * 10
+            expected = energy_forces(context_of(bpnn, (positions, structure[1]), TRICLINIC))
+            assert_same(energy_forces(context, {1}), expected, tolerance)
