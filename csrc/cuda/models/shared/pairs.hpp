@@ -37,8 +37,7 @@ __device__ inline void for_pairs(const PairRanges& pairs, int* queue, const Test
       ++j;
       k = pairs.first_k(j) + rest;
     }
-    const bool exists = j < pairs.j.last;
-    if (!__any_sync(kAllLanes, exists)) break;
+    const bool exists = j < pairs.j.last, more = __any_sync(kAllLanes, exists);
     const bool found = exists && test(j, k);
     const unsigned votes = __ballot_sync(kAllLanes, found);
     if (found)
@@ -47,16 +46,15 @@ __device__ inline void for_pairs(const PairRanges& pairs, int* queue, const Test
     waiting += __popc(votes);
     k += kLanes;
     __syncwarp();
-    if (waiting < kLanes) continue;
-    const int pair = queue[(head + lane) % kQueue];
-    body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
+    if (more && waiting < kLanes) continue;
+    if (lane < waiting) {
+      const int pair = queue[(head + lane) % kQueue];
+      body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
+    }
+    if (!more) break;
     head += kLanes;
     waiting -= kLanes;
     __syncwarp();
-  }
-  if (lane < waiting) {
-    const int pair = queue[(head + lane) % kQueue];
-    body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
   }
   __syncwarp();
 }
