@@ -60,6 +60,7 @@ def test_equals_the_cpu(kind, precision):
     )
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_threads_in_any_order(thread_order, precision):
     """The same bits as first found, whichever order that was in."""
@@ -83,6 +84,7 @@ def test_lattice_energies(name, change):
     assert device.evaluate(*system.arguments())["energy"] == pytest.approx(system.energy, rel=1e-4)
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
 def test_orders_of_splines(order):
     system = random_system(53, 50, net=2.0)
@@ -91,6 +93,7 @@ def test_orders_of_splines(order):
     assert_equal(device.evaluate(*system.arguments()), cpu.evaluate(*system.arguments()), 1e-11)
 
 
+@pytest.mark.smallest
 def test_mesh_smaller_than_the_spline():
     """Two charges, which see hundreds of images of each other."""
     system = random_system(54, 2, spacing=1.6)
