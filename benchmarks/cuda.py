@@ -29,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 from nearsight.lib import _core
-from nearsight.models import ACSFConfig, BPNNConfig, DispersionConfig, MACEConfig
+from nearsight.models import ACEConfig, ACSFConfig, ANIConfig, BPNNConfig, DispersionConfig, MACEConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from core.c_api import Options, Results, load_model, open_library, system_of
@@ -37,6 +37,8 @@ from core.c_api import Options, Results, load_model, open_library, system_of
 SPECIES = ["O", "H"]
 MODELS = {
     "ACSF small": BPNNConfig(descriptor=ACSFConfig(size="small")),
+    "ANI": BPNNConfig(cutoff=5.1, descriptor=ANIConfig(), hidden=[160, 128, 96], activation="celu"),
+    "ACE": BPNNConfig(cutoff=5.0, descriptor=ACEConfig(max_degree=[8, 7, 6]), hidden=[32]),
     "MACE 32 channels, one interaction": MACEConfig(channels=32, num_interactions=1, hidden="0e"),
     "MACE 64 channels, L = 0": MACEConfig(channels=64, num_interactions=2, hidden="0e"),
     "MACE 128 channels, L = 1": MACEConfig(channels=128, num_interactions=2, hidden="0e + 1o"),

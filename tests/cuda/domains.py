@@ -9,7 +9,6 @@ from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_double, c_int, c_size
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from core.c_api import Host, Options, Results, load_model, open_library, pointer
 
 DOUBLE, CUDA = 1, 1

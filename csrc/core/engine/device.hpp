@@ -4,43 +4,21 @@
 
 #include "core/engine/edges.hpp"
 #include "core/engine/potential.hpp"
+#include "core/engine/row_engine.hpp"
 #include "core/io/model_file.hpp"
 
 namespace nearsight {
 
 enum class Device { cpu, cuda };
 
-/// What sums over edges give, as in Results; the arrays of atoms are added to.
-struct EdgeSums {
-  Span<double> forces;            // [3 * atoms]
-  Span<double> virials;           // [6 * atoms]
-  Span<double> centroid_virials;  // [9 * atoms]
-  Span<double> virial;            // [6]
-};
-
-/// Lists, forward and reverse of all rows on another device. One thread calls it at a time.
-class DeviceWorker {
+/// Rows on another device, with its own lists.
+class DeviceWorker : public RowEngine {
  public:
-  virtual ~DeviceWorker() = default;
-
   /// The structure of what follows. Positions along periodic directions of the cell need no ghosts; where
   /// ghosts are given the cell is open. Rows of readouts are those of `owned`, atoms of the domain; ghosts
   /// that are centers are in `ghosts`.
   virtual void load(Span<const double> positions, Span<const int> species, const Cell& cell,
                     Span<const int> owned, Span<const int> ghosts) = 0;
-
-  /// readouts[owned, columns].
-  virtual void forward(Span<double> readouts) = 0;
-
-  /// Adds the sums of dE/dr_ij at cotangents[owned, columns]; after forward(), which it may follow several
-  /// times.
-  virtual void reverse(Span<const double> cotangents, const EdgeSums& sums) = 0;
-
-  /// forward() and reverse() for cotangents that are known before the readouts and the same for all rows,
-  /// [columns]; in less memory.
-  virtual void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) = 0;
-
-  virtual long num_list_builds() const = 0;
 };
 
 struct DeviceOptions {

@@ -17,16 +17,16 @@ class Acsf final : public Descriptor<T> {
   void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                Vec4<T>* gradients) override;
   std::size_t bytes_per_row(std::size_t neighbors) const override {
-    return neighbors * (NeighborSorter<T>::bytes_per_neighbor() + 2 * tables_.num_shapes() * sizeof(T));
+    return neighbors * (NeighborSorter<T>::bytes_per_neighbor() + 2 * tables_.num_rows() * sizeof(T));
   }
 
  private:
   Problem<T> problem(const Graph<T>& graph) const;
   Grid grid(int num_rows, bool reverse) const;
 
-  FunctionTables<T> tables_;
+  FunctionSet<T> tables_;
   NeighborSorter<T> sorter_;
-  Buffer<T> shapes_;  // [values, slopes][shapes][places]
+  Buffer<T> shapes_;  // [values, slopes][rows][places]
 };
 
 }  // namespace acsf

@@ -39,13 +39,13 @@ struct Monomial {
 
 /// moments[species][monomials, and the sum of squares].
 template <class T>
-__device__ inline void find_moments(const MomentGroup<T> g, const Center<T>& c, double* moments) {
+__device__ inline void find_moments(const MomentTable g, const Center<T>& c, double* moments) {
   const int count = num_monomials(g.degree);
-  const T* const values = c.shape_values(c.table.shells[g.shell].first_shape + g.shape);
+  const T* const values = c.shape_values(g.row);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
     const Monomial monomial(m < count ? m : 0);
-    for (int species = 0; species < g.num_species; ++species) {
-      const Range neighbors = c.shell(species, g.shell);
+    for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+      const Range neighbors = c.neighbors(species, g.shell);
       T sum = T(0);
       for (int k = neighbors.first; k < neighbors.last; ++k) {
         const Vec4<T> v = c.places[k];
@@ -61,11 +61,11 @@ __device__ inline void find_moments(const MomentGroup<T> g, const Center<T>& c, 
 }
 
 template <class T>
-__device__ inline void moment_forward(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
+__device__ inline void moment_forward(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
   find_moments(g, c, room.moments);
-  for (int i = 0; i < g.num_functions; ++i) {
-    const MomentFunction& f = g.functions[i];
+  for (int i = g.functions.first; i < g.functions.last; ++i) {
+    const MomentFunction& f = c.tables.moment_functions[i];
     const double* const a = room.moments + f.species1 * (count + 1);
     const double* const b = room.moments + f.species2 * (count + 1);
     double value = 0.0;
@@ -111,23 +111,22 @@ __device__ inline Polynomial<T> polynomial(const T* adjoints, int degree, T x, T
 }
 
 template <class T>
-__device__ inline void moment_reverse(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void moment_reverse(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
                                       Vec4<T>* gradients) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
-  const int shape = c.table.shells[g.shell].first_shape + g.shape;
   find_moments(g, c, room.moments);
-  for (int species = 0; species < g.num_species; ++species) {
-    const Range neighbors = c.shell(species, g.shell);
+  for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+    const Range neighbors = c.neighbors(species, g.shell);
     double self = 0.0;  // the share of the pairs j = k
-    for (int i = 0; i < g.num_functions; ++i) {
-      const MomentFunction& f = g.functions[i];
+    for (int i = g.functions.first; i < g.functions.last; ++i) {
+      const MomentFunction& f = c.tables.moment_functions[i];
       if (f.species1 == species && f.species2 == species) self += room.cotangents[f.out] * f.self;
     }
     for (int m = lane; m < count; m += kLanes) {
       const Monomial monomial(m);
       double sum = 0.0;
-      for (int i = 0; i < g.num_functions; ++i) {
-        const MomentFunction& f = g.functions[i];
+      for (int i = g.functions.first; i < g.functions.last; ++i) {
+        const MomentFunction& f = c.tables.moment_functions[i];
         if ((f.species1 != species && f.species2 != species) || monomial.degree() > f.degree) continue;
         const int other = f.species1 == species ? f.species2 : f.species1;
         sum += room.cotangents[f.out] * f.powers[monomial.degree()] * room.moments[other * (count + 1) + m];
@@ -139,8 +138,8 @@ __device__ inline void moment_reverse(const MomentGroup<T> g, const Center<T>& c
       const Vec4<T> v = c.places[k];
       const T inverse = T(1) / v.w, x = v.x * inverse, y = v.y * inverse, z = v.z * inverse;
       const Polynomial<T> p = polynomial(room.adjoints, g.degree, x, y, z);
-      const T w = c.shape_values(shape)[k], turn = w * inverse;
-      const T radial = w * (p.value - static_cast<T>(self) * w) * c.shape_slopes(shape)[k] -
+      const T w = c.shape_values(g.row)[k], turn = w * inverse;
+      const T radial = w * (p.value - static_cast<T>(self) * w) * c.shape_slopes(g.row)[k] -
                        turn * inverse * (x * p.x + y * p.y + z * p.z);
       Vec4<T>& gradient = gradients[c.order[k]];
       gradient = {gradient.x + turn * p.x + radial * v.x, gradient.y + turn * p.y + radial * v.y,
