@@ -81,6 +81,15 @@ int use_device(int index) {
   return chosen;
 }
 
+DeviceGuard::DeviceGuard(int index) : now_(index) {
+  check(cudaGetDevice(&before_), "the question for the present GPU");
+  if (before_ != now_) check(cudaSetDevice(now_), "the choice of a GPU");
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (before_ != now_) cudaSetDevice(before_);
+}
+
 std::string describe_device(int index) {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, index), "the description of a GPU");

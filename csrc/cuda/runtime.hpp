@@ -18,6 +18,18 @@ int num_devices();
 /// kCurrentDevice leaves the thread as it is. Throws Error (argument) for a device that is not there.
 int use_device(int index);
 
+/// A device for as long as this lives; then that of before again.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int index);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0, now_;
+};
+
 /// "NVIDIA H200, 139.8 GiB, driver 580.65 (CUDA 13.0)".
 std::string describe_device(int index);
 

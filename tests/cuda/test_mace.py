@@ -7,6 +7,7 @@ from core.test_charge_models import save as save_charged
 from message_passing_models import derivative
 from test_mace_engine import CONFIGS, CUTOFF, SPECIES, STRUCTURES, crystal, make, molecule, save
 
+from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 from nearsight.models import MACEConfig, build_model
 
@@ -110,6 +111,12 @@ def test_atoms_on_top_of_each_other_are_kept_apart(paths, name, precision):
     for found, r in ((near, 0.05), (far, 0.08)):
         force = 200 * (0.1 / r - 1) * 0.1 / r**2
         np.testing.assert_allclose(found["forces"][1], [0, force, 0], rtol=relative, atol=relative * force)
+
+
+def test_the_oracle_is_of_cpus(paths, monkeypatch):
+    monkeypatch.setenv("NEARSIGHT_RADIALS", "analytic")
+    with pytest.raises(EvaluationError, match="NEARSIGHT_RADIALS is analytic in the environment, which only"):
+        run(paths["local"], molecule())
 
 
 def test_one_evaluator_for_one_structure_after_the_other(paths):

@@ -9,7 +9,7 @@ struct EdgeSums {
   Span<double> virials;             // [6 * atoms]
   Span<double> centroid_virials;    // [9 * atoms]
   Span<double> virial;              // [6], never null
-  double* device_forces = nullptr;  // [3 * atoms] of a device's memory, in place of forces
+  double* device_forces = nullptr;  // [3 * atoms] of the device's memory, in place of forces
 };
 
 /// A reverse pass: sums of dE/dr_ij over edges at these cotangents.

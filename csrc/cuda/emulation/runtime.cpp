@@ -38,6 +38,9 @@ int use_device(int index) {
   return index < 0 ? 0 : index;
 }
 
+DeviceGuard::DeviceGuard(int index) : now_(index) {}
+DeviceGuard::~DeviceGuard() = default;
+
 std::string describe_device(int) {
   return "emulated on the CPU, for tests";
 }

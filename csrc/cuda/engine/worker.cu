@@ -237,12 +237,13 @@ class CudaWorker final : public DeviceWorker {
            from, to);
   }
 
-  // What is fetched is given after Stream::synchronize().
   void fetch_readouts() {
     edges_.fetch(stream_);
     host_readouts_.resize(host_rows_.size());
     host_rows_.download(stream_, host_readouts_.span());
   }
+
+  /// After fetch_readouts() and Stream::synchronize().
   void give_readouts(Span<double> readouts) const {
     edges_.check();
     std::copy_n(host_readouts_.data(), readouts.size(), readouts.data());
@@ -259,10 +260,12 @@ class CudaWorker final : public DeviceWorker {
     }
   }
 
+  /// Queued; the results are for give() after the stream is done.
   void fetch(Span<const Pull> pulls) {
     for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].fetch(stream_, list_.order(), pulls[p].sums);
   }
-  void give(Span<const Pull> pulls) const {
+
+  void give(Span<const Pull> pulls) {
     for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].add_to(pulls[p].sums);
   }
 
