@@ -1,8 +1,9 @@
 """Speed of the CUDA kernels: µs/atom/step of models on liquid water, through the C API, against the CPU.
 
 Every step has other positions, uploads them and downloads forces, as LAMMPS would; the neighbor list is kept
-by its skin of 1 Å. Medians of steps. PME of fixed charges and D3 are measured by themselves. Also measures the card's copy bandwidth and its rates of FP32 and FP64
-from registers. Writes JSON and prints a table. With NEARSIGHT_CUDA=emulated it tests itself, slowly.
+by its skin of 1 Å. Medians of steps. PME of fixed charges and D3 are measured by themselves. Also measures
+the card's copy bandwidth and its rates of FP32 and FP64 from registers. Writes JSON and prints a table. With
+NEARSIGHT_CUDA=emulated it tests itself, slowly.
 
     python benchmarks/cuda.py --output cuda.json
     python benchmarks/cuda.py --copies 1 --models "ACSF small" --steps 3

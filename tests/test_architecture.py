@@ -37,7 +37,7 @@ STANDARD = r"[a-z_0-9]+|(dlfcn|immintrin|stdio|stdlib|string|stddef|stdint|sys/m
         ("csrc/cuda", rf"{STANDARD}|core/.*|cuda/.*|cuda_runtime\.h|cub/.*|(ucontext|dlfcn)\.h"),
         ("csrc/capi", rf"{STANDARD}|core/.*|nearsight\.h"),
         ("csrc/torchscript", rf"{STANDARD}|core/.*|torch/.*|ATen/.*|c10/.*"),
-        ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*|torch_ops/stable\.hpp"),
+        ("csrc/torch_ops", rf"{STANDARD}|core/.*|torch/csrc/stable/.*|torch_ops/[a-z_]+\.hpp"),
         ("csrc/bindings", rf"{STANDARD}|core/.*|bindings/[a-z_]+\.hpp|pybind11/.*"),
         ("lammps_plugin", rf"{STANDARD}|nearsight\.h|mpi\.h|[a-z_]+\.h"),
         ("openmm_plugin", rf"{STANDARD}|nearsight\.h|openmm/.*|[A-Z][A-Za-z]+\.h"),

@@ -51,6 +51,7 @@ class PyDispersion {
                const NamedDevice& device)
       : record_(read_dispersion(record, num_species)),
         double_(precision == "double"),
+        device_(device),
         threads_(threads),
         dispersion_(make_dispersion(record_, double_, {}, device.device, device.index)) {
     if (!double_ && precision != "mixed")
@@ -99,7 +100,8 @@ class PyDispersion {
           if (owner[i] == rank) mine.push_back(i);
         std::vector<double> own(3 * mine.size()), pulls(3 * mine.size()), parts(mine.size());
         std::vector<int> own_kinds(mine.size());
-        const auto dispersion = make_dispersion(record_, double_, communicator);
+        const auto dispersion =
+            make_dispersion(record_, double_, communicator, device_.device, device_.index);
         ThreadPool threads(1);
         for (const double moved : {-drift, 0.0}) {
           for (std::size_t k = 0; k < mine.size(); ++k) {
@@ -130,6 +132,7 @@ class PyDispersion {
  private:
   DispersionRecord record_;
   bool double_;
+  NamedDevice device_;
   ThreadPool threads_;
   std::unique_ptr<Dispersion> dispersion_;
 };

@@ -5,6 +5,7 @@
 #include "cuda/engine/worker.hpp"
 #include "cuda/mesh/pme.hpp"
 #include "cuda/runtime.hpp"
+#include "cuda/training/training.hpp"
 
 #define NEARSIGHT_ENTRY extern "C" __attribute__((visibility("default")))
 
@@ -38,4 +39,24 @@ NEARSIGHT_ENTRY void nearsight_cuda_measure_peaks(int device_index, nearsight::D
 
 NEARSIGHT_ENTRY int nearsight_cuda_num_devices() {
   return nearsight::cuda::num_devices();
+}
+
+NEARSIGHT_ENTRY const nearsight::equivariant::DeviceKernels<float>* nearsight_cuda_equivariant_float() {
+  return &nearsight::cuda::training::equivariant_kernels<float>();
+}
+
+NEARSIGHT_ENTRY const nearsight::equivariant::DeviceKernels<double>* nearsight_cuda_equivariant_double() {
+  return &nearsight::cuda::training::equivariant_kernels<double>();
+}
+
+NEARSIGHT_ENTRY const nearsight::equivariant::DeviceEdgeKernels* nearsight_cuda_training_edges() {
+  return &nearsight::cuda::training::edge_kernels();
+}
+
+NEARSIGHT_ENTRY const nearsight::networks::DevicePasses* nearsight_cuda_network_passes() {
+  return &nearsight::cuda::training::network_passes();
+}
+
+NEARSIGHT_ENTRY const nearsight::DeviceDescriptorKernels* nearsight_cuda_training_descriptors() {
+  return &nearsight::cuda::training::descriptor_kernels();
 }

@@ -15,8 +15,20 @@ namespace cuda {
 int num_devices();
 
 /// Makes `index` the device of this thread's further calls, a negative one the first; returns its number.
-/// Throws Error (argument) for a device that is not there.
+/// kCurrentDevice leaves the thread as it is. Throws Error (argument) for a device that is not there.
 int use_device(int index);
+
+/// A device for as long as this lives; then that of before again.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int index);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0, now_;
+};
 
 /// "NVIDIA H200, 139.8 GiB, driver 580.65 (CUDA 13.0)".
 std::string describe_device(int index);
@@ -38,6 +50,8 @@ class Stream {
   void* handle() const { return handle_; }
   /// Waits until everything is done. Throws Error (internal) with what went wrong on the device.
   void synchronize() const;
+  /// What is queued from now on begins after all that is queued on a stream of the host.
+  void wait_for(void* of_host) const;
 
  private:
   void* handle_ = nullptr;

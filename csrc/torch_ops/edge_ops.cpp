@@ -64,17 +64,26 @@ void edge_differences(StableIValue* stack, std::uint64_t, std::uint64_t) {
   }
 }
 
-}  // namespace
-
 // Contiguous tensors: edge_index int64 [2, edges], frame int64 [atoms], everything else float64; forces
-// [atoms, 3] and virials [frames, 3, 3] begin as zero.
-STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+// [atoms, 3] and virials [frames, 3, 3] begin as zero. For a GPU
+// all tensors are there, and `frame` does not fall.
+template <class Library>
+void define_ops(Library& m) {
   m.def(
       "edge_sums(Tensor edge_index, Tensor frame, Tensor vectors, Tensor gradients, Tensor(a!) forces, "
       "Tensor(b!) virials) -> ()");
   m.def(
       "edge_differences(Tensor edge_index, Tensor frame, Tensor vectors, Tensor forces, Tensor virials, "
       "Tensor(a!) gradients) -> ()");
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  define_ops(m);
+}
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight_device, m) {
+  define_ops(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {

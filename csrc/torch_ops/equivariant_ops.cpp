@@ -3,40 +3,12 @@
 // (nearsight.models.equivariant_native).
 #include <algorithm>
 
-#include "core/models/equivariant/equivariant.hpp"
-#include "torch_ops/stable.hpp"
+#include "torch_ops/equivariant_arguments.hpp"
 
 namespace {
 
 using namespace nearsight;
 using namespace nearsight::equivariant;
-
-/// Calls body(float) or body(double), of the type that a tensor has.
-template <class Body>
-void with_type_of(const Tensor& tensor, const Body& body) {
-  if (tensor.element_size() == sizeof(float))
-    body(float{});
-  else
-    body(double{});
-}
-
-/// The numbers of a tensor, or null if it is empty.
-template <class T>
-T* data(const Tensor& tensor) {
-  return tensor.numel() ? static_cast<T*>(tensor.data_ptr()) : nullptr;
-}
-
-/// Reads the arguments of an op one after another.
-class Arguments {
- public:
-  explicit Arguments(StableIValue* stack) : stack_(stack) {}
-  Tensor tensor() { return argument<Tensor>(stack_[next_++]); }
-  std::int64_t integer() { return argument<std::int64_t>(stack_[next_++]); }
-
- private:
-  StableIValue* stack_;
-  int next_ = 0;
-};
 
 void edge_pairs(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments arguments(stack);
@@ -54,45 +26,13 @@ void edge_pairs(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 // ---- sums over edges ----
 
-/// What all ops of the convolution begin with, in the order of the schema.
-struct Graphs {
-  Tensor offsets, middles, places, neighbors, pairs, paths, couplings, sources, values, slopes, harmonics;
-  int num_threads;
-
-  explicit Graphs(Arguments& a)
-      : offsets(a.tensor()),
-        middles(a.tensor()),
-        places(a.tensor()),
-        neighbors(a.tensor()),
-        pairs(a.tensor()),
-        paths(a.tensor()),
-        couplings(a.tensor()),
-        sources(a.tensor()),
-        values(a.tensor()),
-        slopes(a.tensor()),
-        harmonics(a.tensor()),
-        num_threads(static_cast<int>(a.integer())) {}
-
-  template <class T>
-  EdgeSums<T> sums() const {
-    const Neighborhoods graph{middles.numel(),
-                              neighbors.numel(),
-                              values.size(0),
-                              data<const std::int64_t>(offsets),
-                              data<const std::int64_t>(middles),
-                              data<const std::int64_t>(places),
-                              data<const std::int32_t>(neighbors),
-                              data<const std::int32_t>(pairs)};
-    const auto channels = static_cast<int>(values.size(1) / paths.size(0));
-    EdgeSums<T> sums(graph, channels, static_cast<int>(couplings.size(0)), span_of<const std::int64_t>(paths),
-                     span_of<const T>(couplings));
-    sums.arguments.sources = data<const T>(sources);
-    sums.arguments.values = data<const T>(values);
-    sums.arguments.slopes = data<const T>(slopes);
-    sums.arguments.harmonics = data<const T>(harmonics);
-    return sums;
-  }
-};
+template <class T>
+EdgeSums<T> sums_of(const Graphs& g) {
+  EdgeSums<T> sums(g.graph(), g.channels(), static_cast<int>(g.couplings.size(0)),
+                   span_of<const std::int64_t>(g.paths), span_of<const T>(g.couplings));
+  g.set_tensors(sums.arguments);
+  return sums;
+}
 
 void edge_convolution(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments arguments(stack);
@@ -100,7 +40,7 @@ void edge_convolution(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor output = arguments.tensor();
   with_type_of(graphs.values, [&](auto type) {
     using T = decltype(type);
-    auto sums = graphs.sums<T>();
+    auto sums = sums_of<T>(graphs);
     sums.arguments.sums = data<T>(output);
     ThreadPool threads(graphs.num_threads);
     sums.convolve(threads);
@@ -114,7 +54,7 @@ void edge_convolution_by_geometry(StableIValue* stack, std::uint64_t, std::uint6
                by_distances = arguments.tensor(), by_harmonics = arguments.tensor();
   with_type_of(graphs.values, [&](auto type) {
     using T = decltype(type);
-    auto sums = graphs.sums<T>();
+    auto sums = sums_of<T>(graphs);
     sums.arguments.adjoints = data<const T>(adjoints);
     sums.arguments.harmonic_adjoints = data<T>(by_harmonics);
     ThreadPool threads(graphs.num_threads);
@@ -128,7 +68,7 @@ void edge_convolution_by_parameters(StableIValue* stack, std::uint64_t, std::uin
   const Tensor adjoints = arguments.tensor(), by_sources = arguments.tensor(), by_values = arguments.tensor();
   with_type_of(graphs.values, [&](auto type) {
     using T = decltype(type);
-    auto sums = graphs.sums<T>();
+    auto sums = sums_of<T>(graphs);
     sums.arguments.adjoints = data<const T>(adjoints);
     sums.arguments.value_adjoints = data<T>(by_values);
     ThreadPool threads(graphs.num_threads);
@@ -145,7 +85,7 @@ void edge_convolution_of_tangent(StableIValue* stack, std::uint64_t, std::uint64
                by_slopes = arguments.tensor();
   with_type_of(graphs.values, [&](auto type) {
     using T = decltype(type);
-    auto sums = graphs.sums<T>();
+    auto sums = sums_of<T>(graphs);
     sums.arguments.adjoints = data<const T>(adjoints);
     sums.arguments.source_tangents = data<const T>(along_sources);
     sums.arguments.distance_tangents = data<const double>(along_distances);
@@ -160,53 +100,15 @@ void edge_convolution_of_tangent(StableIValue* stack, std::uint64_t, std::uint64
 
 // ---- polynomials of messages ----
 
-/// What all ops of the contraction begin with, in the order of the schema.
-struct Polynomials {
-  Tensor nodes, leaves, targets, sizes, target_sizes, counts, messages, weights;
-  int num_threads;
-
-  explicit Polynomials(Arguments& a)
-      : nodes(a.tensor()),
-        leaves(a.tensor()),
-        targets(a.tensor()),
-        sizes(a.tensor()),
-        target_sizes(a.tensor()),
-        counts(a.tensor()),
-        messages(a.tensor()),
-        weights(a.tensor()),
-        num_threads(static_cast<int>(a.integer())) {}
-
-  /// Calls body(arguments, run), where run(what) calls the kernel.
-  template <class T, class Body>
-  void with_arguments(Contracted what, const Body& fill) const {
-    const auto channels = static_cast<int>(weights.size(2));
-    const auto atoms = [&] {
-      std::int64_t sum = 0;
-      for (const std::int64_t count : span_of<const std::int64_t>(counts)) sum += count;
-      return sum;
-    }();
-    const Layout layout(span_of<const std::int64_t>(sizes), atoms, channels),
-        results(span_of<const std::int64_t>(target_sizes), atoms, channels);
-    Contraction<T> c{};
-    c.channels = channels;
-    c.num_components = static_cast<int>(layout.places.size());
-    c.num_terms = static_cast<int>(targets.numel());
-    c.num_targets = static_cast<int>(results.places.size());
-    c.num_nodes = static_cast<int>(nodes.size(0)) - 1;
-    c.nodes = reinterpret_cast<const Node*>(data<const std::int32_t>(nodes));
-    c.leaves = reinterpret_cast<const Leaf*>(data<const std::int32_t>(leaves));
-    c.targets = data<const std::int32_t>(targets);
-    c.places = layout.places.data();
-    c.strides = layout.strides.data();
-    c.target_places = results.places.data();
-    c.target_strides = results.strides.data();
-    c.messages = data<const T>(messages);
-    c.weights = data<const T>(weights);
+/// Calls the kernel with the arguments that fill(arguments) completes.
+template <class T, class Fill>
+void contract_with(const Polynomials& polynomials, Contracted what, const Fill& fill) {
+  polynomials.with_arguments<T>([&](Contraction<T>& c) {
     fill(c);
-    ThreadPool threads(num_threads);
-    contract<T>(c, what, span_of<const std::int64_t>(counts), threads);
-  }
-};
+    ThreadPool threads(polynomials.num_threads);
+    contract<T>(c, what, span_of<const std::int64_t>(polynomials.counts), threads);
+  });
+}
 
 void message_contraction(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments arguments(stack);
@@ -214,8 +116,8 @@ void message_contraction(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor output = arguments.tensor();
   with_type_of(polynomials.weights, [&](auto type) {
     using T = decltype(type);
-    polynomials.with_arguments<T>(Contracted::value,
-                                  [&](Contraction<T>& c) { c.products = data<T>(output); });
+    contract_with<T>(polynomials, Contracted::value,
+                     [&](Contraction<T>& c) { c.products = data<T>(output); });
   });
 }
 
@@ -226,7 +128,7 @@ void message_contraction_reverse(StableIValue* stack, std::uint64_t, std::uint64
                by_weights = arguments.tensor();
   with_type_of(polynomials.weights, [&](auto type) {
     using T = decltype(type);
-    polynomials.with_arguments<T>(Contracted::reverse, [&](Contraction<T>& c) {
+    contract_with<T>(polynomials, Contracted::reverse, [&](Contraction<T>& c) {
       c.adjoints = data<const T>(adjoints);
       c.message_adjoints = data<T>(by_messages);
       c.weight_adjoints = data<T>(by_weights);
@@ -242,7 +144,7 @@ void message_contraction_tangent(StableIValue* stack, std::uint64_t, std::uint64
   const Tensor output = arguments.tensor(), by_messages = arguments.tensor(), by_weights = arguments.tensor();
   with_type_of(polynomials.weights, [&](auto type) {
     using T = decltype(type);
-    polynomials.with_arguments<T>(Contracted::tangent, [&](Contraction<T>& c) {
+    contract_with<T>(polynomials, Contracted::tangent, [&](Contraction<T>& c) {
       c.adjoints = data<const T>(adjoints);
       c.message_tangents = data<const T>(along_messages);
       c.weight_tangents = data<const T>(along_weights);
@@ -305,8 +207,6 @@ void dual_silu_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
-}  // namespace
-
 // Contiguous tensors; T is float32 or float64, the same for all that are called T. A tensor without elements
 // stands for zeros, or for a result that is not wanted. The layout of features is that of `EdgeSums`;
 // channels come in whole runs of 64 bytes. The order of atoms in features is `places`, atoms of a species
@@ -326,7 +226,10 @@ void dual_silu_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
   "messages, Tensor "                                                                                       \
   "weights, int num_threads, "
 
-STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+//
+// For a GPU tensors are there, but paths, sizes and target_sizes, which the host reads.
+template <class Library>
+void define_ops(Library& m) {
   m.def(
       "edge_pairs(Tensor offsets, Tensor neighbors, Tensor vectors, Tensor(a!) order, Tensor(b!) middles, "
       "Tensor(c!) pairs, Tensor(d!) firsts, Tensor(e!) count) -> ()");
@@ -349,6 +252,16 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
   m.def("edge_harmonics_tangent(Tensor vectors, Tensor directions, Tensor(a!) output, int l_max) -> ()");
   m.def("dual_silu(Tensor x, Tensor(a!) output) -> ()");
   m.def("dual_silu_reverse(Tensor x, Tensor adjoints, Tensor(a!) output) -> ()");
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  define_ops(m);
+}
+// The kernels of GPUs on tensors of the CPU, for tests: see device.hpp.
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight_device, m) {
+  define_ops(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {

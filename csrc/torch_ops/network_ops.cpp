@@ -2,8 +2,8 @@
 // (nearsight.models.native_networks).
 #include <algorithm>
 
-#include "core/models/networks/training.hpp"
-#include "torch_ops/stable.hpp"
+#include "core/models/networks/device.hpp"
+#include "torch_ops/device.hpp"
 
 namespace {
 
@@ -11,6 +11,7 @@ using namespace nearsight;
 using networks::NetworkShape;
 using networks::Passes;
 
+/// Null if it is empty.
 double* data(const Tensor& tensor) {
   return tensor.numel() ? span_of<double>(tensor).data() : nullptr;
 }
@@ -83,18 +84,49 @@ void network_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
               data(argument<Tensor>(stack[10])), data(argument<Tensor>(stack[11])));
 }
 
-}  // namespace
+// ---- on a GPU ----
+
+void device_values(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  TorchScope scope(call.table);
+  networks::device_passes().values(scope, call.shape, data(call.weights), call.inputs(), data(call.state),
+                                   data(argument<Tensor>(stack[7])));
+}
+
+void device_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  TorchScope scope(call.table);
+  networks::device_passes().gradient(scope, call.shape, data(call.weights), call.inputs(), data(call.state),
+                                     data(argument<Tensor>(stack[7])), data(argument<Tensor>(stack[8])));
+}
+
+void device_weights(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  TorchScope scope(call.table);
+  networks::device_passes().weights(scope, call.shape, data(call.weights), call.inputs(), data(call.state),
+                                    data(argument<Tensor>(stack[7])), data(argument<Tensor>(stack[8])));
+}
+
+void device_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  TorchScope scope(call.table);
+  networks::device_passes().second(scope, call.shape, data(call.weights), call.inputs(), data(call.state),
+                                   data(argument<Tensor>(stack[7])), data(argument<Tensor>(stack[8])),
+                                   data(argument<Tensor>(stack[9])), data(argument<Tensor>(stack[10])),
+                                   data(argument<Tensor>(stack[11])));
+}
 
 // int32 shape: members, layers, widths [layers + 1], activations [layers] by their numbers in the core.
 // Contiguous float64 tensors: weights and their gradients [members, weights], table, directions and gradients
 // by the table [all atoms, width], shift [inputs], state [atoms of the species, …], outputs and cotangents
 // [all atoms, members * outputs]; int64 atoms of the species, whose rows are written. An output without
-// elements is not evaluated.
+// elements is not evaluated. For a GPU all tensors but `shape` are there.
 #define NEARSIGHT_NETWORK_SCHEMA(name, state, more)                                      \
   name "(Tensor shape, Tensor weights, Tensor atoms, Tensor table, Tensor shift, " state \
        " state, int num_threads, " more ") -> ()"
 
-STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+template <class Library>
+void define_ops(Library& m) {
   m.def(NEARSIGHT_NETWORK_SCHEMA("network_values", "Tensor(a!)", "Tensor(b!) outputs"));
   m.def(NEARSIGHT_NETWORK_SCHEMA("network_gradient", "Tensor", "Tensor cotangents, Tensor(a!) gradient"));
   m.def(NEARSIGHT_NETWORK_SCHEMA("network_weights", "Tensor", "Tensor cotangents, Tensor(a!) of_weights"));
@@ -103,9 +135,32 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
                                  "Tensor(b!) of_cotangents, Tensor(c!) of_table"));
 }
 
+template <class Library>
+void implement_on_device(Library& m) {
+  m.impl("network_values", &device_values);
+  m.impl("network_gradient", &device_gradient);
+  m.impl("network_weights", &device_weights);
+  m.impl("network_second", &device_second);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  define_ops(m);
+}
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight_device, m) {
+  define_ops(m);
+}
+
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("network_values", &network_values);
   m.impl("network_gradient", &network_gradient);
   m.impl("network_weights", &network_weights);
   m.impl("network_second", &network_second);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CUDA, m) {
+  implement_on_device(m);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight_device, CPU, m) {
+  implement_on_device(m);
 }

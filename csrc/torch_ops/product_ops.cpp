@@ -6,7 +6,8 @@
 #include "core/engine/threads.hpp"
 #include "core/models/ace/kernels.hpp"
 #include "core/models/shared/aligned.hpp"
-#include "torch_ops/stable.hpp"
+#include "core/models/shared/device_training.hpp"
+#include "torch_ops/device.hpp"
 
 namespace {
 
@@ -123,16 +124,49 @@ void products_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
   });
 }
 
-}  // namespace
+// ---- on a GPU ----
+
+MomentProducts on_device(const Call& call) {
+  return {call.products, span_of<const int>(call.features), span_of<const double>(call.moments).data(),
+          call.moments.size(0), call.moments.size(1)};
+}
+
+void device_forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  TorchScope scope(call.moments);
+  device_descriptor_kernels().products_forward(scope, on_device(call),
+                                               span_of<double>(argument<Tensor>(stack[6])).data());
+}
+
+void device_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  const Tensor cotangents = argument<Tensor>(stack[6]), output = argument<Tensor>(stack[7]);
+  TorchScope scope(call.moments);
+  device_descriptor_kernels().products_reverse(
+      scope, on_device(call), span_of<const double>(cotangents).data(), span_of<double>(output).data());
+}
+
+void device_second(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Call call(stack);
+  const Tensor cotangents = argument<Tensor>(stack[6]), directions = argument<Tensor>(stack[7]),
+               of_cotangents = argument<Tensor>(stack[8]), of_moments = argument<Tensor>(stack[9]);
+  TorchScope scope(call.moments);
+  device_descriptor_kernels().products_second(
+      scope, on_device(call), span_of<const double>(cotangents).data(),
+      span_of<const double>(directions).data(), span_of<double>(of_cotangents).data(),
+      span_of<double>(of_moments).data());
+}
 
 // The table of products: int32 first [targets + 1] term of every target, int32 factors [terms, 2], float64
 // coefficients [terms], int32 nodes of the features. Contiguous float64 tensors: moments, directions and
-// their derivatives [centers, moments], cotangents and features [centers, features].
+// their derivatives [centers, moments], cotangents and features [centers, features]. For a GPU the last are
+// there, the table is in host memory.
 #define NEARSIGHT_PRODUCTS_SCHEMA(name, more)                                                      \
   name "(Tensor first, Tensor factors, Tensor coefficients, Tensor features, Tensor moments, int " \
        "num_threads, " more ") -> ()"
 
-STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+template <class Library>
+void define_ops(Library& m) {
   m.def(NEARSIGHT_PRODUCTS_SCHEMA("products_forward", "Tensor(a!) output"));
   m.def(NEARSIGHT_PRODUCTS_SCHEMA("products_reverse", "Tensor cotangents, Tensor(a!) output"));
   m.def(NEARSIGHT_PRODUCTS_SCHEMA("products_second",
@@ -140,8 +174,30 @@ STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
                                   "Tensor(b!) of_moments"));
 }
 
+template <class Library>
+void implement_on_device(Library& m) {
+  m.impl("products_forward", &device_forward);
+  m.impl("products_reverse", &device_reverse);
+  m.impl("products_second", &device_second);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  define_ops(m);
+}
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight_device, m) {
+  define_ops(m);
+}
+
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("products_forward", &products_forward);
   m.impl("products_reverse", &products_reverse);
   m.impl("products_second", &products_second);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CUDA, m) {
+  implement_on_device(m);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight_device, CPU, m) {
+  implement_on_device(m);
 }

@@ -9,7 +9,8 @@
 
 #include "core/engine/threads.hpp"
 #include "core/models/shared/denormals.hpp"
-#include "torch_ops/stable.hpp"
+#include "core/models/shared/device_training.hpp"
+#include "torch_ops/device.hpp"
 
 namespace {
 
@@ -150,23 +151,87 @@ void stored_gather(StableIValue* stack, std::uint64_t, std::uint64_t) {
     }
 }
 
-}  // namespace
+// ---- on a GPU ----
+
+/// Calls body(kernels, scope, derivatives, input, output).
+template <class Body>
+void on_device(StableIValue* stack, int table, const Body& body) {
+  const Tensor values = argument<Tensor>(stack[0]), edges = argument<Tensor>(stack[1]),
+               columns = argument<Tensor>(stack[2]), sizes = argument<Tensor>(stack[3]),
+               centers = argument<Tensor>(stack[4]), input = argument<Tensor>(stack[5]),
+               output = argument<Tensor>(stack[6]);
+  const Tensor& of_table = table == 5 ? input : output;
+  const StoredDerivatives derivatives{span_of<const float>(values).data(),
+                                      span_of<const std::int32_t>(edges).data(),
+                                      span_of<const std::int32_t>(columns).data(),
+                                      span_of<const std::int64_t>(sizes),
+                                      span_of<const std::int32_t>(centers).data(),
+                                      of_table.size(0),
+                                      of_table.size(of_table.dim() - 1)};
+  TorchScope scope(values);
+  body(device_descriptor_kernels(), scope, derivatives, input, output);
+}
+
+void device_reverse(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, 5, [](auto& kernels, auto& scope, auto& derivatives, auto& input, auto& output) {
+    kernels.stored_reverse(scope, derivatives, span_of<const double>(input).data(),
+                           span_of<double>(output).data());
+  });
+}
+
+void device_tangent(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, 6, [](auto& kernels, auto& scope, auto& derivatives, auto& input, auto& output) {
+    kernels.stored_tangent(scope, derivatives, span_of<const double>(input).data(),
+                           span_of<double>(output).data());
+  });
+}
+
+void device_gather(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  on_device(stack, 6, [](auto& kernels, auto& scope, auto& derivatives, auto& input, auto& output) {
+    kernels.stored_gather(scope, derivatives, span_of<const std::int64_t>(input).data(),
+                          span_of<double>(output).data());
+  });
+}
 
 // values float32 [sum of 3 * edges * columns], edges int32 and columns int32 of all blocks one after the
 // other, sizes int64 [blocks, 2]: edges and columns of each block; centers int32 of every edge of the frame;
-// input and output float64. Every edge is in exactly one block; `tangents` begins as zero.
+// input and output float64. Every edge is in exactly one block; `tangents` begins as zero. For
+// a GPU all tensors but `sizes` are there.
 #define NEARSIGHT_STORED_SCHEMA(name, input)                                                       \
   name "(Tensor values, Tensor edges, Tensor columns, Tensor sizes, Tensor centers, Tensor " input \
        ", Tensor(a!) output, int num_threads) -> ()"
 
-STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+template <class Library>
+void define_ops(Library& m) {
   m.def(NEARSIGHT_STORED_SCHEMA("stored_reverse", "cotangents"));
   m.def(NEARSIGHT_STORED_SCHEMA("stored_tangent", "directions"));
   m.def(NEARSIGHT_STORED_SCHEMA("stored_gather", "slots"));
+}
+
+template <class Library>
+void implement_on_device(Library& m) {
+  m.impl("stored_reverse", &device_reverse);
+  m.impl("stored_tangent", &device_tangent);
+  m.impl("stored_gather", &device_gather);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight, m) {
+  define_ops(m);
+}
+STABLE_TORCH_LIBRARY_FRAGMENT(nearsight_device, m) {
+  define_ops(m);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nearsight, CPU, m) {
   m.impl("stored_reverse", &stored_reverse);
   m.impl("stored_tangent", &stored_tangent);
   m.impl("stored_gather", &stored_gather);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight, CUDA, m) {
+  implement_on_device(m);
+}
+STABLE_TORCH_LIBRARY_IMPL(nearsight_device, CPU, m) {
+  implement_on_device(m);
 }

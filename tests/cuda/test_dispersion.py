@@ -119,6 +119,15 @@ def test_as_part_of_a_model(tmp_path, local, pbc):
             np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=tolerance * scale, err_msg=key)
 
 
+def test_several_ranks_take_the_cpu(capfd):
+    device, cpu = both(record_of(["H", "C"]))
+    owners = np.arange(20, dtype=np.int32) % 2
+    results = [one.of_ranks(*scattered(29, 20, 2), CRYSTAL, owners, 2) for one in (device, cpu)]
+    np.testing.assert_array_equal(results[0]["forces"], results[1]["forces"])
+    warnings = capfd.readouterr().err.count("the dispersion of several ranks is computed on their CPUs")
+    assert warnings == 1
+
+
 def test_errors():
     record = record_of(["H"])
     with pytest.raises(EvaluationError, match="GPU number 99 was asked for, but this machine has"):

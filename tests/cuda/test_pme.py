@@ -194,6 +194,22 @@ def test_charges_of_zero_and_no_charges(pbc):
     assert _core.Pme(*empty.arguments(), device="cuda").evaluate(*empty.arguments())["energy"] == 0.0
 
 
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_tiny_and_large_charges(precision):
+    """The integers of the mesh have a unit for the charges at hand."""
+    system = random_system(66, 40, net=1.0)
+    device, cpu = both(system, rtol=1e-4, precision=precision)
+    for scale in (1e-15, 1e-9, 1e9):
+        one = system._replace(charges=scale * system.charges)
+        expected = cpu.evaluate(*one.arguments())["potentials"]
+        np.testing.assert_allclose(
+            device.find_potentials(*one.arguments()),
+            expected,
+            rtol=0,
+            atol=TOLERANCES[precision] * np.abs(expected).max(),
+        )
+
+
 def test_errors_of_evaluations():
     system = random_system(63, pbc=OPEN)
     device = _core.Pme(*system.arguments(), device="cuda")

@@ -6,6 +6,9 @@
 #include "core/engine/error.hpp"
 #include "core/engine/libraries.hpp"
 #include "core/mesh/pme_work.hpp"
+#include "core/models/equivariant/device.hpp"
+#include "core/models/networks/device.hpp"
+#include "core/models/shared/device_training.hpp"
 
 namespace nearsight {
 namespace {
@@ -60,6 +63,30 @@ DevicePeaks measure_cuda_peaks(int device_index) {
 
 int num_cuda_devices() {
   return kernels().find<int()>("nearsight_cuda_num_devices")();
+}
+
+namespace equivariant {
+
+template <>
+const DeviceKernels<float>& device_kernels() {
+  return *nearsight::kernels().find<const DeviceKernels<float>*()>("nearsight_cuda_equivariant_float")();
+}
+template <>
+const DeviceKernels<double>& device_kernels() {
+  return *nearsight::kernels().find<const DeviceKernels<double>*()>("nearsight_cuda_equivariant_double")();
+}
+const DeviceEdgeKernels& device_edge_kernels() {
+  return *nearsight::kernels().find<const DeviceEdgeKernels*()>("nearsight_cuda_training_edges")();
+}
+
+}  // namespace equivariant
+
+const DeviceDescriptorKernels& device_descriptor_kernels() {
+  return *kernels().find<const DeviceDescriptorKernels*()>("nearsight_cuda_training_descriptors")();
+}
+
+const networks::DevicePasses& networks::device_passes() {
+  return *nearsight::kernels().find<const DevicePasses*()>("nearsight_cuda_network_passes")();
 }
 
 }  // namespace nearsight

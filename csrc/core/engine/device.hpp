@@ -10,6 +10,15 @@
 namespace nearsight {
 
 enum class Device { cpu, cuda };
+/// In place of a device's number: the one whose CUDA context the calling thread has made current.
+constexpr int kCurrentDevice = -2;
+
+/// A system in the memory of a device, and the host's stream that writes the positions.
+struct DeviceArrays {
+  const double* positions = nullptr;  // [3 * atoms] Å
+  double* forces = nullptr;           // [3 * atoms] eV/Å, added to; null: not wanted
+  void* stream = nullptr;             // cudaStream_t; null: the default one
+};
 
 /// Rows on another device, with its own lists.
 class DeviceWorker : public RowEngine {
@@ -19,11 +28,21 @@ class DeviceWorker : public RowEngine {
   /// that are centers are in `ghosts`.
   virtual void load(Span<const double> positions, Span<const int> species, const Cell& cell,
                     Span<const int> owned, Span<const int> ghosts) = 0;
+
+  /// The same of a whole system in the device's memory, as the host's stream leaves it.
+  virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+                    Span<const int> owned) = 0;
+
+  /// Positions as the host's stream leaves them, for what takes them from the host.
+  virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;
+
+  /// Adds what the host has found to arrays.forces.
+  virtual void add_forces(Span<const double> forces, const DeviceArrays& arrays) = 0;
 };
 
 struct DeviceOptions {
   bool double_precision = false;
-  int index = -1;                      // of the device; -1: the first one
+  int index = -1;                      // of the device; -1: the first one; or kCurrentDevice
   double skin = 0.0;                   // Å
   const Exchange* exchange = nullptr;  // outlives the worker
 };

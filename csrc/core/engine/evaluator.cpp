@@ -49,6 +49,27 @@ void Evaluator::check(const Domain& domain) const {
 
 void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell,
                          const Outside& outside, Results& results) {
+  evaluate_system(positions, nullptr, species, cell, outside, results);
+}
+
+void Evaluator::evaluate(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+                         const Outside& outside, Results& results) {
+  if (!device_)
+    throw Error(ErrorKind::argument,
+                "a system in the memory of a GPU was given, but this evaluator was made for device cpu: make "
+                "it for device cuda, or give a system in the host's memory");
+  const bool is_seen = couple_->channels() > 0 || dispersion_;  // by what takes positions from the host
+  host_positions_.resize(is_seen ? 3 * species.size() : 0);
+  host_forces_.assign(arrays.forces ? host_positions_.size() : 0, 0.0);
+  if (is_seen) device_->read_positions(arrays, host_positions_);
+  results.forces = host_forces_.empty() ? Span<double>() : host_forces_;
+  evaluate_system(host_positions_, &arrays, species, cell, outside, results);
+  if (results.forces) device_->add_forces(results.forces, arrays);
+}
+
+void Evaluator::evaluate_system(Span<const double> positions, const DeviceArrays* arrays,
+                                Span<const int> species, Cell cell, const Outside& outside,
+                                Results& results) {
   // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
   for (int a = 0; a < 3; ++a)
     if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
@@ -56,14 +77,17 @@ void Evaluator::evaluate(Span<const double> positions, Span<const int> species, 
     last_species_.assign(species.begin(), species.end());
     last_memory_.assign(species.size() * couple_->memory(), 0.0);
   }
-  const Domain domain{species.size(), positions, species, cell, outside, last_memory_};
+  const Domain domain{species.size(), positions, species, cell, outside, last_memory_, arrays};
   check(domain);
   owned_.clear();
   for (std::size_t i = 0; i < species.size(); ++i)
     if (species[i] >= 0) owned_.push_back(static_cast<int>(i));
   run(domain, owned_, results, [&]() -> RowEngine& {
     if (device_) {
-      device_->load(positions, species, cell, owned_, {});
+      if (arrays)
+        device_->load(*arrays, species, cell, owned_);
+      else
+        device_->load(positions, species, cell, owned_, {});
       return *device_;
     }
     const NeighborList& list = verlet_.update(positions, cell, threads_);
@@ -174,7 +198,11 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Results& result
   if (couple_->channels() > 0 || dispersion_) gather_owned(domain, owned);
   RowEngine& engine = load();
 
-  const EdgeSums sums{results.forces, results.virials, results.centroid_virials, {results.virial, 6}};
+  EdgeSums sums{results.forces, results.virials, results.centroid_virials, {results.virial, 6}};
+  if (domain.arrays) {
+    sums.forces = {};
+    sums.device_forces = domain.arrays->forces;
+  }
   if (couple_->is_local() || couple_->is_additive()) {
     // Cotangents do not wait for the readouts. Those of a member are 1 in its own column.
     constants_.assign((members + 1) * columns, 0.0);

@@ -46,7 +46,7 @@ struct EvaluatorOptions {
   int num_threads = 1;
   double skin = 0.0;  // Å, of evaluate(system), and of the device's list also of a domain
   Device device = Device::cpu;
-  int device_index = -1;  // of the GPU; -1: the first one
+  int device_index = -1;  // of the GPU; -1: the first one; or kCurrentDevice
 };
 
 /// forward - couple - reverse for one host. One thread calls it at a time.
@@ -56,6 +56,11 @@ class Evaluator {
 
   /// One process: the neighbor list is made here.
   void evaluate(Span<const double> positions, Span<const int> species, Cell cell, const Outside& outside,
+                Results& results);
+
+  /// The same of a system in the memory of the GPU that the evaluator was made for. Results::forces is empty;
+  /// forces are there when it returns, and after an error they are undefined.
+  void evaluate(const DeviceArrays& arrays, Span<const int> species, const Cell& cell, const Outside& outside,
                 Results& results);
 
   /// Domain decomposition: ghosts and the list come from the host.
@@ -69,6 +74,8 @@ class Evaluator {
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
   void check(const Outside& outside, const Results& wanted) const;
+  void evaluate_system(Span<const double> positions, const DeviceArrays* arrays, Span<const int> species,
+                       Cell cell, const Outside& outside, Results& results);
   void run(const Domain& domain, Span<const int> owned, Results& results,
            const std::function<RowEngine&()>& load);
   EdgeSums member_sums(const Results& results, std::size_t member);
@@ -98,6 +105,7 @@ class Evaluator {
   std::vector<double> virials_;                                    // likewise, of dispersion
   std::vector<int> species_, molecules_;                           // likewise
   std::vector<double> memory_;                                     // of owned rows
+  std::vector<double> host_positions_, host_forces_;               // of a system in a device's memory
   // Of one process: the atoms of the last evaluation and what they remember.
   std::vector<int> last_species_;
   std::vector<double> last_memory_;

@@ -5,10 +5,11 @@ namespace nearsight {
 
 /// What sums over edges give, as in Results; the arrays of atoms are added to. Null: not wanted.
 struct EdgeSums {
-  Span<double> forces;            // [3 * atoms]
-  Span<double> virials;           // [6 * atoms]
-  Span<double> centroid_virials;  // [9 * atoms]
-  Span<double> virial;            // [6], never null
+  Span<double> forces;              // [3 * atoms]
+  Span<double> virials;             // [6 * atoms]
+  Span<double> centroid_virials;    // [9 * atoms]
+  Span<double> virial;              // [6], never null
+  double* device_forces = nullptr;  // [3 * atoms] of the device's memory, in place of forces
 };
 
 /// A reverse pass: sums of dE/dr_ij over edges at these cotangents.

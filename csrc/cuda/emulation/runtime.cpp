@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "core/engine/device.hpp"
 #include "core/engine/error.hpp"
 
 namespace nearsight {
@@ -29,12 +30,16 @@ int num_devices() {
 
 int use_device(int index) {
   const int count = num_devices();
+  if (index == kCurrentDevice) return index;
   if (index >= count)
     throw Error(ErrorKind::argument, "GPU number " + std::to_string(index) +
                                          " was asked for, but this machine has " + std::to_string(count) +
                                          ", numbered from 0: choose one of them");
   return index < 0 ? 0 : index;
 }
+
+DeviceGuard::DeviceGuard(int index) : now_(index) {}
+DeviceGuard::~DeviceGuard() = default;
 
 std::string describe_device(int) {
   return "emulated on the CPU, for tests";
@@ -48,6 +53,7 @@ Memory device_memory() {
 Stream::Stream() = default;
 Stream::~Stream() = default;
 void Stream::synchronize() const {}
+void Stream::wait_for(void*) const {}
 
 void* allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;

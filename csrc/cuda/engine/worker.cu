@@ -35,6 +35,11 @@ __global__ void repeat_row(int num_rows, int columns, const double* row, double*
   if (n < static_cast<std::size_t>(num_rows) * columns) to[n] = row[n % columns];
 }
 
+__global__ void add_numbers(std::size_t count, const double* from, double* to) {
+  const std::size_t n = thread_number();
+  if (n < count) to[n] += from[n];
+}
+
 template <class T>
 class CudaWorker final : public DeviceWorker {
  public:
@@ -50,12 +55,30 @@ class CudaWorker final : public DeviceWorker {
   void load(Span<const double> positions, Span<const int> species, const Cell& cell, Span<const int> owned,
             Span<const int> ghosts) override {
     use_device(device_);
-    const bool changed = read_classes(species, owned, ghosts);
     positions_.upload(stream_, positions);
-    list_.update(stream_, positions_.span(), cell, classes_, changed);
-    edges_.clear(stream_);
-    sources_.clear(stream_);
-    if (exchange_) exchange_->follow(list_.order(), species.size());
+    find_list(positions_.span(), species, cell, owned, ghosts);
+  }
+
+  void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+            Span<const int> owned) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    find_list({arrays.positions, 3 * species.size()}, species, cell, owned, {});
+  }
+
+  void read_positions(const DeviceArrays& arrays, Span<double> positions) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    if (!positions.empty())
+      copy_to_host(stream_, positions.data(), arrays.positions, positions.size() * sizeof(double));
+    stream_.synchronize();
+  }
+
+  void add_forces(Span<const double> forces, const DeviceArrays& arrays) override {
+    use_device(device_);
+    host_forces_.upload(stream_, forces);
+    launch(stream_, one_each(forces.size()), add_numbers, forces.size(), host_forces_.data(), arrays.forces);
+    stream_.synchronize();
   }
 
   void forward(Span<double> readouts) override {
@@ -65,6 +88,8 @@ class CudaWorker final : public DeviceWorker {
       find_tile(first, last);
       run_forward();
     });
+    fetch_readouts();
+    stream_.synchronize();
     give_readouts(readouts);
   }
 
@@ -82,7 +107,9 @@ class CudaWorker final : public DeviceWorker {
         run_reverse(sums_[p]);
       }
     });
-    close(pulls);
+    fetch(pulls);
+    stream_.synchronize();
+    give(pulls);
   }
 
   void evaluate(Span<const Pull> pulls, Span<double> readouts) override {
@@ -99,8 +126,11 @@ class CudaWorker final : public DeviceWorker {
         run_reverse(sums_[p]);
       }
     });
+    fetch_readouts();
+    fetch(pulls);
+    stream_.synchronize();
     give_readouts(readouts);
-    close(pulls);
+    give(pulls);
   }
 
   long num_list_builds() const override { return list_.num_builds(); }
@@ -113,6 +143,16 @@ class CudaWorker final : public DeviceWorker {
       throw Error(ErrorKind::unsupported, "'" + file.path + "' has no code for device cuda (" + reason +
                                               "): use device cpu, or TorchForce on a GPU");
     return potential;
+  }
+
+  /// Of positions in the device's memory.
+  void find_list(Span<const double> positions, Span<const int> species, const Cell& cell,
+                 Span<const int> owned, Span<const int> ghosts) {
+    const bool changed = read_classes(species, owned, ghosts);
+    list_.update(stream_, positions, cell, classes_, changed);
+    edges_.clear(stream_);
+    sources_.clear(stream_);
+    if (exchange_) exchange_->follow(list_.order(), species.size());
   }
 
   /// Returns whether anything has changed since the last time.
@@ -197,10 +237,16 @@ class CudaWorker final : public DeviceWorker {
            from, to);
   }
 
-  void give_readouts(Span<double> readouts) {
-    edges_.check(stream_);
-    host_rows_.download(stream_, readouts);
-    stream_.synchronize();
+  void fetch_readouts() {
+    edges_.fetch(stream_);
+    host_readouts_.resize(host_rows_.size());
+    host_rows_.download(stream_, host_readouts_.span());
+  }
+
+  /// After fetch_readouts() and Stream::synchronize().
+  void give_readouts(Span<double> readouts) const {
+    edges_.check();
+    std::copy_n(host_readouts_.data(), readouts.size(), readouts.data());
   }
 
   void open(Span<const Pull> pulls) {
@@ -214,8 +260,13 @@ class CudaWorker final : public DeviceWorker {
     }
   }
 
-  void close(Span<const Pull> pulls) {
-    for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].add_to(stream_, list_.order(), pulls[p].sums);
+  /// Queued; the results are for give() after the stream is done.
+  void fetch(Span<const Pull> pulls) {
+    for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].fetch(stream_, list_.order(), pulls[p].sums);
+  }
+
+  void give(Span<const Pull> pulls) {
+    for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].add_to(pulls[p].sums);
   }
 
   const int device_, num_species_, columns_;
@@ -230,7 +281,8 @@ class CudaWorker final : public DeviceWorker {
   std::vector<int> species_, owned_, ghosts_;  // of the last load()
   AtomClasses classes_;                        // of the host's atoms
   Buffer<std::int32_t> places_;                // their rows of readouts, or -1
-  Buffer<double> positions_, host_rows_, readouts_, cotangents_;
+  Buffer<double> positions_, host_rows_, readouts_, cotangents_, host_forces_;
+  Pinned<double> host_readouts_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/engine/error.hpp"
 #include "core/mesh/pair_kernel.hpp"
 #include "cuda/mesh/direct_sum.hpp"
 #include "cuda/mesh/mesh.hpp"
@@ -93,6 +94,14 @@ class CudaPme final : public PmeWork {
       : device_(use_device(device_index)),
         pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
         mesh_(parameters, stream_) {}
+
+  /// Plans of cuFFT end on the device on which they were made.
+  ~CudaPme() override {
+    try {
+      use_device(device_);
+    } catch (const Error&) {  // then nothing is left of it
+    }
+  }
 
   void add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks&, PmeTimes& times,
            Coulomb& result) override {

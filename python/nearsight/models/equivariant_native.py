@@ -18,7 +18,7 @@ Features have the layout of csrc/core/models/equivariant: irreps one after anoth
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -64,12 +64,12 @@ class Neighborhoods:
         cls, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_species: int, num_threads: int
     ) -> Neighborhoods:
         """Pair the edges, which are sorted by center, and sort the atoms by species."""
-        edges, atoms = edge_index.size(1), species.numel()
+        atoms = species.numel()
         offsets = offsets_of(torch.bincount(edge_index[0], minlength=atoms))
-        order, firsts = torch.empty(2, edges, dtype=torch.int64).unbind(0)
-        pairs = torch.empty(edges, dtype=torch.int32)
-        middles, count = torch.empty(atoms, dtype=torch.int64), torch.empty(1, dtype=torch.int64)
         neighbors = edge_index[1].contiguous()
+        order, firsts = torch.empty_like(edge_index).unbind(0)
+        pairs = torch.empty_like(neighbors, dtype=torch.int32)
+        middles, count = offsets.new_empty(atoms), offsets.new_empty(1)
         vectors = edge_vectors.detach().to(torch.float64).contiguous()
         load_ops().edge_pairs(offsets, neighbors, vectors, order, middles, pairs, firsts, count)
         return cls(
@@ -111,7 +111,7 @@ class Neighborhoods:
 def _sorted_places(species: Tensor) -> Tensor:
     """The row of each atom where atoms are sorted by species."""
     places = torch.empty_like(species)
-    places[torch.argsort(species, stable=True)] = torch.arange(species.numel())
+    places[torch.argsort(species, stable=True)] = torch.arange(species.numel(), device=species.device)
     return places
 
 
@@ -140,7 +140,7 @@ def harmonics_of(vectors: Tensor, l_max: int, dtype: torch.dtype) -> Tensor:
         l_max: of the harmonics.
         dtype: of the result.
     """
-    output = torch.empty(vectors.size(0), (l_max + 1) ** 2, dtype=dtype)
+    output = vectors.new_empty(vectors.size(0), (l_max + 1) ** 2, dtype=dtype)
     load_ops().edge_harmonics(vectors.contiguous(), output, l_max)
     return output
 
@@ -199,6 +199,10 @@ class ConvolutionTables:
 
     paths: Tensor
     couplings: Tensor
+
+    def on(self, device: torch.device) -> ConvolutionTables:
+        """With the couplings there; the host reads the paths."""
+        return replace(self, couplings=self.couplings.to(device))
 
     def num_sums(self) -> int:
         """Σ over paths of 2 l3 + 1."""
@@ -286,7 +290,7 @@ class _ByGeometry(Function):
         ctx.set_materialize_grads(False)
         by_sources = torch.zeros_like(sources) if with_sources else sources.new_empty(0)
         by_harmonics = torch.empty_like(harmonics)
-        by_distances = torch.empty(values.size(0), dtype=torch.float64)
+        by_distances = values.new_empty(values.size(0), dtype=torch.float64)
         arguments = _arguments(graph, tables, (sources, values, slopes, harmonics))
         load_ops().edge_convolution_by_geometry(*arguments, adjoints, by_sources, by_distances, by_harmonics)
         return by_sources if with_sources else None, by_distances, by_harmonics
@@ -303,7 +307,7 @@ class _ByGeometry(Function):
         if along_sources is None:
             along_sources = sources.new_empty(0)
         if along_distances is None:
-            along_distances = torch.zeros(values.size(0), dtype=torch.float64)
+            along_distances = values.new_zeros(values.size(0), dtype=torch.float64)
         if along_harmonics is None:
             along_harmonics = torch.zeros_like(harmonics)
         output, by_sources = torch.zeros_like(adjoints), torch.zeros_like(sources)
@@ -357,6 +361,11 @@ class ContractionTables:
     order: Tensor
     sizes: Tensor
     target_sizes: Tensor
+
+    def on(self, device: torch.device) -> ContractionTables:
+        """With what kernels read there; the host reads the sizes."""
+        moved = {name: getattr(self, name).to(device) for name in ("nodes", "leaves", "targets")}
+        return replace(self, **moved)
 
     @classmethod
     def make(cls, terms: Tensor, sizes: list[int], target_sizes: list[int]) -> ContractionTables:

@@ -155,7 +155,7 @@ class TrainedTensors:
 
     def __init__(self, modules: Sequence[Weight], dtype: torch.dtype):
         self.modules, self.dtype = list(modules), dtype
-        self._scales, self._versions = torch.empty(0), [-1]
+        self._scales, self._versions = torch.empty(0), []
 
     def __call__(self) -> dict[Weight, Tensor]:
         """Return the tensors, differentiable by the values."""
@@ -164,7 +164,7 @@ class TrainedTensors:
 
     def _flat_scales(self) -> Tensor:
         """The scale of each number; scales change, in place, only before training."""
-        versions = [module.scale._version for module in self.modules]
+        versions = [(module.scale._version, module.scale.device) for module in self.modules]
         if versions != self._versions:
             expanded = [module.scale.expand_as(module.values).reshape(-1) for module in self.modules]
             self._scales, self._versions = torch.cat(expanded), versions

@@ -118,8 +118,15 @@ class _NativeInteraction(nn.Module):
         self.skip = Maps(inputs, outputs, kept)
         self.start = Maps([(1, num_species)], outputs, [(0, 0)])
 
+    def _move_tables(self, device: torch.device) -> None:
+        """To where the features are; tables are no buffers, which files would have."""
+        if self.coefficients.device != device:
+            self.tables, self.polynomials = self.tables.on(device), self.polynomials.on(device)
+            self.coefficients = self.coefficients.to(device)
+
     def forward(self, h: Tensor, step: _Step) -> Tensor:
         """Return the new features of all atoms; features are flat."""
+        self._move_tables(h.device)
         layer, k = self.layer, self.layer.channels
         width = padded(k, h.dtype)
         sources = step.map(self.up, h, layer.up) if len(layer.up.weights) > 0 else h
@@ -218,7 +225,7 @@ class NativeMACE(nn.Module):
         model = self.model
         step = _Step(edges, vectors, species, self.weights())
         h = self.embedding(step.kinds, [step.weights[model.embedding].T], step.counts)
-        outputs = torch.zeros(species.numel(), model.scale.numel(), dtype=torch.float64)
+        outputs = vectors.new_zeros(species.numel(), model.scale.numel(), dtype=torch.float64)
         for layer in self.layers:
             h = layer(h, step)
             outputs = outputs + layer.readout(h, step).to(torch.float64)

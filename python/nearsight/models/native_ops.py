@@ -93,7 +93,7 @@ def features_of(vectors: Tensor, neighborhoods: Neighborhoods) -> Tensor:
 
 def offsets_of(counts: Tensor) -> Tensor:
     """Where each of several runs of these lengths begins, and where the last one ends."""
-    offsets = torch.zeros(counts.numel() + 1, dtype=torch.int64)
+    offsets = counts.new_zeros(counts.numel() + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets
 
@@ -115,8 +115,8 @@ class _EdgeSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         ctx.arguments = graph.edge_index, graph.frame, graph.edge_vectors.detach().to(torch.float64)
-        forces = torch.zeros(graph.num_atoms, 3, dtype=torch.float64)
-        virials = torch.zeros(graph.num_frames, 3, 3, dtype=torch.float64)
+        forces = gradients.new_zeros(graph.num_atoms, 3, dtype=torch.float64)
+        virials = gradients.new_zeros(graph.num_frames, 3, 3, dtype=torch.float64)
         load_ops().edge_sums(*ctx.arguments, gradients.contiguous(), forces, virials)
         return forces, virials
 

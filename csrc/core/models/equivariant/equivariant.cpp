@@ -28,31 +28,37 @@ void for_each(std::int64_t count, ThreadPool& threads, const Body& body) {
 
 }  // namespace
 
-template <class T>
-EdgeSums<T>::EdgeSums(const Neighborhoods& graph, int channels, int num_harmonics,
-                      Span<const std::int64_t> paths, Span<const T> dense)
-    : arguments{} {
+Paths::Paths(Span<const std::int64_t> paths, std::int64_t num_atoms, int channels) {
   const std::size_t num_paths = paths.size() / 4;
   std::vector<std::int64_t> of_irrep;  // number of paths
   for (std::size_t p = 0; p < num_paths; ++p) {
     of_irrep.resize(static_cast<std::size_t>(paths[4 * p + 3]) + 1, 0);
     ++of_irrep.back();
   }
-  std::int64_t phi = 0, block = 0, before = 0, irrep = 0, components = 0;
+  std::int64_t phi = 0, block = 0, before = 0, irrep = 0, last = 0;
   for (std::size_t p = 0; p < num_paths; ++p) {
     const std::int64_t first = paths[4 * p], s1 = paths[4 * p + 1], s3 = paths[4 * p + 2];
     if (paths[4 * p + 3] != irrep) {
-      block += graph.num_atoms * paths[4 * p - 2] * of_irrep[irrep] * channels;
+      block += num_atoms * paths[4 * p - 2] * of_irrep[irrep] * channels;
       irrep = paths[4 * p + 3];
       before = 0;
     }
     const std::int64_t row = of_irrep[irrep] * channels;
-    paths_.push_back({static_cast<int>(first), static_cast<int>(s1), static_cast<int>(s3),
-                      static_cast<int>(phi), first * graph.num_atoms * channels, s1 * channels,
-                      block + before++ * channels, s3 * row, row});
+    list.push_back({static_cast<int>(first), static_cast<int>(s1), static_cast<int>(s3),
+                    static_cast<int>(phi), first * num_atoms * channels, s1 * channels,
+                    block + before++ * channels, s3 * row, row});
     phi += s1 * s3;
-    components = std::max(components, first + s1);
+    last = std::max(last, first + s1);
   }
+  components = static_cast<int>(last);
+  num_phi = static_cast<int>(phi);
+}
+
+template <class T>
+EdgeSums<T>::EdgeSums(const Neighborhoods& graph, int channels, int num_harmonics,
+                      Span<const std::int64_t> paths, Span<const T> dense)
+    : arguments{}, paths_(paths, graph.num_atoms, channels) {
+  const std::int64_t phi = paths_.num_phi;
   const std::int64_t stride = (phi + kRun<T> - 1) / kRun<T> * kRun<T>;
   dense_.assign(num_harmonics * stride, T(0));
   for (int h = 0; h < num_harmonics; ++h)
@@ -65,12 +71,12 @@ EdgeSums<T>::EdgeSums(const Neighborhoods& graph, int channels, int num_harmonic
     most_edges_ = std::max(most_edges_, graph.offsets[i + 1] - graph.offsets[i]);
   arguments.graph = graph;
   arguments.channels = channels;
-  arguments.components = static_cast<int>(components);
-  arguments.num_paths = static_cast<int>(num_paths);
+  arguments.components = paths_.components;
+  arguments.num_paths = static_cast<int>(paths_.list.size());
   arguments.num_harmonics = num_harmonics;
-  arguments.num_phi = static_cast<int>(phi);
+  arguments.num_phi = paths_.num_phi;
   arguments.num_couplings = static_cast<int>(couplings_.size());
-  arguments.paths = paths_.data();
+  arguments.paths = paths_.list.data();
   arguments.couplings = couplings_.data();
   arguments.dense = dense_.data();
   make_chunks();
@@ -120,7 +126,7 @@ void EdgeSums<T>::add_sources(T* source_adjoints, ThreadPool& threads) {
   const std::int64_t channels = arguments.channels, components = arguments.components;
   const std::int64_t atoms = arguments.graph.num_atoms;
   std::vector<std::int64_t> sizes(components, 0);  // of the irrep that begins at a component
-  for (const Path& path : paths_) sizes[path.component] = path.s1;
+  for (const Path& path : paths_.list) sizes[path.component] = path.s1;
   for_each((atoms + 15) / 16, threads, [&](std::int64_t n, int) {
     for (std::int64_t atom = 16 * n; atom < std::min(atoms, 16 * n + 16); ++atom)
       for (std::int64_t first = 0; first < components; ++first) {

@@ -23,13 +23,22 @@ struct Pairing {
 Pairing pair_edges(Span<const std::int64_t> offsets, Span<const std::int64_t> neighbors,
                    Span<const double> vectors);
 
+/// The paths of a convolution on contiguous tensors.
+struct Paths {
+  std::vector<Path> list;
+  int components, num_phi;  // of the sources, of Φ
+
+  /// `paths` has rows of four: first component and size of irrep 1, size and number of irrep 3, which does
+  /// not fall.
+  Paths(Span<const std::int64_t> paths, std::int64_t num_atoms, int channels);
+};
+
 /// A convolution on contiguous tensors. Components of an irrep stand together: features of irreps one after
 /// another, each [atoms][component][channels]; sums of message irreps, each [atoms][m3][path][channels].
 template <class T>
 class EdgeSums {
  public:
-  /// `paths` has rows of four: first component and size of irrep 1, size and number of irrep 3, which does
-  /// not fall; `dense` couplings [harmonics][Φ].
+  /// `paths` as for `Paths`; `dense` couplings [harmonics][Φ].
   EdgeSums(const Neighborhoods& graph, int channels, int num_harmonics, Span<const std::int64_t> paths,
            Span<const T> dense);
 
@@ -51,7 +60,7 @@ class EdgeSums {
   void for_chunks(ThreadPool& threads, bool with_sources, const Body& body);
   void add_sources(T* source_adjoints, ThreadPool& threads);
 
-  std::vector<Path> paths_;
+  Paths paths_;
   std::vector<Coupling> couplings_;
   std::vector<T> dense_;
   std::vector<Chunk> chunks_;

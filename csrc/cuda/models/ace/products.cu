@@ -110,38 +110,40 @@ unsigned blocks_of(int num_rows) {
 
 }  // namespace
 
-Products::Products(const Stream& stream, const nearsight::ace::Definition& d) {
-  const nearsight::ace::Products given = d.products();
+ProductUses::ProductUses(const nearsight::ace::Products& given, Span<const int> features)
+    : parts{0}, first_use{0}, feature_of(given.num_nodes, -1) {
   // A part ends before the first target that needs one of its own.
-  std::vector<int> parts{0};
-  std::vector<std::vector<Product>> uses(given.num_nodes);
+  std::vector<std::vector<Product>> of_nodes(given.num_nodes);
   for (int target = 0; target < given.num_targets; ++target)
     for (int t = given.first[target]; t < given.first[target + 1]; ++t) {
       const Product& term = given.terms[t];
       if (std::max(term.a, term.b) >= given.first_target + parts.back() && parts.back() < target)
         parts.push_back(target);
-      uses[term.a].push_back({given.first_target + target, term.b, term.c});
-      uses[term.b].push_back({given.first_target + target, term.a, term.c});
+      of_nodes[term.a].push_back({given.first_target + target, term.b, term.c});
+      of_nodes[term.b].push_back({given.first_target + target, term.a, term.c});
     }
   parts.push_back(given.num_targets);
-  std::vector<int> first_use{0}, feature_of(given.num_nodes, -1);
-  std::vector<Product> all_uses;
-  for (const auto& of_node : uses) {
-    all_uses.insert(all_uses.end(), of_node.begin(), of_node.end());
-    first_use.push_back(static_cast<int>(all_uses.size()));
+  for (const auto& of_node : of_nodes) {
+    uses.insert(uses.end(), of_node.begin(), of_node.end());
+    first_use.push_back(static_cast<int>(uses.size()));
   }
-  for (std::size_t k = 0; k < d.features.size(); ++k) feature_of[d.features[k]] = static_cast<int>(k);
+  for (std::size_t k = 0; k < features.size(); ++k) feature_of[features[k]] = static_cast<int>(k);
+}
+
+Products::Products(const Stream& stream, const nearsight::ace::Definition& d) {
+  const nearsight::ace::Products given = d.products();
+  const ProductUses more(given, d.features);
   tables_ = {given.first_target,
              given.num_nodes,
-             static_cast<int>(parts.size()) - 1,
+             static_cast<int>(more.parts.size()) - 1,
              static_cast<int>(d.features.size()),
-             device_.keep(stream, parts),
+             device_.keep(stream, more.parts),
              device_.keep(stream, d.first_term),
              device_.keep(stream, d.terms),
-             device_.keep(stream, first_use),
-             device_.keep(stream, all_uses),
+             device_.keep(stream, more.first_use),
+             device_.keep(stream, more.uses),
              device_.keep(stream, d.features),
-             device_.keep(stream, feature_of),
+             device_.keep(stream, more.feature_of),
              d.normalize};
 }
 

@@ -1,4 +1,6 @@
 #pragma once
+#include <vector>
+
 #include "core/models/ace/ace.hpp"
 #include "cuda/device.hpp"
 #include "cuda/models/shared/tables.hpp"
@@ -26,6 +28,14 @@ struct ProductTables {
   const int* features;    // [num_features] nodes
   const int* feature_of;  // [nodes] number of the feature, or -1
   bool normalize;
+};
+
+/// What ProductTables need beyond core's tables.
+struct ProductUses {
+  std::vector<int> parts, first_use, feature_of;
+  std::vector<Product> uses;
+
+  ProductUses(const nearsight::ace::Products& products, Span<const int> features);
 };
 
 /// Products of moments in double: 32 rows in the lanes of a block, whose warps share the targets.

@@ -16,6 +16,20 @@ Range append(std::vector<Item>& list, const Item* items, int count) {
   return {first, first + count};
 }
 
+std::vector<Monomial> all_monomials() {
+  std::vector<Monomial> all(nearsight::acsf::kMaxMonomials);
+  for (int degree = 0; degree <= nearsight::acsf::kMaxDegree; ++degree)
+    for (int a = 0; a <= degree; ++a)
+      for (int b = 0; b <= degree - a; ++b) {
+        const int c = degree - a - b;
+        double multinomial = 1.0;
+        for (int n = 1; n <= b; ++n) multinomial *= static_cast<double>(a + n) / n;
+        for (int n = 1; n <= c; ++n) multinomial *= static_cast<double>(a + b + n) / n;
+        all[monomial_place(a, b, c)] = {a, b, c, degree, multinomial};
+      }
+  return all;
+}
+
 }  // namespace
 
 template <class T>
@@ -54,7 +68,8 @@ FunctionSet<T>::FunctionSet(const Stream& stream, const nearsight::acsf::Functio
              keep(lists.terms),
              keep(lists.angular_functions),
              keep(lists.moments),
-             keep(lists.moment_functions)};
+             keep(lists.moment_functions),
+             tables_.keep(stream, all_monomials())};
 }
 
 template <class T>
@@ -117,7 +132,7 @@ void FunctionSet<T>::add(const Center& center, Lists& lists) {
 
   table.moments.first = static_cast<int>(lists.moments.size());
   for (const auto& g : center.moment_groups) {
-    const int shell = place[g.shell], count = nearsight::acsf::num_monomials(g.degree) + 1;
+    const int shell = place[g.shell], count = num_monomials(g.degree) + 1;
     room_.moments = std::max(room_.moments, g.num_species * count);
     lists.moments.push_back({shell, lists.shells[table.shells.first + shell].first_row + g.shape, g.degree,
                              append(lists.moment_functions, g.functions, g.num_functions)});

@@ -47,6 +47,20 @@ struct MomentTable {
   Range functions;
 };
 
+/// Monomials up to a degree, core's function for kernels.
+__host__ __device__ constexpr int num_monomials(int degree) {
+  return (degree + 1) * (degree + 2) * (degree + 3) / 6;
+}
+/// Number of x^a y^b z^c, by degree.
+__host__ __device__ constexpr int monomial_place(int a, int b, int c) {
+  const int rest = b + c;
+  return num_monomials(a + rest - 1) + rest * (rest + 1) / 2 + c;
+}
+struct Monomial {
+  int a, b, c, degree;
+  double multinomial;  // n! / (a! b! c!)
+};
+
 struct CenterTable {
   int num_features;
   Range shells, radial, angular, moments;
@@ -65,6 +79,7 @@ struct FunctionTables {
   const AngularFunction<T>* angular_functions;  // their term is a number within the group
   const MomentTable* moments;
   const MomentFunction* moment_functions;
+  const Monomial* monomials;  // [core's kMaxMonomials]
 };
 
 /// Room that a warp needs at most, in numbers.

@@ -7,43 +7,13 @@ namespace nearsight {
 namespace cuda {
 namespace acsf {
 
-/// Monomials up to a degree, core's function for kernels.
-__host__ __device__ constexpr int num_monomials(int degree) {
-  return (degree + 1) * (degree + 2) * (degree + 3) / 6;
-}
-
-/// x^a y^b z^c, by degree.
-struct Monomial {
-  int a, b, c;
-
-  __host__ __device__ explicit Monomial(int place) : a(0), b(0), c(0) {
-    int degree = 0;
-    while (place >= num_monomials(degree)) ++degree;
-    c = place - num_monomials(degree - 1);
-    for (a = degree; c > degree - a; --a) c -= degree - a + 1;
-    b = degree - a - c;
-  }
-  __host__ __device__ static int place(int a, int b, int c) {
-    const int rest = b + c;
-    return num_monomials(a + rest - 1) + rest * (rest + 1) / 2 + c;
-  }
-  __host__ __device__ int degree() const { return a + b + c; }
-  /// n! / (a! b! c!)
-  __host__ __device__ double multinomial() const {
-    double value = 1.0;
-    for (int n = 1; n <= b; ++n) value *= static_cast<double>(a + n) / n;
-    for (int n = 1; n <= c; ++n) value *= static_cast<double>(a + b + n) / n;
-    return value;
-  }
-};
-
 /// moments[species][monomials, and the sum of squares].
 template <class T>
 __device__ inline void find_moments(const MomentTable g, const Center<T>& c, double* moments) {
   const int count = num_monomials(g.degree);
   const T* const values = c.shape_values(g.row);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
-    const Monomial monomial(m < count ? m : 0);
+    const Monomial monomial = c.tables.monomials[m < count ? m : 0];
     for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
       const Range neighbors = c.neighbors(species, g.shell);
       T sum = T(0);
@@ -70,8 +40,8 @@ __device__ inline void moment_forward(const MomentTable g, const Center<T>& c, c
     const double* const b = room.moments + f.species2 * (count + 1);
     double value = 0.0;
     for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
-      const Monomial monomial(m);
-      value += f.powers[monomial.degree()] * monomial.multinomial() * a[m] * b[m];
+      const Monomial monomial = c.tables.monomials[m];
+      value += f.powers[monomial.degree] * monomial.multinomial * a[m] * b[m];
     }
     for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
     if (f.species1 == f.species2) value = 0.5 * (value - f.self * a[count]);  // each pair once, j != k
@@ -96,7 +66,7 @@ __device__ inline Polynomial<T> polynomial(const T* adjoints, int degree, T x, T
       T q = T(0), q_z = T(0);
       for (int c = degree - a - b; c >= 0; --c) {
         q_z = q_z * z + q;
-        q = q * z + adjoints[Monomial::place(a, b, c)];
+        q = q * z + adjoints[monomial_place(a, b, c)];
       }
       s_y = s_y * y + s;
       s_z = s_z * y + q_z;
@@ -123,15 +93,15 @@ __device__ inline void moment_reverse(const MomentTable g, const Center<T>& c, c
       if (f.species1 == species && f.species2 == species) self += room.cotangents[f.out] * f.self;
     }
     for (int m = lane; m < count; m += kLanes) {
-      const Monomial monomial(m);
+      const Monomial monomial = c.tables.monomials[m];
       double sum = 0.0;
       for (int i = g.functions.first; i < g.functions.last; ++i) {
         const MomentFunction& f = c.tables.moment_functions[i];
-        if ((f.species1 != species && f.species2 != species) || monomial.degree() > f.degree) continue;
+        if ((f.species1 != species && f.species2 != species) || monomial.degree > f.degree) continue;
         const int other = f.species1 == species ? f.species2 : f.species1;
-        sum += room.cotangents[f.out] * f.powers[monomial.degree()] * room.moments[other * (count + 1) + m];
+        sum += room.cotangents[f.out] * f.powers[monomial.degree] * room.moments[other * (count + 1) + m];
       }
-      room.adjoints[m] = static_cast<T>(sum * monomial.multinomial());
+      room.adjoints[m] = static_cast<T>(sum * monomial.multinomial);
     }
     __syncwarp();
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {

@@ -8,7 +8,7 @@ namespace cuda {
 
 constexpr int kLanes = static_cast<int>(kWarp);
 constexpr int kColumn = kLanes + 1;  // numbers from one row of lanes to the next, in different banks
-constexpr int kQueue = 2 * kLanes;
+constexpr int kQueue = 2 * kLanes;   // a power of two
 
 /// Neighbors j and k, numbers among the row's: all pairs of two ranges, or, in the same range, those with j <
 /// k.
@@ -37,35 +37,33 @@ __device__ inline void for_pairs(const PairRanges& pairs, int* queue, const Test
       ++j;
       k = pairs.first_k(j) + rest;
     }
-    const bool exists = j < pairs.j.last;
-    if (!__any_sync(kAllLanes, exists)) break;
+    const bool exists = j < pairs.j.last, more = __any_sync(kAllLanes, exists);
     const bool found = exists && test(j, k);
     const unsigned votes = __ballot_sync(kAllLanes, found);
     if (found)
-      queue[(head + waiting + __popc(votes & ((1u << lane) - 1))) % kQueue] =
+      queue[(head + waiting + __popc(votes & ((1u << lane) - 1))) & (kQueue - 1)] =
           (j - pairs.j.first) << 16 | (k - pairs.k.first);
     waiting += __popc(votes);
     k += kLanes;
     __syncwarp();
-    if (waiting < kLanes) continue;
-    const int pair = queue[(head + lane) % kQueue];
-    body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
+    if (more && waiting < kLanes) continue;
+    if (lane < waiting) {
+      const int pair = queue[(head + lane) & (kQueue - 1)];
+      body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
+    }
+    if (!more) break;
     head += kLanes;
     waiting -= kLanes;
     __syncwarp();
   }
-  if (lane < waiting) {
-    const int pair = queue[(head + lane) % kQueue];
-    body(pairs.j.first + (pair >> 16), pairs.k.first + (pair & 0xffff));
-  }
   __syncwarp();
 }
+
+constexpr int kTileRows = kLanes / 2;
 
 /// What pairs of a tile give to the gradients, for sums without atomics: each lane then adds what its
 /// neighbor takes part in. A pair gives `along` r_k + `radial_j` r_j to the gradient of j, and `along` r_j +
 /// `radial_k` r_k to that of k. A tile has kTileRows neighbors j and kLanes neighbors k at most.
-constexpr int kTileRows = kLanes / 2;
-
 template <class T>
 struct PairTile {
   T *along, *radial_j, *radial_k;  // [kTileRows][kColumn]
