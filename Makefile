@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 sources := $(shell find CMakeLists.txt pyproject.toml cmake csrc python lammps_plugin openmm_plugin examples \
              -type f -not -path '*/__pycache__/*' -not -path 'python/nearsight/lib/*' -not -path 'python/nearsight/include/*')
 
-.PHONY: all demo test slow lint format sanitize gpu-check bench clean test-torchforce test-openmm-ml test-mace
+.PHONY: all demo test slow lint format sanitize gpu-check bench clean test-torchforce test-openmm-ml test-openmm-cuda test-mace
 
 all: $(VENV)/.installed
 
@@ -55,6 +55,9 @@ test-torchforce:
 	tests_side/run.sh torchforce
 test-openmm-ml:
 	tests_side/run.sh openmm_ml
+# OpenMM's CUDA platform over a stand-in for the driver: no GPU.
+test-openmm-cuda:
+	tests_side/run.sh openmm_cuda
 # mace-torch wants an old e3nn.
 test-mace:
 	tests_side/run.sh mace

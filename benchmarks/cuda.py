@@ -1,8 +1,9 @@
 """Speed of the CUDA kernels: µs/atom/step of models on liquid water, through the C API, against the CPU.
 
 Every step has other positions, uploads them and downloads forces, as LAMMPS would; the neighbor list is kept
-by its skin of 1 Å. Medians of steps. Also measures the card's copy bandwidth and its rates of FP32 and FP64
-from registers. Writes JSON and prints a table. With NEARSIGHT_CUDA=emulated it tests itself, slowly.
+by its skin of 1 Å. Medians of steps. PME of fixed charges and D3 are measured by themselves. Also measures
+the card's copy bandwidth and its rates of FP32 and FP64 from registers. Writes JSON and prints a table. With
+NEARSIGHT_CUDA=emulated it tests itself, slowly.
 
     python benchmarks/cuda.py --output cuda.json
     python benchmarks/cuda.py --copies 1 --models "ACSF small" --steps 3
@@ -17,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase
@@ -27,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 from nearsight.lib import _core
-from nearsight.models import ACSFConfig, BPNNConfig, MACEConfig
+from nearsight.models import ACEConfig, ACSFConfig, ANIConfig, BPNNConfig, DispersionConfig, MACEConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from core.c_api import Options, Results, load_model, open_library, system_of
@@ -35,10 +37,13 @@ from core.c_api import Options, Results, load_model, open_library, system_of
 SPECIES = ["O", "H"]
 MODELS = {
     "ACSF small": BPNNConfig(descriptor=ACSFConfig(size="small")),
+    "ANI": BPNNConfig(cutoff=5.1, descriptor=ANIConfig(), hidden=[160, 128, 96], activation="celu"),
+    "ACE": BPNNConfig(cutoff=5.0, descriptor=ACEConfig(max_degree=[8, 7, 6]), hidden=[32]),
     "MACE 32 channels, one interaction": MACEConfig(channels=32, num_interactions=1, hidden="0e"),
     "MACE 64 channels, L = 0": MACEConfig(channels=64, num_interactions=2, hidden="0e"),
     "MACE 128 channels, L = 1": MACEConfig(channels=128, num_interactions=2, hidden="0e + 1o"),
 }
+PME, D3 = "PME of water's charges, rtol 1e-4", "D3(BJ), 30 and 20 Å"  # sums without a model
 DEVICES = {"cpu": 0, "cuda": 1}
 
 
@@ -79,10 +84,37 @@ class Evaluator:
             raise SystemExit(self._library.ns_last_error().decode())
 
 
+def sum_without_model(name: str, atoms: ase.Atoms, device: str, precision: str) -> Callable[[], float]:
+    """A function that returns the seconds of one evaluation, with the arrays of Python."""
+    species = np.array([SPECIES.index(s) for s in atoms.symbols], dtype=np.int32)
+    place, rng = (atoms.cell.array, [True] * 3), np.random.default_rng(1)
+    if name == PME:
+        numbers = np.array([-0.82, 0.41])[species]
+        words = {"mixed": "single", "double": "double"}
+        sums = _core.Pme(
+            atoms.positions, numbers, *place, rtol=1e-4, precision=words[precision], device=device
+        )
+    else:
+        numbers = species
+        record = DispersionConfig(functional="pbe", labels="with").record(SPECIES)
+        sums = _core.Dispersion(json.dumps(record), len(SPECIES), precision, device=device)
+
+    def step() -> float:
+        positions = atoms.positions + rng.normal(0, 1e-3, (len(atoms), 3))
+        started = time.perf_counter()
+        sums.evaluate(positions, numbers, *place)
+        return time.perf_counter() - started
+
+    return step
+
+
 def measure(
     library: ctypes.CDLL, name: str, atoms: ase.Atoms, device: str, precision: str, steps: int
 ) -> float:
     """Median µs/atom/step; the first two steps, with lists and memory to find, are left out."""
+    if name not in MODELS:
+        step = sum_without_model(name, atoms, device, precision)
+        return 1e6 * statistics.median([step() for _ in range(steps + 2)][2:]) / len(atoms)
     with tempfile.TemporaryDirectory() as folder:
         model = untrained_model(Path(folder) / "model.pt", MODELS[name], SPECIES)
         evaluator = Evaluator(library, model, device, precision, atoms)
@@ -98,7 +130,7 @@ def main() -> None:
     parser.add_argument(
         "--copies", type=int, nargs="+", default=[2, 4, 8, 16], help="192 n³ atoms of water each"
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, PME, D3], default=[*MODELS, PME, D3])
     parser.add_argument("--precisions", nargs="+", choices=["mixed", "double"], default=["mixed", "double"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cpu", action="store_true", help="one core beside it, for up to 12,288 atoms")

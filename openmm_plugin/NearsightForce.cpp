@@ -53,6 +53,16 @@ void NearsightForce::setPrecision(const std::string& precision) {
   precision_ = precision;
 }
 
+void NearsightForce::setDevice(const std::string& device) {
+  const std::string number = device.rfind("cuda:", 0) == 0 ? device.substr(5) : "";
+  const bool isNumber =
+      !number.empty() && number.size() < 4 && number.find_first_not_of("0123456789") == std::string::npos;
+  if (device != "cpu" && device != "cuda" && !isNumber)
+    throw OpenMMException("nearsight: device \"" + device +
+                          "\" is unknown; expected cpu, cuda or, with the number of a GPU, cuda:0");
+  device_ = device;
+}
+
 void NearsightForce::setNumThreads(int threads) {
   if (threads < 1)
     throw OpenMMException("nearsight: the number of threads must be at least 1, not " +

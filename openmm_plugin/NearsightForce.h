@@ -8,8 +8,9 @@
 
 namespace NearsightPlugin {
 
-/// A machine-learned potential from a nearsight model file, on every platform (positions are copied to the
-/// host).
+/// A machine-learned potential from a nearsight model file, on every platform. Positions and forces are
+/// copied to and from the host, except with device cuda on the CUDA platform, for which the library
+/// libnearsight_openmm_cuda.so must be loaded as well.
 ///
 /// Lengths are in nm as everywhere in OpenMM. What does not depend on the System is checked when it is set;
 /// the rest (the file, the elements, particle indices) when a Context is made. Failures throw
@@ -36,6 +37,11 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   /// "mixed" (features in single precision, sums in double) or "double". Default: "mixed".
   const std::string& getPrecision() const { return precision_; }
   void setPrecision(const std::string& precision);
+
+  /// "cpu", or an NVIDIA GPU, "cuda" or "cuda:1". On the CUDA platform, "cuda" is that of the Context.
+  /// Default: "cpu".
+  const std::string& getDevice() const { return device_; }
+  void setDevice(const std::string& device);
 
   /// Threads of the core, at least 1. Default: 1.
   int getNumThreads() const { return threads_; }
@@ -69,6 +75,7 @@ class __attribute__((visibility("default"))) NearsightForce : public OpenMM::For
   std::vector<int> particles_;
   std::string backend_ = "auto";
   std::string precision_ = "mixed";
+  std::string device_ = "cpu";
   bool periodic_ = false;
   int threads_ = 1;
   double skin_ = 0.1;

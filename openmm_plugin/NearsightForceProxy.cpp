@@ -25,6 +25,8 @@ void NearsightForceProxy::serialize(const void* object, SerializationNode& node)
   node.setBoolProperty("periodic", force.usesPeriodicBoundaryConditions());
   node.setStringProperty("backend", force.getBackend());
   node.setStringProperty("precision", force.getPrecision());
+  // Not written where it is the default, for plugins that know no devices.
+  if (force.getDevice() != "cpu") node.setStringProperty("device", force.getDevice());
   node.setIntProperty("threads", force.getNumThreads());
   node.setDoubleProperty("skin", force.getSkin());
   if (force.getCharge()) node.setDoubleProperty("charge", *force.getCharge());
@@ -67,6 +69,7 @@ void* NearsightForceProxy::deserialize(const SerializationNode& node) const {
   force->setUsesPeriodicBoundaryConditions(node.getBoolProperty("periodic"));
   force->setBackend(node.getStringProperty("backend"));
   force->setPrecision(node.getStringProperty("precision"));
+  if (node.hasProperty("device")) force->setDevice(node.getStringProperty("device"));
   force->setNumThreads(node.getIntProperty("threads"));
   force->setSkin(node.getDoubleProperty("skin"));
   if (node.hasProperty("charge")) force->setCharge(node.getDoubleProperty("charge"));

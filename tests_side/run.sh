@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests that need pinned packages of their own: tests_side/run.sh torchforce|openmm_ml|mace
+# Tests that need pinned packages of their own: tests_side/run.sh torchforce|openmm_ml|openmm_cuda|mace
 # Makes .venv-<name>, installs tests_side/<name>/requirements.txt, builds nearsight there, and runs the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/named_device.hpp"
 #include "bindings/thread_ranks.hpp"
 
 namespace nearsight {
@@ -46,11 +47,13 @@ void check_species(const Ints& species, py::ssize_t num_atoms, std::size_t num_s
 
 class PyDispersion {
  public:
-  PyDispersion(const std::string& record, std::size_t num_species, const std::string& precision, int threads)
+  PyDispersion(const std::string& record, std::size_t num_species, const std::string& precision, int threads,
+               const NamedDevice& device)
       : record_(read_dispersion(record, num_species)),
         double_(precision == "double"),
+        device_(device),
         threads_(threads),
-        dispersion_(make_dispersion(record_, double_, {})) {
+        dispersion_(make_dispersion(record_, double_, {}, device.device, device.index)) {
     if (!double_ && precision != "mixed")
       throw Error(ErrorKind::argument, "precision is '" + precision + "', expected mixed or double");
   }
@@ -97,7 +100,8 @@ class PyDispersion {
           if (owner[i] == rank) mine.push_back(i);
         std::vector<double> own(3 * mine.size()), pulls(3 * mine.size()), parts(mine.size());
         std::vector<int> own_kinds(mine.size());
-        const auto dispersion = make_dispersion(record_, double_, communicator);
+        const auto dispersion =
+            make_dispersion(record_, double_, communicator, device_.device, device_.index);
         ThreadPool threads(1);
         for (const double moved : {-drift, 0.0}) {
           for (std::size_t k = 0; k < mine.size(); ++k) {
@@ -128,6 +132,7 @@ class PyDispersion {
  private:
   DispersionRecord record_;
   bool double_;
+  NamedDevice device_;
   ThreadPool threads_;
   std::unique_ptr<Dispersion> dispersion_;
 };
@@ -142,8 +147,13 @@ void bind_dispersion(py::module_& m) {
       m, "Dispersion",
       "D3 of a record of docs/file_format.md, as JSON text, for so many species; lists of "
       "pairs\nare kept while they hold.")
-      .def(py::init<const std::string&, std::size_t, const std::string&, int>(), py::arg("record"),
-           py::arg("num_species"), py::arg("precision") = "double", py::arg("threads") = 1)
+      .def(py::init([](const std::string& record, std::size_t num_species, const std::string& precision,
+                       int threads, const std::string& device) {
+             return std::make_unique<PyDispersion>(record, num_species, precision, threads,
+                                                   NamedDevice(device));
+           }),
+           py::arg("record"), py::arg("num_species"), py::arg("precision") = "double", py::arg("threads") = 1,
+           py::arg("device") = "cpu")
       .def("evaluate", &PyDispersion::evaluate, py::arg("positions"), py::arg("species"), py::arg("cell"),
            py::arg("pbc"),
            "dict of energy eV, energies [n], forces [n, 3] eV/Å, virial [3, 3] eV, virials [n, 6] in "

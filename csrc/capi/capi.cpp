@@ -79,6 +79,13 @@ Results wrap(const ns_results& r, const Model& model, std::size_t num_owned, std
   return results;
 }
 
+void require_system(const ns_system* system, const ns_results* results) {
+  require_struct(system, "ns_system");
+  require_struct(results, "ns_results");
+  require(system->num_atoms == 0 || (system->num_atoms > 0 && system->positions && system->species),
+          "ns_system: positions and species must not be NULL");
+}
+
 Cell read_cell(const double* vectors, const int* pbc, const char* name) {
   Cell cell;
   for (int a = 0; a < 3; ++a) cell.pbc[a] = pbc[a] != 0;
@@ -267,14 +274,26 @@ void ns_evaluator_free(ns_evaluator* evaluator) {
 ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results) {
   return guarded([&] {
     require(evaluator, "ns_evaluate_system: evaluator must not be NULL");
-    require_struct(system, "ns_system");
-    require_struct(results, "ns_results");
-    require(system->num_atoms == 0 || (system->num_atoms > 0 && system->positions && system->species),
-            "ns_system: positions and species must not be NULL");
+    require_system(system, results);
     const std::size_t n = system->num_atoms;
     const Cell cell = read_cell(system->cell, system->pbc, "ns_system");
     Results r = wrap(*results, evaluator->evaluator.model(), n, n);
     evaluator->evaluator.evaluate(Span<const double>(system->positions, 3 * n),
+                                  Span<const int>(system->species, n), cell, read_outside(*system, n), r);
+    give_back(r, *results);
+  });
+}
+
+ns_status ns_evaluate_device(ns_evaluator* evaluator, const ns_system* system, void* stream,
+                             ns_results* results) {
+  return guarded([&] {
+    require(evaluator, "ns_evaluate_device: evaluator must not be NULL");
+    require_system(system, results);
+    const std::size_t n = system->num_atoms;
+    const Cell cell = read_cell(system->cell, system->pbc, "ns_system");
+    Results r = wrap(*results, evaluator->evaluator.model(), n, n);
+    r.forces = {};
+    evaluator->evaluator.evaluate({system->positions, results->forces, stream},
                                   Span<const int>(system->species, n), cell, read_outside(*system, n), r);
     give_back(r, *results);
   });

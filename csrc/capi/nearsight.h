@@ -120,8 +120,13 @@ typedef struct ns_options {
   int num_threads; /* 0 or 1: the calling thread alone */
   double skin;     /* Verlet skin of ns_evaluate_system, Å; 0: a new list at every call. Of a GPU also the one
                       of ns_evaluate_domain, where the list is made on the device from all positions. */
-  int device_index; /* of the GPU, from 0; -1: the first one. See ns_num_cuda_devices. */
+  int device_index; /* of the GPU, from 0 (ns_num_cuda_devices); -1: the first one; or NS_CURRENT_DEVICE */
 } ns_options;
+
+/* As ns_options.device_index: the GPU, and the context of CUDA's driver API, that the calling thread has made
+ * current. It must be current in every call with that evaluator, also when it is freed. For hosts that use a
+ * context of their own; where there is none it is the first GPU, or that of cudaSetDevice. */
+#define NS_CURRENT_DEVICE (-2)
 
 /* How many NVIDIA GPUs this machine has; NS_ERROR_UNSUPPORTED where none can be used, with the reason. */
 NS_EXPORT ns_status ns_num_cuda_devices(int* count);
@@ -224,6 +229,17 @@ typedef struct ns_system {
 } ns_system;
 
 NS_EXPORT ns_status ns_evaluate_system(ns_evaluator* evaluator, const ns_system* system, ns_results* results);
+
+/* As ns_evaluate_system, of an evaluator on device cuda, but system->positions and results->forces (or NULL)
+ * are in memory of its GPU; everything else is the host's memory as ever. The positions are read after what
+ * `stream`, a cudaStream_t or CUstream of the GPU or NULL for the default one, holds when the call is made.
+ * All is done when it returns, so the host may queue on any stream what reads the forces, of which only those
+ * of atoms that the model sees are touched; after an error they are undefined.
+ * What the host's memory gets are the readouts of the model, for most one number for an atom. Positions come
+ * down only when a neighbor list is made, and with charges or dispersion, which take them from the host, in
+ * every call; what these two add to the forces goes up again. */
+NS_EXPORT ns_status ns_evaluate_device(ns_evaluator* evaluator, const ns_system* system, void* stream,
+                                       ns_results* results);
 
 /* The part of a larger system that one rank owns, with its ghosts and a full neighbor list from the host.
  * `num_neighbors` and `neighbors` are indexed by atom; `centers` names the atoms that have a list: all owned

@@ -1,4 +1,5 @@
 // What libnearsight finds here by name; errors cross as exceptions of the core's own type.
+#include "cuda/couple/dispersion.hpp"
 #include "cuda/engine/device_list.hpp"
 #include "cuda/engine/peaks.hpp"
 #include "cuda/engine/worker.hpp"
@@ -17,6 +18,11 @@ NEARSIGHT_ENTRY nearsight::DeviceWorker* nearsight_cuda_make_worker(const nearsi
 NEARSIGHT_ENTRY nearsight::DeviceList* nearsight_cuda_make_list(double cutoff, double skin,
                                                                 int device_index) {
   return nearsight::cuda::make_list(cutoff, skin, device_index).release();
+}
+
+NEARSIGHT_ENTRY nearsight::Dispersion* nearsight_cuda_make_dispersion(
+    const nearsight::DispersionRecord& record, bool double_precision, int device_index) {
+  return nearsight::cuda::make_dispersion(record, double_precision, device_index).release();
 }
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_pme(const nearsight::PmeParameters& parameters,

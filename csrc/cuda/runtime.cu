@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/engine/device.hpp"
 #include "core/engine/error.hpp"
 #include "cuda/runtime.hpp"
 
@@ -66,6 +67,7 @@ int num_devices() {
 
 int use_device(int index) {
   const int count = num_devices();
+  if (index == kCurrentDevice) return index;
   if (index >= count)
     throw Error(ErrorKind::argument, "GPU number " + std::to_string(index) +
                                          " was asked for, but this machine has " + std::to_string(count) +
@@ -115,6 +117,15 @@ Stream::~Stream() {
 
 void Stream::synchronize() const {
   check(cudaStreamSynchronize(of(*this)), "a kernel");
+}
+
+void Stream::wait_for(void* of_host) const {
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "the creation of an event");
+  const cudaError_t recorded = cudaEventRecord(event, static_cast<cudaStream_t>(of_host));
+  const cudaError_t waits = recorded ? recorded : cudaStreamWaitEvent(of(*this), event, 0);
+  cudaEventDestroy(event);  // as soon as it has happened
+  check(waits, "the wait for the host's stream");
 }
 
 void* allocate(std::size_t bytes) {

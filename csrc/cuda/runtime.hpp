@@ -15,7 +15,7 @@ namespace cuda {
 int num_devices();
 
 /// Makes `index` the device of this thread's further calls, a negative one the first; returns its number.
-/// Throws Error (argument) for a device that is not there.
+/// kCurrentDevice leaves the thread as it is. Throws Error (argument) for a device that is not there.
 int use_device(int index);
 
 /// A device for as long as this lives; then that of before again.
@@ -50,6 +50,8 @@ class Stream {
   void* handle() const { return handle_; }
   /// Waits until everything is done. Throws Error (internal) with what went wrong on the device.
   void synchronize() const;
+  /// What is queued from now on begins after all that is queued on a stream of the host.
+  void wait_for(void* of_host) const;
 
  private:
   void* handle_ = nullptr;

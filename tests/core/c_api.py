@@ -110,10 +110,10 @@ def load_model(library, path) -> c_void_p:
     return handle
 
 
-def make_evaluator(library, model: c_void_p, host: Host | None = None) -> c_void_p:
-    """In double, one thread."""
+def make_evaluator(library, model: c_void_p, host: Host | None = None, **options) -> c_void_p:
+    """In double, one thread, on the CPU without skin, unless `options` says otherwise."""
     handle = c_void_p()
-    options = Options(sizeof(Options), 1, 0, 1, 0.0)
+    options = Options(**{"struct_size": sizeof(Options), "precision": 1, "num_threads": 1} | options)
     lent = byref(host) if host else None
     assert library.ns_evaluator_create(model, byref(options), lent, byref(handle)) == 0
     return handle

@@ -125,8 +125,9 @@ def cluster():
 
 
 def pure():
-    """More than 32 neighbors of the same species."""
-    return {"positions": CRYSTAL, "atoms": ["Si"] * len(CRYSTAL), "cell": CELL, "pbc": True}
+    """More than 128 neighbors, more than 32 of them in each shell, all of the same species."""
+    symbols = ["Si"] * len(CRYSTAL)
+    return {"positions": 0.75 * CRYSTAL, "atoms": symbols, "cell": 0.75 * CELL, "pbc": True}
 
 
 SYSTEMS = {

@@ -7,6 +7,7 @@ from core.test_charge_models import save as save_charged
 from message_passing_models import derivative
 from test_mace_engine import CONFIGS, CUTOFF, SPECIES, STRUCTURES, crystal, make, molecule, save
 
+from nearsight.errors import EvaluationError
 from nearsight.lib import _core
 from nearsight.models import MACEConfig, build_model
 
@@ -47,6 +48,19 @@ def same(found: dict, wanted: dict, relative: float) -> None:
         np.testing.assert_allclose(found[key], wanted[key], rtol=0, atol=relative * scale, err_msg=key)
 
 
+def small_cell():
+    """Twelve atoms in a periodic cell of one and a half cutoffs."""
+    rng = np.random.default_rng(8)
+    grid = np.stack(np.meshgrid(np.arange(2), np.arange(2), np.arange(3)), -1).reshape(-1, 3) / [2, 2, 3]
+    cell = np.array([[6.0, 0, 0], [0.4, 6.1, 0], [0, 0.3, 6.2]])
+    return (
+        (grid + 0.03 * rng.normal(size=grid.shape)) @ cell,
+        rng.integers(0, 3, 12).astype(np.int32),
+        cell,
+        [True] * 3,
+    )
+
+
 @pytest.mark.parametrize("structure", list(STRUCTURES))
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_cpu(paths, name, structure):
@@ -64,7 +78,7 @@ def test_threads_in_any_order(paths, name, precision, monkeypatch):
     found = []
     for order in ("forward", "reverse"):
         monkeypatch.setenv("NEARSIGHT_EMULATION_ORDER", order)
-        found.append(run(paths[name], crystal(3), precision=precision))
+        found.append(run(paths[name], small_cell(), precision=precision))
     for key in ("energy", "energies", "forces", "virial"):
         np.testing.assert_array_equal(found[0][key], found[1][key])
 
@@ -82,14 +96,27 @@ def test_forces_are_derivatives(paths, name):
         assert forces[atom, axis] == pytest.approx(-derivative(energy, positions, atom, axis), abs=2e-7)
 
 
+@pytest.mark.parametrize("precision", ["double", "mixed"])
 @pytest.mark.parametrize("name", ["scalars", "gaussians"])
-def test_atoms_on_top_of_each_other_are_kept_apart(paths, name):
-    """Closer than radial functions are tabulated: a repulsion, and no derivative of what stays constant."""
-    structure = (np.array([[0.0, 0, 0], [0, 0.07, 0], [1.5, 0, 0]]), np.array([0, 1, 2], np.int32))
-    structure = (*structure, np.zeros((3, 3)), [False] * 3)
-    wanted = run(paths[name], structure, device="cpu")
-    assert wanted["forces"][1, 1] > 1000.0
-    same(run(paths[name], structure), wanted, 1e-10)
+def test_atoms_on_top_of_each_other_are_kept_apart(paths, name, precision):
+    """Below 0.1 Å radial functions stay what they are, and the energy is 100 eV (0.1 Å/r - 1)²."""
+
+    def dimer(r):
+        positions, species = np.array([[0.0, 0, 0], [0, r, 0]]), np.array([0, 1], np.int32)
+        return run(paths[name], (positions, species, np.zeros((3, 3)), [False] * 3), precision=precision)
+
+    near, far = dimer(0.05), dimer(0.08)
+    relative = 1e-10 if precision == "double" else 1e-5
+    assert near["energy"] - far["energy"] == pytest.approx(100 * (1.0 - 0.25**2), rel=relative)
+    for found, r in ((near, 0.05), (far, 0.08)):
+        force = 200 * (0.1 / r - 1) * 0.1 / r**2
+        np.testing.assert_allclose(found["forces"][1], [0, force, 0], rtol=relative, atol=relative * force)
+
+
+def test_the_oracle_is_of_cpus(paths, monkeypatch):
+    monkeypatch.setenv("NEARSIGHT_RADIALS", "analytic")
+    with pytest.raises(EvaluationError, match="NEARSIGHT_RADIALS is analytic in the environment, which only"):
+        run(paths["local"], molecule())
 
 
 def test_one_evaluator_for_one_structure_after_the_other(paths):
@@ -132,8 +159,8 @@ def test_charges(tmp_path, kind, architecture):
 @pytest.mark.parametrize("num_ranks", [1, 2])
 @pytest.mark.parametrize("name", ["vectors", "both parities", "three interactions"])
 def test_features_travel_between_ranks(paths, name, num_ranks):
-    wanted = run(paths[name], crystal(5), device="cpu")
-    ranks = domains.split(crystal(5), num_ranks, CUTOFF, 0.0)
+    wanted = run(paths[name], small_cell(), device="cpu")
+    ranks = domains.split(small_cell(), num_ranks, CUTOFF, 0.0)
     energy, forces = domains.evaluate(paths[name], ranks, exchange=True)
     assert energy == pytest.approx(float(wanted["energy"]), rel=1e-10, abs=1e-10)
     np.testing.assert_allclose(forces, wanted["forces"], rtol=0, atol=1e-10 * np.abs(wanted["forces"]).max())
@@ -142,21 +169,8 @@ def test_features_travel_between_ranks(paths, name, num_ranks):
 @pytest.mark.parametrize("name", ["local", "scalars"])
 def test_ghosts_that_are_centers(paths, name):
     layers = 1 if name == "local" else 2
-    wanted = run(paths[name], molecule_in_a_box(), device="cpu")
-    ranks = domains.split(molecule_in_a_box(), 2, layers * CUTOFF, (layers - 1) * CUTOFF)
+    wanted = run(paths[name], small_cell(), device="cpu")
+    ranks = domains.split(small_cell(), 2, layers * CUTOFF, (layers - 1) * CUTOFF)
     energy, forces = domains.evaluate(paths[name], ranks, exchange=False)
     assert energy == pytest.approx(float(wanted["energy"]), rel=1e-10, abs=1e-10)
     np.testing.assert_allclose(forces, wanted["forces"], rtol=0, atol=1e-10 * np.abs(wanted["forces"]).max())
-
-
-def molecule_in_a_box():
-    """Twelve atoms in a periodic cell of one and a half cutoffs."""
-    rng = np.random.default_rng(8)
-    grid = np.stack(np.meshgrid(np.arange(2), np.arange(2), np.arange(3)), -1).reshape(-1, 3) / [2, 2, 3]
-    cell = np.array([[6.0, 0, 0], [0.4, 6.1, 0], [0, 0.3, 6.2]])
-    return (
-        (grid + 0.03 * rng.normal(size=grid.shape)) @ cell,
-        rng.integers(0, 3, 12).astype(np.int32),
-        cell,
-        [True] * 3,
-    )

@@ -60,6 +60,7 @@ def test_equals_the_cpu(kind, precision):
     )
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_threads_in_any_order(thread_order, precision):
     """The same bits as first found, whichever order that was in."""
@@ -83,6 +84,7 @@ def test_lattice_energies(name, change):
     assert device.evaluate(*system.arguments())["energy"] == pytest.approx(system.energy, rel=1e-4)
 
 
+@pytest.mark.smallest
 @pytest.mark.parametrize("order", [4, 5, 6, 7, 8])
 def test_orders_of_splines(order):
     system = random_system(53, 50, net=2.0)
@@ -91,6 +93,7 @@ def test_orders_of_splines(order):
     assert_equal(device.evaluate(*system.arguments()), cpu.evaluate(*system.arguments()), 1e-11)
 
 
+@pytest.mark.smallest
 def test_mesh_smaller_than_the_spline():
     """Two charges, which see hundreds of images of each other."""
     system = random_system(54, 2, spacing=1.6)
@@ -189,6 +192,22 @@ def test_charges_of_zero_and_no_charges(pbc):
     empty = System(np.zeros((0, 3)), np.zeros(0), system.cell, pbc)
     assert device.evaluate(*empty.arguments())["energy"] == 0.0
     assert _core.Pme(*empty.arguments(), device="cuda").evaluate(*empty.arguments())["energy"] == 0.0
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_tiny_and_large_charges(precision):
+    """The integers of the mesh have a unit for the charges at hand."""
+    system = random_system(66, 40, net=1.0)
+    device, cpu = both(system, rtol=1e-4, precision=precision)
+    for scale in (1e-15, 1e-9, 1e9):
+        one = system._replace(charges=scale * system.charges)
+        expected = cpu.evaluate(*one.arguments())["potentials"]
+        np.testing.assert_allclose(
+            device.find_potentials(*one.arguments()),
+            expected,
+            rtol=0,
+            atol=TOLERANCES[precision] * np.abs(expected).max(),
+        )
 
 
 def test_errors_of_evaluations():

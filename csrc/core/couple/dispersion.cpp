@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/couple/dispersion_kernels.hpp"
+#include "core/couple/dispersion_room.hpp"
+#include "core/engine/warning.hpp"
 #include "core/mesh/blocks.hpp"
 
 namespace nearsight {
@@ -13,55 +14,6 @@ NEARSIGHT_CHOOSE_KERNELS(double)
 }  // namespace d3
 
 namespace {
-
-constexpr double kSkin = 1.0;       // Å
-constexpr double kSharpness = 4.0;  // k3 of D3
-constexpr double kEdge = 1e-12;
-
-/// The cell of a system, periodic in any directions, as one that is periodic in three: along open directions
-/// there is room for the atoms and so much vacuum that their images are out of reach.
-class Surrounding {
- public:
-  /// Collective. Throws what complete and check_positions throw.
-  Surrounding(Span<const double> positions, const Cell& cell, double reach, Ranks& ranks) : reach_(reach) {
-    const Lattice lattice = complete(cell, reach);
-    check_positions(positions, lattice);
-    std::array<double, 6> ends;
-    ends.fill(-1e300);
-    for (std::size_t i = 0; i < positions.size() / 3; ++i)
-      for (int d = 0; d < 3; ++d) {
-        const double height = dot(point(positions, i), row(lattice.vectors, d));
-        ends[d] = std::max(ends[d], height);
-        ends[3 + d] = std::max(ends[3 + d], -height);
-      }
-    const std::vector<double> all = ranks.gather({ends.data(), ends.size()});
-    for (std::size_t k = 0; k < all.size(); ++k) ends[k % 6] = std::max(ends[k % 6], all[k]);
-    for (int d = 0; d < 3; ++d) heights_[d] = reach + std::max(0.0, ends[d] + ends[3 + d]);
-  }
-
-  Box box(const Cell& cell) const {
-    const Lattice lattice = complete(cell, reach_);
-    Box box{};
-    box.vectors = lattice.vectors;
-    for (int k = 0; k < 9; ++k)
-      if (!cell.pbc[k / 3]) box.vectors[k] *= heights_[k / 3];
-    box.inverse = inverse(box.vectors);
-    box.volume = std::abs(determinant(box.vectors));
-    return box;
-  }
-
- private:
-  double reach_;
-  Vec3 heights_;  // along open directions, Å
-};
-
-/// A step is so far inside that pairs exactly at the cutoff, as in crystals, do not depend on round-off.
-template <class T>
-d3::Window<T> make_window(double cutoff, double smoothing) {
-  if (smoothing == 0) return {T(cutoff * cutoff), T(cutoff * cutoff * (1.0 - kEdge)), T(d3::kStep)};
-  const double start = cutoff - smoothing, length = cutoff * cutoff - start * start;
-  return {T(cutoff * cutoff), T(start * start), T(1.0 / length)};
-}
 
 /// Weights of the reference systems of an atom and their derivatives by its coordination number.
 struct References {
@@ -74,8 +26,8 @@ struct References {
     double sum = 0, mean = 0;  // of the weights; of their logarithmic derivatives
     for (const double reference : coordination) {
       const double distance = number - reference;
-      weights.push_back(std::exp(-kSharpness * (distance * distance - nearest)));
-      changes.push_back(-2.0 * kSharpness * distance);
+      weights.push_back(std::exp(-d3::kSharpness * (distance * distance - nearest)));
+      changes.push_back(-2.0 * d3::kSharpness * distance);
       sum += weights.back();
       mean += weights.back() * changes.back();
     }
@@ -93,11 +45,11 @@ class D3 final : public Dispersion {
       : record_(record),
         references_(record.references()),
         rows_(3 + 2 * references_),
-        window_(make_window<T>(record.cutoff, record.smoothing)),
-        coordination_window_(make_window<T>(record.coordination_cutoff, record.smoothing)),
+        window_(d3::make_window<T>(record.cutoff, record.smoothing)),
+        coordination_window_(d3::make_window<T>(record.coordination_cutoff, record.smoothing)),
         radii_(record.radii.begin(), record.radii.end()),
         ranks_(ranks),
-        skin_(reach(), kSkin) {}
+        skin_(reach(), d3::kSkin) {}
 
   void evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, ThreadPool& threads,
                 Dispersed& result) override {
@@ -157,7 +109,7 @@ class D3 final : public Dispersion {
     }
     skin_.stop();  // a list that cannot be made leaves none behind
     const double farthest = skin_.reach();
-    room_ = Surrounding(positions, cell, farthest + Blocks<T>::kMargin, ranks_);
+    room_ = d3::Surrounding(positions, cell, farthest + Blocks<T>::kMargin, ranks_);
     const Box box = room_->box(cell);
     const std::vector<Region> regions = find_regions(positions, box, ranks_);
     surroundings_.choose_near(farthest + Blocks<T>::kMargin, positions, box, regions, ranks_);
@@ -168,8 +120,8 @@ class D3 final : public Dispersion {
     species_.assign(all_kinds.begin(), all_kinds.end());
     blocks_.build(all, species.size(), box, regions[ranks_.rank()], farthest);
     blocks_.place(all, box, threads);
-    far_ = blocks_.find_near(record_.cutoff + kSkin, box, threads);
-    near_ = blocks_.find_near(record_.coordination_cutoff + kSkin, box, threads);
+    far_ = blocks_.find_near(record_.cutoff + d3::kSkin, box, threads);
+    near_ = blocks_.find_near(record_.coordination_cutoff + d3::kSkin, box, threads);
     skin_.start(positions, cell);
   }
 
@@ -305,7 +257,7 @@ class D3 final : public Dispersion {
   const std::vector<T> radii_;  // [species]
   Ranks ranks_;
   Skin skin_;
-  std::optional<Surrounding> room_;
+  std::optional<d3::Surrounding> room_;
   Surroundings surroundings_;
   Blocks<T> blocks_;
   NearImages near_, far_;             // within the cutoffs of coordination and energy
@@ -319,7 +271,11 @@ class D3 final : public Dispersion {
 }  // namespace
 
 std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
-                                            const Communicator& ranks) {
+                                            const Communicator& ranks, Device device, int device_index) {
+  if (device == Device::cuda && ranks.size == 1)
+    return make_cuda_dispersion(record, double_precision, device_index);
+  if (device == Device::cuda && ranks.rank == 0)
+    warn("the dispersion of several ranks is computed on their CPUs; on a GPU it takes one rank");
   if (double_precision) return std::make_unique<D3<double>>(record, ranks);
   return std::make_unique<D3<float>>(record, ranks);
 }

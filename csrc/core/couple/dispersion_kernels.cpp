@@ -12,9 +12,6 @@ using simd::store;
 using simd::Vec;
 using simd::width;
 
-constexpr double kSteepness = 16.0;                    // k1 of D3
-constexpr double kExpSteepness = 8886110.52050787264;  // exp(16)
-
 template <class T>
 inline Vec<T> least(Vec<T> a, Vec<T> b) {
   return a < b ? a : b;

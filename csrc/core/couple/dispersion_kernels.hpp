@@ -7,6 +7,9 @@ namespace d3 {
 
 using pairs::kBlock;
 
+constexpr double kSteepness = 16.0;                    // k1 of D3
+constexpr double kExpSteepness = 8886110.52050787264;  // exp(16)
+
 /// 1 up to √start2, 0 from √cutoff2 on, in between a polynomial of r² with two continuous derivatives. A
 /// scale of kStep makes it a step.
 template <class T>

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "core/couple/dispersion.hpp"
 #include "core/engine/device.hpp"
 #include "core/engine/error.hpp"
 #include "core/engine/libraries.hpp"
@@ -36,6 +37,13 @@ std::unique_ptr<DeviceWorker> make_cuda_worker(const ModelFile& file, const Devi
 std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int device_index) {
   const auto make = kernels().find<DeviceList*(double, double, int)>("nearsight_cuda_make_list");
   return std::unique_ptr<DeviceList>(make(cutoff, skin, device_index));
+}
+
+std::unique_ptr<Dispersion> make_cuda_dispersion(const DispersionRecord& record, bool double_precision,
+                                                 int device_index) {
+  const auto make =
+      kernels().find<Dispersion*(const DispersionRecord&, bool, int)>("nearsight_cuda_make_dispersion");
+  return std::unique_ptr<Dispersion>(make(record, double_precision, device_index));
 }
 
 std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index) {

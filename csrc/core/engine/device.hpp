@@ -4,48 +4,45 @@
 
 #include "core/engine/edges.hpp"
 #include "core/engine/potential.hpp"
+#include "core/engine/row_engine.hpp"
 #include "core/io/model_file.hpp"
 
 namespace nearsight {
 
 enum class Device { cpu, cuda };
+/// In place of a device's number: the one whose CUDA context the calling thread has made current.
+constexpr int kCurrentDevice = -2;
 
-/// What sums over edges give, as in Results; the arrays of atoms are added to.
-struct EdgeSums {
-  Span<double> forces;            // [3 * atoms]
-  Span<double> virials;           // [6 * atoms]
-  Span<double> centroid_virials;  // [9 * atoms]
-  Span<double> virial;            // [6]
+/// A system in the memory of a device, and the host's stream that writes the positions.
+struct DeviceArrays {
+  const double* positions = nullptr;  // [3 * atoms] Å
+  double* forces = nullptr;           // [3 * atoms] eV/Å, added to; null: not wanted
+  void* stream = nullptr;             // cudaStream_t; null: the default one
 };
 
-/// Lists, forward and reverse of all rows on another device. One thread calls it at a time.
-class DeviceWorker {
+/// Rows on another device, with its own lists.
+class DeviceWorker : public RowEngine {
  public:
-  virtual ~DeviceWorker() = default;
-
   /// The structure of what follows. Positions along periodic directions of the cell need no ghosts; where
   /// ghosts are given the cell is open. Rows of readouts are those of `owned`, atoms of the domain; ghosts
   /// that are centers are in `ghosts`.
   virtual void load(Span<const double> positions, Span<const int> species, const Cell& cell,
                     Span<const int> owned, Span<const int> ghosts) = 0;
 
-  /// readouts[owned, columns].
-  virtual void forward(Span<double> readouts) = 0;
+  /// The same of a whole system in the device's memory, as the host's stream leaves it.
+  virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+                    Span<const int> owned) = 0;
 
-  /// Adds the sums of dE/dr_ij at cotangents[owned, columns]; after forward(), which it may follow several
-  /// times.
-  virtual void reverse(Span<const double> cotangents, const EdgeSums& sums) = 0;
+  /// Positions as the host's stream leaves them, for what takes them from the host.
+  virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;
 
-  /// forward() and reverse() for cotangents that are known before the readouts and the same for all rows,
-  /// [columns]; in less memory.
-  virtual void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) = 0;
-
-  virtual long num_list_builds() const = 0;
+  /// Adds what the host has found to arrays.forces.
+  virtual void add_forces(Span<const double> forces, const DeviceArrays& arrays) = 0;
 };
 
 struct DeviceOptions {
   bool double_precision = false;
-  int index = -1;                      // of the device; -1: the first one
+  int index = -1;                      // of the device; -1: the first one; or kCurrentDevice
   double skin = 0.0;                   // Å
   const Exchange* exchange = nullptr;  // outlives the worker
 };

@@ -24,6 +24,8 @@ struct Outside {
   bool has_molecules() const { return !molecule_charges.empty(); }
 };
 
+struct DeviceArrays;
+
 /// The part of a system that one process sees: owned atoms first, then ghosts. See ns_domain in the C API.
 struct Domain {
   std::size_t num_owned = 0;
@@ -32,6 +34,7 @@ struct Domain {
   Cell cell{};                   // of the whole system; only couples with charges and dispersion look at it
   Outside outside{};             // likewise
   Span<double> memory{};         // [owned][Model::memory] in and out, or empty: nothing is known of before
+  const DeviceArrays* arrays = nullptr;  // of a device, whose positions may be missing above
 };
 
 /// A host's full neighbor list, indexed by atom; entries are masked first.

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/engine/cpu_rows.hpp"
 #include "core/engine/device.hpp"
 #include "core/engine/edges.hpp"
 #include "core/engine/model.hpp"
@@ -31,7 +32,6 @@ struct Results {
   Span<double> charges;       // [owned][channels] e
   Span<double> potentials;    // [owned][channels] V
   Span<double> born_charges;  // [9 * atoms] e
-  Span<double> charge_flows;  // [12 * atoms] the evaluator's own, see MovingCharges
   Extrapolations extrapolations;
 };
 
@@ -46,7 +46,7 @@ struct EvaluatorOptions {
   int num_threads = 1;
   double skin = 0.0;  // Å, of evaluate(system), and of the device's list also of a domain
   Device device = Device::cpu;
-  int device_index = -1;  // of the GPU; -1: the first one
+  int device_index = -1;  // of the GPU; -1: the first one; or kCurrentDevice
 };
 
 /// forward - couple - reverse for one host. One thread calls it at a time.
@@ -58,6 +58,11 @@ class Evaluator {
   void evaluate(Span<const double> positions, Span<const int> species, Cell cell, const Outside& outside,
                 Results& results);
 
+  /// The same of a system in the memory of the GPU that the evaluator was made for. Results::forces is empty;
+  /// forces are there when it returns, and after an error they are undefined.
+  void evaluate(const DeviceArrays& arrays, Span<const int> species, const Cell& cell, const Outside& outside,
+                Results& results);
+
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);
 
@@ -66,25 +71,18 @@ class Evaluator {
   long num_list_builds() const { return device_ ? device_->num_list_builds() : verlet_.num_builds(); }
 
  private:
-  using Append = std::function<void(EdgeBuffer&, int center)>;
-  struct Memory;  // what a worker needs for reverse
-  struct Lane;    // what one thread owns
-
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
   void check(const Outside& outside, const Results& wanted) const;
-  void run(const Domain& domain, Span<const int> owned, Results& results, const std::function<void()>& parts);
-  void run_here(const Domain& domain, Span<const int> owned, Span<const int> ghosts, const Append& append,
-                Results& results);
-  void run_on_device(const Domain& domain, const Cell& cell, Span<const int> owned, Span<const int> ghosts,
-                     Results& results);
-  void join(const Domain& domain, Span<const int> owned, std::size_t first, std::size_t count,
-            Results& results);
+  void evaluate_system(Span<const double> positions, const DeviceArrays* arrays, Span<const int> species,
+                       Cell cell, const Outside& outside, Results& results);
+  void run(const Domain& domain, Span<const int> owned, Results& results,
+           const std::function<RowEngine&()>& load);
+  EdgeSums member_sums(const Results& results, std::size_t member);
+  EdgeSums charge_flows(const Domain& domain);
+  void join(const Domain& domain, Span<const int> owned, Results& results);
   void join_charges(const Domain& domain, Span<const int> owned, Results& results);
-  void open_lanes(const Results& results);
-  void reverse_members(Lane& lane, Memory& memory, const Graph& graph, std::size_t rows) const;
-  void reverse_charges(Lane& lane, Memory& memory, const Graph& graph, std::size_t first) const;
-  void close_lanes(Results& results) const;
+  void add_born_charges(const Domain& domain, Span<const int> owned, Results& results);
   void add_energies(const Domain& domain, Span<const int> owned, Results& results) const;
   void gather_owned(const Domain& domain, Span<const int> owned);
   void add_dispersion(const Domain& domain, Span<const int> owned, Results& results);
@@ -96,14 +94,18 @@ class Evaluator {
   bool exchanges_ = false;  // features travel between the layers, so ghosts are no centers
   ThreadPool threads_;
   VerletList verlet_;
-  std::unique_ptr<DeviceWorker> device_;  // null: the CPU
-  std::vector<std::unique_ptr<Lane>> lanes_;
+  // One of the two evaluates rows.
+  std::unique_ptr<CpuRows> cpu_;
+  std::unique_ptr<DeviceWorker> device_;
   std::vector<int> owned_, ghosts_;
   std::vector<double> readouts_, cotangents_, energies_;
+  std::vector<double> constants_;  // rows of cotangents that are known before the readouts
+  double unwanted_[6] = {};
   std::vector<double> positions_, direct_, charges_, potentials_;  // of owned rows
   std::vector<double> virials_;                                    // likewise, of dispersion
   std::vector<int> species_, molecules_;                           // likewise
   std::vector<double> memory_;                                     // of owned rows
+  std::vector<double> host_positions_, host_forces_;               // of a system in a device's memory
   // Of one process: the atoms of the last evaluation and what they remember.
   std::vector<int> last_species_;
   std::vector<double> last_memory_;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "core/engine/device.hpp"
 #include "core/engine/error.hpp"
 
 namespace nearsight {
@@ -29,6 +30,7 @@ int num_devices() {
 
 int use_device(int index) {
   const int count = num_devices();
+  if (index == kCurrentDevice) return index;
   if (index >= count)
     throw Error(ErrorKind::argument, "GPU number " + std::to_string(index) +
                                          " was asked for, but this machine has " + std::to_string(count) +
@@ -51,6 +53,7 @@ Memory device_memory() {
 Stream::Stream() = default;
 Stream::~Stream() = default;
 void Stream::synchronize() const {}
+void Stream::wait_for(void*) const {}
 
 void* allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;

@@ -152,6 +152,18 @@ inline double rsqrt(double x) {
 inline float rsqrtf(float x) {
   return 1.0f / std::sqrt(x);
 }
+inline double sinpi(double x) {
+  return std::sin(3.14159265358979323846 * x);
+}
+inline float sinpi(float x) {
+  return std::sin(3.14159265358979323846f * x);
+}
+inline double cospi(double x) {
+  return std::cos(3.14159265358979323846 * x);
+}
+inline float cospi(float x) {
+  return std::cos(3.14159265358979323846f * x);
+}
 inline float erfcf(float x) {
   return std::erfc(x);
 }

@@ -165,12 +165,13 @@ __global__ void sum_parts(std::size_t blocks, const double* parts, double* viria
   if (lane_number() == 0) virial[component] += sum;
 }
 
-__global__ void unpack(int num_atoms, int width, const std::int32_t* atoms, const unsigned long long* from,
-                       double* to) {
+/// Adds the numbers of each atom to those of the host's.
+__global__ void add_unpacked(int num_atoms, int width, const std::int32_t* atoms,
+                             const unsigned long long* from, double* to) {
   const std::size_t n = thread_number();
   if (n >= static_cast<std::size_t>(num_atoms) * width) return;
   const std::size_t k = n / width, c = n % width;
-  to[static_cast<std::size_t>(atoms[k]) * width + c] =
+  to[static_cast<std::size_t>(atoms[k]) * width + c] +=
       static_cast<double>(static_cast<long long>(from[n])) / kUnit;
 }
 
@@ -204,10 +205,14 @@ void EdgeSet<T>::clear(const Stream& stream) {
 }
 
 template <class T>
-void EdgeSet<T>::check(const Stream& stream) const {
-  unsigned long long closest = 0;
-  closest_.download(stream, {&closest, 1});
-  stream.synchronize();
+void EdgeSet<T>::fetch(const Stream& stream) {
+  found_.resize(1);
+  closest_.download(stream, found_.span());
+}
+
+template <class T>
+void EdgeSet<T>::check() const {
+  const unsigned long long closest = *found_.data();
   if (closest == ~0ull) return;
   const auto bits = static_cast<unsigned>(closest >> 32);
   float distance;
@@ -215,13 +220,27 @@ void EdgeSet<T>::check(const Stream& stream) const {
   throw_too_close(distance, "atom " + std::to_string(closest & 0xffffffffu) + " (counted from 0)");
 }
 
+void FixedSums::Array::unpack(const Stream& stream, const AtomOrder& order, double* to) const {
+  launch(stream, one_each(sums.size()), add_unpacked, order.num_atoms, width, order.atoms.data(), sums.data(),
+         to);
+}
+
+void FixedSums::Array::fetch(const Stream& stream, const AtomOrder& order, std::size_t size) {
+  staging.resize(size);
+  if (size == 0) return;
+  unpack(stream, order, unpacked.clear(stream, size));
+  unpacked.download(stream, staging.span());
+}
+
+void FixedSums::Array::add_to(Span<double> to) const {
+  for (std::size_t k = 0; k < to.size(); ++k) to[k] += staging.data()[k];
+}
+
 void FixedSums::clear(const Stream& stream, int num_atoms, const Wanted& wanted) {
-  num_atoms_ = num_atoms;
   wanted_ = wanted;
-  const std::size_t n = num_atoms;
-  forces_.clear(stream, 3 * n);
-  virials_.clear(stream, wanted.virials ? 6 * n : 0);
-  centroid_virials_.clear(stream, wanted.centroid_virials ? 9 * n : 0);
+  forces_.clear(stream, num_atoms);
+  virials_.clear(stream, wanted.virials ? num_atoms : 0);
+  centroid_virials_.clear(stream, wanted.centroid_virials ? num_atoms : 0);
   virial_.clear(stream, 6);
   overflow_.clear(stream, 1);
 }
@@ -230,41 +249,35 @@ template <class T>
 void FixedSums::add(const Stream& stream, const Edges<T>& edges, const Vec4<T>* gradients) {
   const Grid grid = warp_each(edges.num_rows, kWarps);
   parts_.resize(6 * static_cast<std::size_t>(grid.blocks.x));
-  const Sums to{forces_.data(), wanted_.virials ? virials_.data() : nullptr,
-                wanted_.centroid_virials ? centroid_virials_.data() : nullptr, parts_.data(),
+  const Sums to{forces_.sums.data(), wanted_.virials ? virials_.sums.data() : nullptr,
+                wanted_.centroid_virials ? centroid_virials_.sums.data() : nullptr, parts_.data(),
                 overflow_.data()};
   launch(stream, grid, sum_edges<T>, edges, gradients, to);
   launch(stream, Grid{dim3(1), dim3(6 * kWarp)}, sum_parts, static_cast<std::size_t>(grid.blocks.x),
          parts_.data(), virial_.data());
 }
 
-void FixedSums::add_array(const Stream& stream, const AtomOrder& order,
-                          const Buffer<unsigned long long>& from, int width, Span<double> to) {
-  if (to.empty()) return;
-  unpacked_.clear(stream, to.size());
-  launch(stream, one_each(static_cast<std::size_t>(num_atoms_) * width), unpack, num_atoms_, width,
-         order.atoms.data(), from.data(), unpacked_.data());
-  staging_.resize(to.size());
-  unpacked_.download(stream, staging_.span());
-  stream.synchronize();
-  for (std::size_t k = 0; k < to.size(); ++k) to[k] += staging_.data()[k];
+void FixedSums::fetch(const Stream& stream, const AtomOrder& order, const EdgeSums& sums) {
+  if (sums.device_forces) forces_.unpack(stream, order, sums.device_forces);
+  forces_.fetch(stream, order, sums.forces.size());
+  virials_.fetch(stream, order, sums.virials.size());
+  centroid_virials_.fetch(stream, order, sums.centroid_virials.size());
+  host_virial_.resize(6);
+  virial_.download(stream, host_virial_.span());
+  host_overflow_.resize(1);
+  overflow_.download(stream, host_overflow_.span());
 }
 
-void FixedSums::add_to(const Stream& stream, const AtomOrder& order, const EdgeSums& sums) {
-  double virial[6] = {};
-  int overflow = 0;
-  virial_.download(stream, {virial, 6});
-  overflow_.download(stream, {&overflow, 1});
-  stream.synchronize();
-  if (overflow)
+void FixedSums::add_to(const EdgeSums& sums) const {
+  if (*host_overflow_.data())
     throw Error(
         ErrorKind::numeric,
         "the force between two atoms is not a finite number, or more than 1.3e5 eV/Å: the structure is far "
         "outside what the model was trained on, or the simulation has become unstable");
-  add_array(stream, order, forces_, 3, sums.forces);
-  if (wanted_.virials) add_array(stream, order, virials_, 6, sums.virials);
-  if (wanted_.centroid_virials) add_array(stream, order, centroid_virials_, 9, sums.centroid_virials);
-  for (int a = 0; a < 6; ++a) sums.virial[a] += virial[a];
+  forces_.add_to(sums.forces);
+  virials_.add_to(sums.virials);
+  centroid_virials_.add_to(sums.centroid_virials);
+  for (int a = 0; a < 6; ++a) sums.virial[a] += host_virial_.data()[a];
 }
 
 template class EdgeSet<float>;

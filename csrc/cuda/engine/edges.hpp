@@ -17,14 +17,17 @@ class EdgeSet {
 
   /// Forgets what check() would find.
   void clear(const Stream& stream);
-  /// Waits for the device. Throws Error (numeric) if atoms were on top of each other in a find() since
-  /// clear().
-  void check(const Stream& stream) const;
+  /// Queues what check() looks at.
+  void fetch(const Stream& stream);
+  /// After fetch() and Stream::synchronize(). Throws Error (numeric) if atoms were on top of each other in a
+  /// find() since clear().
+  void check() const;
 
  private:
   Buffer<std::int32_t> counts_, neighbors_;
   Buffer<Vec4<T>> vectors_, gradients_;
   Buffer<unsigned long long> closest_;  // shortest forbidden distance and an atom of it
+  Pinned<unsigned long long> found_;    // the same on the host
 };
 
 /// Sums of dE/dr_ij over edges, those of atoms in units of 2^-42 eV or eV/Å: integers add up to the same
@@ -40,21 +43,32 @@ class FixedSums {
   template <class T>
   void add(const Stream& stream, const Edges<T>& edges, const Vec4<T>* gradients);
 
-  /// Adds to the arrays of the host's atoms. Waits for the device. Throws Error (numeric) for an edge of more
-  /// than 1.3e5 eV/Å, or of no number.
-  void add_to(const Stream& stream, const AtomOrder& order, const EdgeSums& sums);
+  /// Adds to the device's array of forces, and queues what add_to() needs, for the same `sums`.
+  void fetch(const Stream& stream, const AtomOrder& order, const EdgeSums& sums);
+  /// Adds to the host's arrays; after fetch() and Stream::synchronize(). Throws Error (numeric) for an edge
+  /// of more than 1.3e5 eV/Å, or of no number.
+  void add_to(const EdgeSums& sums) const;
 
  private:
-  void add_array(const Stream& stream, const AtomOrder& order, const Buffer<unsigned long long>& from,
-                 int width, Span<double> to);
+  /// `width` numbers for each atom.
+  struct Array {
+    explicit Array(int width) : width(width) {}
+    const int width;
+    Buffer<unsigned long long> sums;
+    Buffer<double> unpacked;  // of the host's atoms
+    Pinned<double> staging;   // the same on the host
+    void clear(const Stream& stream, std::size_t num_atoms) { sums.clear(stream, width * num_atoms); }
+    void unpack(const Stream& stream, const AtomOrder& order, double* to) const;
+    void fetch(const Stream& stream, const AtomOrder& order, std::size_t size);
+    void add_to(Span<double> to) const;
+  };
 
-  int num_atoms_ = 0;
   Wanted wanted_{};
-  Buffer<unsigned long long> forces_, virials_, centroid_virials_;
+  Array forces_{3}, virials_{6}, centroid_virials_{9};
   Buffer<double> parts_, virial_;  // of blocks; their sum
   Buffer<int> overflow_;
-  Buffer<double> unpacked_;
-  Pinned<double> staging_;
+  Pinned<double> host_virial_;
+  Pinned<int> host_overflow_;
 };
 
 }  // namespace cuda

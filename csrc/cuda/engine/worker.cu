@@ -35,6 +35,11 @@ __global__ void repeat_row(int num_rows, int columns, const double* row, double*
   if (n < static_cast<std::size_t>(num_rows) * columns) to[n] = row[n % columns];
 }
 
+__global__ void add_numbers(std::size_t count, const double* from, double* to) {
+  const std::size_t n = thread_number();
+  if (n < count) to[n] += from[n];
+}
+
 template <class T>
 class CudaWorker final : public DeviceWorker {
  public:
@@ -50,12 +55,30 @@ class CudaWorker final : public DeviceWorker {
   void load(Span<const double> positions, Span<const int> species, const Cell& cell, Span<const int> owned,
             Span<const int> ghosts) override {
     use_device(device_);
-    const bool changed = read_classes(species, owned, ghosts);
     positions_.upload(stream_, positions);
-    list_.update(stream_, positions_.span(), cell, classes_, changed);
-    edges_.clear(stream_);
-    sources_.clear(stream_);
-    if (exchange_) exchange_->follow(list_.order(), species.size());
+    find_list(positions_.span(), species, cell, owned, ghosts);
+  }
+
+  void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
+            Span<const int> owned) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    find_list({arrays.positions, 3 * species.size()}, species, cell, owned, {});
+  }
+
+  void read_positions(const DeviceArrays& arrays, Span<double> positions) override {
+    use_device(device_);
+    stream_.wait_for(arrays.stream);
+    if (!positions.empty())
+      copy_to_host(stream_, positions.data(), arrays.positions, positions.size() * sizeof(double));
+    stream_.synchronize();
+  }
+
+  void add_forces(Span<const double> forces, const DeviceArrays& arrays) override {
+    use_device(device_);
+    host_forces_.upload(stream_, forces);
+    launch(stream_, one_each(forces.size()), add_numbers, forces.size(), host_forces_.data(), arrays.forces);
+    stream_.synchronize();
   }
 
   void forward(Span<double> readouts) override {
@@ -65,40 +88,49 @@ class CudaWorker final : public DeviceWorker {
       find_tile(first, last);
       run_forward();
     });
+    fetch_readouts();
+    stream_.synchronize();
     give_readouts(readouts);
   }
 
-  void reverse(Span<const double> cotangents, const EdgeSums& sums) override {
+  void reverse(Span<const Pull> pulls) override {
     use_device(device_);
-    open_sums(sums);
-    host_rows_.upload(stream_, cotangents);
+    open(pulls);
     for_tiles([&](int first, int last) {
       if (first != graph_.edges.first_row || last - first != graph_.edges.num_rows) {
         find_tile(first, last);
-        forward_tile();  // host_rows_ keeps the cotangents
+        forward_tile();
       }
-      double* const rows = cotangents_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_);
-      move_rows(from_host_rows, host_rows_.data(), rows);
-      run_reverse();
+      for (std::size_t p = 0; p < pulls.size(); ++p) {
+        double* const rows = cotangents_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_);
+        move_rows(from_host_rows, host_cotangents_[p].data(), rows);
+        run_reverse(sums_[p]);
+      }
     });
-    sums_.add_to(stream_, list_.order(), sums);
+    fetch(pulls);
+    stream_.synchronize();
+    give(pulls);
   }
 
-  void evaluate(Span<const double> cotangents, Span<double> readouts, const EdgeSums& sums) override {
+  void evaluate(Span<const Pull> pulls, Span<double> readouts) override {
     use_device(device_);
-    open_sums(sums);
+    open(pulls);
     host_rows_.resize(readouts.size());
-    row_.upload(stream_, cotangents);
     for_tiles([&](int first, int last) {
       find_tile(first, last);
       run_forward();
       const std::size_t count = static_cast<std::size_t>(graph_.num_rows) * columns_;
-      launch(stream_, one_each(count), repeat_row, graph_.num_rows, columns_, row_.data(),
-             cotangents_.resize(count));
-      run_reverse();
+      for (std::size_t p = 0; p < pulls.size(); ++p) {
+        launch(stream_, one_each(count), repeat_row, graph_.num_rows, columns_, host_cotangents_[p].data(),
+               cotangents_.resize(count));
+        run_reverse(sums_[p]);
+      }
     });
+    fetch_readouts();
+    fetch(pulls);
+    stream_.synchronize();
     give_readouts(readouts);
-    sums_.add_to(stream_, list_.order(), sums);
+    give(pulls);
   }
 
   long num_list_builds() const override { return list_.num_builds(); }
@@ -113,24 +145,39 @@ class CudaWorker final : public DeviceWorker {
     return potential;
   }
 
+  /// Of positions in the device's memory.
+  void find_list(Span<const double> positions, Span<const int> species, const Cell& cell,
+                 Span<const int> owned, Span<const int> ghosts) {
+    const bool changed = read_classes(species, owned, ghosts);
+    list_.update(stream_, positions, cell, classes_, changed);
+    edges_.clear(stream_);
+    sources_.clear(stream_);
+    if (exchange_) exchange_->follow(list_.order(), species.size());
+  }
+
   /// Returns whether anything has changed since the last time.
   bool read_classes(Span<const int> species, Span<const int> owned, Span<const int> ghosts) {
-    std::vector<std::int32_t> classes(species.size(), -1), places(species.size(), -1);
+    const auto same = [](const std::vector<int>& before, Span<const int> now) {
+      return std::equal(now.begin(), now.end(), before.begin(), before.end());
+    };
+    if (list_.num_builds() > 0 && same(species_, species) && same(owned_, owned) && same(ghosts_, ghosts))
+      return false;
+    species_.assign(species.begin(), species.end());
+    owned_.assign(owned.begin(), owned.end());
+    ghosts_.assign(ghosts.begin(), ghosts.end());
+    classes_.assign(species.size(), -1);
+    std::vector<std::int32_t> places(species.size(), -1);
     for (std::size_t i = 0; i < species.size(); ++i)
-      if (species[i] >= 0) classes[i] = species[i] + 2 * num_species_;
+      if (species[i] >= 0) classes_[i] = species[i] + 2 * num_species_;
     for (std::size_t row = 0; row < owned.size(); ++row) {
-      classes[owned[row]] = species[owned[row]];
+      classes_[owned[row]] = species[owned[row]];
       places[owned[row]] = static_cast<std::int32_t>(row);
     }
-    for (const int i : ghosts) classes[i] = species[i] + num_species_;
-    if (classes == classes_ && places == host_places_) return false;
+    for (const int i : ghosts) classes_[i] = species[i] + num_species_;
     graph_.species.clear();
     for (int z = 0; z < num_species_; ++z)
-      if (std::any_of(classes.begin(), classes.end(), [&](int c) { return c >= 0 && c % num_species_ == z; }))
-        graph_.species.push_back(z);
-    classes_ = std::move(classes);
-    host_places_ = std::move(places);
-    places_.upload(stream_, host_places_);
+      if (std::find(species.begin(), species.end(), z) != species.end()) graph_.species.push_back(z);
+    places_.upload(stream_, places);
     return true;
   }
 
@@ -176,10 +223,10 @@ class CudaWorker final : public DeviceWorker {
     move_rows(to_host_rows, readouts_.data(), host_rows_.data());
   }
 
-  void run_reverse() {
+  void run_reverse(FixedSums& sums) {
     Vec4<T>* const gradients = edges_.gradients();
     potential_->reverse(stream_, graph_, cotangents_.data(), gradients);
-    sums_.add(stream_, graph_.edges, gradients);
+    sums.add(stream_, graph_.edges, gradients);
   }
 
   void move_rows(void (*kernel)(int, int, int, const std::int32_t*, const std::int32_t*, const double*,
@@ -190,14 +237,36 @@ class CudaWorker final : public DeviceWorker {
            from, to);
   }
 
-  void give_readouts(Span<double> readouts) {
-    edges_.check(stream_);
-    host_rows_.download(stream_, readouts);
-    stream_.synchronize();
+  void fetch_readouts() {
+    edges_.fetch(stream_);
+    host_readouts_.resize(host_rows_.size());
+    host_rows_.download(stream_, host_readouts_.span());
   }
 
-  void open_sums(const EdgeSums& sums) {
-    sums_.clear(stream_, list_.order().num_atoms, {!sums.virials.empty(), !sums.centroid_virials.empty()});
+  /// After fetch_readouts() and Stream::synchronize().
+  void give_readouts(Span<double> readouts) const {
+    edges_.check();
+    std::copy_n(host_readouts_.data(), readouts.size(), readouts.data());
+  }
+
+  void open(Span<const Pull> pulls) {
+    sums_.resize(std::max(sums_.size(), pulls.size()));
+    host_cotangents_.resize(sums_.size());
+    for (std::size_t p = 0; p < pulls.size(); ++p) {
+      const EdgeSums& wanted = pulls[p].sums;
+      sums_[p].clear(stream_, list_.order().num_atoms,
+                     {!wanted.virials.empty(), !wanted.centroid_virials.empty()});
+      host_cotangents_[p].upload(stream_, pulls[p].cotangents);
+    }
+  }
+
+  /// Queued; the results are for give() after the stream is done.
+  void fetch(Span<const Pull> pulls) {
+    for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].fetch(stream_, list_.order(), pulls[p].sums);
+  }
+
+  void give(Span<const Pull> pulls) {
+    for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].add_to(pulls[p].sums);
   }
 
   const int device_, num_species_, columns_;
@@ -205,13 +274,15 @@ class CudaWorker final : public DeviceWorker {
   std::unique_ptr<Potential<T>> potential_;
   NeighborList list_;
   EdgeSet<T> edges_, sources_;
-  FixedSums sums_;
+  std::vector<FixedSums> sums_;                  // of each pull
+  std::vector<Buffer<double>> host_cotangents_;  // likewise, as they are given
   Graph<T> graph_;
   std::optional<StagedExchange> exchange_;
-  AtomClasses classes_;                    // of the host's atoms
-  std::vector<std::int32_t> host_places_;  // their rows of readouts, or -1
-  Buffer<std::int32_t> places_;
-  Buffer<double> positions_, host_rows_, readouts_, cotangents_, row_;
+  std::vector<int> species_, owned_, ghosts_;  // of the last load()
+  AtomClasses classes_;                        // of the host's atoms
+  Buffer<std::int32_t> places_;                // their rows of readouts, or -1
+  Buffer<double> positions_, host_rows_, readouts_, cotangents_, host_forces_;
+  Pinned<double> host_readouts_;
 };
 
 }  // namespace

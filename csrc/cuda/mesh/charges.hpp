@@ -58,8 +58,8 @@ __device__ inline void sum_block(const double (&values)[kNumbers], double* to) {
   to[threadIdx.x] = total;
 }
 
-/// virial[6] = sums over rows[num_rows][6].
-void sum_virial(const Stream& stream, std::size_t num_rows, const double* rows, double* virial);
+/// sums[columns] = sums over rows[num_rows][columns].
+void sum_rows(const Stream& stream, std::size_t num_rows, unsigned columns, const double* rows, double* sums);
 
 }  // namespace cuda
 }  // namespace nearsight

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/mesh/pair_kernel.hpp"
@@ -146,8 +148,9 @@ void Mesh<T>::add(const Stream& stream, const DeviceCharges& charges, const std:
   update_influence(stream, box);
   const Axes axes(box);
   const MeshSize size{{lengths_[0], lengths_[1], lengths_[2]}, order_};
-  // Weights of all points add up to 1, so that no sum exceeds 2^61.
-  const int exponent = total > 0 ? 60 - std::ilogb(total) : 0;
+  // Weights of all points add up to 1, so that no sum exceeds 2^61; the unit stays a normal number.
+  const int most = std::numeric_limits<T>::max_exponent - 10;
+  const int exponent = total > 0 ? std::min(60 - std::ilogb(total), most) : 0;
   launch(stream, spline_grid(charges.count), spread<T>, charges, order, axes, size,
          static_cast<T>(std::ldexp(1.0, exponent)), integers_.data());
   launch(stream, one_each(num_points()), convert<T>, num_points(), integers_.data(),

@@ -31,8 +31,7 @@ __global__ void find_anchors(DeviceCharges charges, Axes axes, const std::uint64
   anchors[k] = anchor;
 }
 
-/// starts[c] = the first charge of cell c or one behind it.
-__global__ void find_starts(int count, int num_cells, const std::uint64_t* keys, std::int32_t* starts) {
+__global__ void search_starts(int count, int num_cells, const std::uint64_t* keys, std::int32_t* starts) {
   const std::size_t cell = thread_number();
   if (cell > static_cast<std::size_t>(num_cells)) return;
   int low = 0, high = count;

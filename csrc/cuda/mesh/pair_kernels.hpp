@@ -1,5 +1,6 @@
 #pragma once
 // The hot loops over pairs of charges.
+#include "cuda/mesh/functions.hpp"
 #include "cuda/mesh/short_range.hpp"
 
 namespace nearsight {
@@ -20,25 +21,6 @@ struct PairCharges {
   const T* widths2;
   const Vec4<T>* offsets;
 };
-
-__device__ inline float inverse_root(float x) {
-  return rsqrtf(x);
-}
-__device__ inline double inverse_root(double x) {
-  return rsqrt(x);
-}
-__device__ inline float outside(float x) {
-  return erfcf(x);
-}
-__device__ inline double outside(double x) {
-  return erfc(x);
-}
-__device__ inline float decay(float x) {
-  return expf(x);
-}
-__device__ inline double decay(double x) {
-  return exp(x);
-}
 
 /// 1 / r - series, of Gaussians erf(r / √(2 width2)) / r - series, and minus its derivative over r; r2 is
 /// below the square of the cutoff.

@@ -1,12 +1,13 @@
 // Charges up, potentials, fields and virial down.
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "core/engine/error.hpp"
 #include "core/mesh/pair_kernel.hpp"
 #include "cuda/mesh/direct_sum.hpp"
 #include "cuda/mesh/mesh.hpp"
+#include "cuda/mesh/mirror.hpp"
 #include "cuda/mesh/pme.hpp"
 #include "cuda/mesh/short_range.hpp"
 
@@ -14,24 +15,7 @@ namespace nearsight {
 namespace cuda {
 namespace {
 
-/// Numbers of the host and their copy on the device.
-class Mirror {
- public:
-  /// Returns whether they have changed: only then they travel.
-  bool update(const Stream& stream, Span<const double> now) {
-    if (now.size() == host_.size() && std::equal(now.begin(), now.end(), host_.data())) return false;
-    std::copy(now.begin(), now.end(), host_.resize(now.size()));
-    device_.upload(stream, {host_.data(), host_.size()});
-    return true;
-  }
-  const double* data() const { return device_.data(); }
-  std::size_t size() const { return host_.size(); }
-
- private:
-  Pinned<double> host_;
-  Buffer<double> device_;
-};
-
+/// What is there already does not travel again.
 class Uploads {
  public:
   /// Returns whether positions or widths have changed.
@@ -48,7 +32,7 @@ class Uploads {
   }
 
  private:
-  Mirror positions_, values_, widths_;
+  Mirror<double> positions_, values_, widths_;
 };
 
 /// Sums on the device, which travel together.
@@ -67,7 +51,7 @@ class Downloads {
   /// Adds them. Waits for the device. Throws what check_distance throws.
   void finish(const Stream& stream, const Charges& charges, const Box* box, ThreadPool& threads,
               Coulomb& result) {
-    if (fields_) sum_virial(stream, rows_.size() / 6, rows_.data(), numbers_.data());
+    if (fields_) sum_rows(stream, rows_.size() / 6, 6, rows_.data(), numbers_.data());
     numbers_.download(stream, {host_.resize(numbers_.size()), numbers_.size()});
     stream.synchronize();
     const double* const found = host_.data();
@@ -110,6 +94,14 @@ class CudaPme final : public PmeWork {
       : device_(use_device(device_index)),
         pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
         mesh_(parameters, stream_) {}
+
+  /// Plans of cuFFT end on the device on which they were made.
+  ~CudaPme() override {
+    try {
+      use_device(device_);
+    } catch (const Error&) {  // then nothing is left of it
+    }
+  }
 
   void add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks&, PmeTimes& times,
            Coulomb& result) override {

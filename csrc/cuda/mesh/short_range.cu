@@ -14,8 +14,9 @@ namespace nearsight {
 namespace cuda {
 namespace {
 
-constexpr double kMargin = 1e-4;  // Å, for the round-off of floats
-constexpr double kMostCells = 8;  // for each charge
+constexpr double kMargin = 1e-4;     // Å, for the round-off of floats
+constexpr double kMostCells = 8;     // for each charge
+constexpr double kMostAlong = 1000;  // cells along a lattice vector
 
 /// How many bits numbers below `count` have.
 int num_bits(std::size_t count) {
@@ -40,7 +41,7 @@ std::vector<Vec4<T>> cell_offsets(const CellGrid& grid, const Box& box) {
 
 }  // namespace
 
-CellGrid make_cells(const Box& box, double reach, std::size_t num_charges) {
+CellGrid make_cells(const Box& box, double width, double reach, std::size_t num_charges) {
   CellGrid grid;
   double images = static_cast<double>(num_charges);
   Vec3 heights;
@@ -53,14 +54,19 @@ CellGrid make_cells(const Box& box, double reach, std::size_t num_charges) {
   for (double widen = 1.0;; widen *= 1.25) {
     double total = 1.0;
     for (int d = 0; d < 3; ++d) {
-      const double cells = std::max(1.0, std::floor(heights[d] / (widen * reach)));
-      grid.size[d] = static_cast<int>(std::min(cells, 1e9));
+      const double cells = std::max(1.0, std::floor(heights[d] / (widen * width)));
+      grid.size[d] = static_cast<int>(std::min(cells, kMostAlong));
       total *= cells;
     }
     if (total <= most) break;
   }
   for (int d = 0; d < 3; ++d) grid.reach[d] = static_cast<int>(std::ceil(reach * grid.size[d] / heights[d]));
   return grid;
+}
+
+void find_starts(const Stream& stream, int count, int num_cells, const std::uint64_t* keys,
+                 std::int32_t* starts) {
+  launch(stream, one_each(num_cells + 1), search_starts, count, num_cells, keys, starts);
 }
 
 template <class T>
@@ -96,7 +102,8 @@ void ShortRange<T>::place(const Stream& stream, const DeviceCharges& charges, Sp
 template <class T>
 void ShortRange<T>::sort(const Stream& stream, const DeviceCharges& charges, const Box& box) {
   const std::size_t n = count_ = charges.count;
-  grid_ = make_cells(box, skin_.reach() + kMargin, n);
+  const double reach = skin_.reach() + kMargin;
+  grid_ = make_cells(box, reach, reach, n);
   bits_ = num_bits(n);
   if (bits_ + num_bits(grid_.num_offsets()) > 32)
     throw Error(ErrorKind::unsupported,
@@ -108,8 +115,7 @@ void ShortRange<T>::sort(const Stream& stream, const DeviceCharges& charges, con
   launch(stream, one_each(n), find_anchors, charges, axes, keys_.data(), order_.resize(n),
          anchors_.resize(n));
   const int cells = grid_.num_cells();
-  launch(stream, one_each(cells + 1), find_starts, static_cast<int>(n), cells, keys_.data(),
-         starts_.resize(cells + 1));
+  find_starts(stream, static_cast<int>(n), cells, keys_.data(), starts_.resize(cells + 1));
 }
 
 template <class T>

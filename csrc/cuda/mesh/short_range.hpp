@@ -15,9 +15,13 @@ struct CellGrid {
   int num_offsets() const { return (2 * reach[0] + 1) * (2 * reach[1] + 1) * (2 * reach[2] + 1); }
 };
 
-/// Cells as wide as `reach`, Å, or wider where few charges are in much space. Throws Error (argument) for a
-/// reach over absurdly many images.
-CellGrid make_cells(const Box& box, double reach, std::size_t num_charges);
+/// Cells of a width, Å, or wider ones where few charges are in much space. Throws Error (argument) for a
+/// reach, Å, over absurdly many images.
+CellGrid make_cells(const Box& box, double width, double reach, std::size_t num_charges);
+
+/// starts[c] = the first of the sorted keys that is at least c << 32; [num_cells + 1].
+void find_starts(const Stream& stream, int count, int num_cells, const std::uint64_t* keys,
+                 std::int32_t* starts);
 
 /// Where a charge was when the list was made: its cell, and of which image of the box.
 struct Anchor {

@@ -28,7 +28,8 @@ def load_plugin() -> None:
     Raises:
         NearsightError: the plugin was not built, or not for this OpenMM.
     """
-    library = Path(nearsight.__file__).parent / "lib" / "libnearsight_openmm.so"
+    folder = Path(nearsight.__file__).parent / "lib"
+    library = folder / "libnearsight_openmm.so"
     if not library.exists():
         raise NearsightError(
             "nearsight was installed without its OpenMM plugin, because openmm was not found then; "
@@ -36,8 +37,15 @@ def load_plugin() -> None:
         )
     try:
         openmm.Platform.loadPluginLibrary(str(library))
+        cuda = folder / "libnearsight_openmm_cuda.so"
+        if cuda.exists() and "CUDA" in _platforms():  # whose library it needs
+            openmm.Platform.loadPluginLibrary(str(cuda))
     except openmm.OpenMMException as error:
         raise NearsightError(str(error)) from error
+
+
+def _platforms() -> set[str]:
+    return {openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())}
 
 
 def create_force(
@@ -48,6 +56,7 @@ def create_force(
     periodic: bool | None = None,
     precision: str = "mixed",
     backend: str = "auto",
+    device: str = "cpu",
     threads: int = 1,
     skin: float = 0.1,
     charge: float | None = None,
@@ -66,6 +75,8 @@ def create_force(
         periodic: whether the Context's box applies; None: whether the Topology has a box.
         precision: "mixed" (features in single precision, sums over atoms in double) or "double".
         backend: "native", "torchscript", or "auto" (native where the core knows the architecture).
+        device: "cpu", or an NVIDIA GPU, "cuda" or "cuda:1"; on the CUDA platform "cuda" is the GPU of the
+            Context.
         threads: threads of the core, at least 1.
         skin: Verlet skin, nm: the neighbor list is kept until a particle has moved half of it.
         charge: total charge of the particles that the model sees, e, of a model with electrostatics; None:
@@ -126,6 +137,8 @@ def create_force(
         threads=str(threads),
         skin=repr(float(skin)),
     )
+    if device != "cpu":
+        force.set("device", device)
     if charge is not None:
         force.set("charge", repr(float(charge)))
     if efield is not None:

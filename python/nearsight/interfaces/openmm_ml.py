@@ -49,6 +49,7 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
             forceGroup: int,
             precision: str = "mixed",
             backend: str = "auto",
+            device: str = "cpu",
             threads: int = 1,
             charge: float | None = None,
             molecules: bool | Sequence[int] = False,
@@ -58,8 +59,8 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
         ) -> None:
             """Add the force to the System; periodic if the Topology has a box or the System is periodic.
 
-            `precision`, `backend`, `threads`, `charge`, `molecules`, `molecule_charges` and `efield` are
-            those of `nearsight.openmm.create_force` and can be given to `createSystem` and
+            `precision`, `backend`, `device`, `threads`, `charge`, `molecules`, `molecule_charges` and
+            `efield` are those of `nearsight.openmm.create_force` and can be given to `createSystem` and
             `createMixedSystem`. Other keywords belong to openmm-ml's embeddings.
             """
             from nearsight.interfaces.openmm import create_force
@@ -72,6 +73,7 @@ def _implementation(path: str | os.PathLike[str]) -> MLPotentialImpl:
                 periodic=has_box or system.usesPeriodicBoundaryConditions(),
                 precision=precision,
                 backend=backend,
+                device=device,
                 threads=threads,
                 charge=charge,
                 molecules=molecules,

@@ -64,7 +64,7 @@ class Neighborhoods:
         cls, species: Tensor, edge_index: Tensor, edge_vectors: Tensor, num_species: int, num_threads: int
     ) -> Neighborhoods:
         """Pair the edges, which are sorted by center, and sort the atoms by species."""
-        edges, atoms = edge_index.size(1), species.numel()
+        atoms = species.numel()
         offsets = offsets_of(torch.bincount(edge_index[0], minlength=atoms))
         neighbors = edge_index[1].contiguous()
         order, firsts = torch.empty_like(edge_index).unbind(0)

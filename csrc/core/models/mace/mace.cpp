@@ -12,16 +12,6 @@ namespace nearsight {
 namespace mace {
 namespace {
 
-/// NEARSIGHT_RADIALS=analytic in the environment evaluates radial functions for every edge, in any host.
-template <class T>
-typename Engine<T>::Radials radials() {
-  const char* const wanted = std::getenv("NEARSIGHT_RADIALS");
-  if (!wanted || !*wanted || !std::strcmp(wanted, "tables")) return Engine<T>::Radials::tables;
-  if (!std::strcmp(wanted, "analytic")) return Engine<T>::Radials::analytic;
-  throw Error(ErrorKind::argument, std::string("NEARSIGHT_RADIALS is '") + wanted +
-                                       "' in the environment, expected tables or analytic");
-}
-
 class MacePotential final : public Potential {
  public:
   explicit MacePotential(Definition definition) : definition_(std::move(definition)) {}
@@ -52,8 +42,11 @@ class MacePotential final : public Potential {
   };
   template <class T>
   const Engine<T>& engine(Lazy<T>& lazy) const {
-    std::call_once(lazy.once,
-                   [&] { lazy.engine = std::make_unique<const Engine<T>>(definition_, radials<T>()); });
+    std::call_once(lazy.once, [&] {
+      using Radials = typename Engine<T>::Radials;
+      lazy.engine = std::make_unique<const Engine<T>>(
+          definition_, wants_analytic_radials() ? Radials::analytic : Radials::tables);
+    });
     return *lazy.engine;
   }
 
@@ -63,6 +56,14 @@ class MacePotential final : public Potential {
 };
 
 }  // namespace
+
+bool wants_analytic_radials() {
+  const char* const wanted = std::getenv("NEARSIGHT_RADIALS");
+  if (!wanted || !*wanted || !std::strcmp(wanted, "tables")) return false;
+  if (!std::strcmp(wanted, "analytic")) return true;
+  throw Error(ErrorKind::argument, std::string("NEARSIGHT_RADIALS is '") + wanted +
+                                       "' in the environment, expected tables or analytic");
+}
 
 std::unique_ptr<Potential> make_mace(const ModelFile& file, std::string& reason) {
   Definition definition = read_definition(file);

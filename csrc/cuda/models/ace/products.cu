@@ -8,7 +8,7 @@ namespace ace {
 namespace {
 
 constexpr int kLanes = static_cast<int>(kWarp);
-constexpr int kWarps = 8;  // of a block
+constexpr int kWarps = 16;  // of a block
 
 __device__ inline int warp_of_block() {
   return static_cast<int>(threadIdx.x / kWarp);

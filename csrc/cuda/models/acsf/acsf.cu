@@ -15,19 +15,18 @@ constexpr int kBlocks = sizeof(T) == 4 ? 4 : 3;
 /// The shapes of angular functions at all neighbors.
 template <class T>
 __device__ inline void find_shapes(const Center<T>& c) {
-  for (int number = 0; number < c.table.num_shells; ++number) {
-    const ShellTable<T> shell = c.table.shells[number];
-    if (shell.num_shapes == 0) continue;
-    for (int species = 0; species < c.neighborhoods.num_species; ++species) {
-      const Range neighbors = c.shell(species, number);
+  for (int number = 0; number < c.table.shells.last - c.table.shells.first; ++number) {
+    const ShellTable<T> shell = c.shell(number);
+    if (shell.shapes.first == shell.shapes.last) continue;
+    for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+      const Range neighbors = c.neighbors(species, number);
       for (int k = neighbors.first + static_cast<int>(lane_number()); k < neighbors.last; k += kLanes) {
-        const T r = c.places[k].w;
+        const T r = c.places[k].w, inverse = T(1) / r;
         const Sloped<T> cutoff = cutoff_function(shell.cutoff, r);
-        for (int e = 0; e < shell.num_shapes; ++e) {
-          const Sloped<T> w = shape(shell.shapes[e], r, cutoff);
-          const std::int64_t place = (shell.first_shape + e) * c.num_places + k;
-          c.values[place] = w.value;
-          c.slopes[place] = w.slope / r;
+        for (int e = shell.shapes.first, row = shell.first_row; e < shell.shapes.last; ++e, ++row) {
+          const Sloped<T> w = shape(c.tables.shapes[e], r, cutoff);
+          c.shape_values(row)[k] = w.value;
+          c.shape_slopes(row)[k] = w.slope * inverse;
         }
       }
     }
@@ -36,15 +35,15 @@ __device__ inline void find_shapes(const Center<T>& c) {
 }
 
 template <class T>
-__device__ inline void radial_forward(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
+__device__ inline void radial_forward(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number());
-  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
-  const Range neighbors = c.shell(g.species, g.shell);
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
+  const Range neighbors = c.neighbors(g.species, g.shell);
   if (neighbors.first == neighbors.last) return;
   T* const sums = room.sums + lane;
-  for (int first = 0; first < g.num_functions; first += kMostFunctions) {
-    const RadialFunction<T>* const functions = g.functions + first;
-    const int count = g.num_functions - first < kMostFunctions ? g.num_functions - first : kMostFunctions;
+  for (int first = g.functions.first; first < g.functions.last; first += kMostFunctions) {
+    const RadialFunction<T>* const functions = c.tables.radial_functions + first;
+    const int rest = g.functions.last - first, count = rest < kMostFunctions ? rest : kMostFunctions;
     for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
       const T r = c.places[k].w;
@@ -57,17 +56,18 @@ __device__ inline void radial_forward(const RadialGroup<T> g, const Center<T>& c
 }
 
 template <class T>
-__device__ inline void radial_reverse(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void radial_reverse(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room,
                                       Vec4<T>* gradients) {
-  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
-  const Range neighbors = c.shell(g.species, g.shell);
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
+  const Range neighbors = c.neighbors(g.species, g.shell);
   for (int k = neighbors.first + static_cast<int>(lane_number()); k < neighbors.last; k += kLanes) {
     const Vec4<T> v = c.places[k];
     const Sloped<T> f = cutoff_function(cutoff, v.w);
     T sum = T(0);
-    for (int i = 0; i < g.num_functions; ++i) {
-      const Sloped<T> w = shape(g.functions[i].shape, v.w, f);
-      sum += room.cotangents[g.functions[i].out] * g.functions[i].factor * w.value * w.slope;
+    for (int i = g.functions.first; i < g.functions.last; ++i) {
+      const RadialFunction<T>& function = c.tables.radial_functions[i];
+      const Sloped<T> w = shape(function.shape, v.w, f);
+      sum += room.cotangents[function.out] * function.factor * w.value * w.slope;
     }
     sum /= v.w;
     Vec4<T>& gradient = gradients[c.order[k]];
@@ -78,16 +78,16 @@ __device__ inline void radial_reverse(const RadialGroup<T> g, const Center<T>& c
 
 /// `directions` are those of the center's edges.
 template <class T>
-__device__ inline void radial_tangent(const RadialGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void radial_tangent(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room,
                                       const Vec4<T>* directions) {
   const int lane = static_cast<int>(lane_number());
-  const Cutoff<T> cutoff = c.table.shells[g.shell].cutoff;
-  const Range neighbors = c.shell(g.species, g.shell);
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
+  const Range neighbors = c.neighbors(g.species, g.shell);
   if (neighbors.first == neighbors.last) return;
   T* const sums = room.sums + lane;
-  for (int first = 0; first < g.num_functions; first += kMostFunctions) {
-    const RadialFunction<T>* const functions = g.functions + first;
-    const int count = g.num_functions - first < kMostFunctions ? g.num_functions - first : kMostFunctions;
+  for (int first = g.functions.first; first < g.functions.last; first += kMostFunctions) {
+    const RadialFunction<T>* const functions = c.tables.radial_functions + first;
+    const int rest = g.functions.last - first, count = rest < kMostFunctions ? rest : kMostFunctions;
     for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
       const Vec4<T> v = c.places[k];
@@ -111,12 +111,12 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   const std::size_t bytes = WarpRoom<T>(needs, Pass::forward, nullptr).bytes;
   const WarpRoom<T> room(needs, Pass::forward, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const Center<T> c(p, n);
-  const CenterFunctions<T>& f = c.table.functions;
+  const CenterTable& f = c.table;
   for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
   find_shapes(c);
-  for (int g = 0; g < f.num_radial; ++g) radial_forward(f.radial[g], c, room);
-  for (int g = 0; g < f.num_angular; ++g) angular_forward(f.angular[g], c, room);
-  for (int g = 0; g < f.num_moment; ++g) moment_forward(f.moment[g], c, room);
+  for (int g = f.radial.first; g < f.radial.last; ++g) radial_forward(p.tables.radial[g], c, room);
+  for (int g = f.angular.first; g < f.angular.last; ++g) angular_forward(p.tables.angular[g], c, room);
+  for (int g = f.moments.first; g < f.moments.last; ++g) moment_forward(p.tables.moments[g], c, room);
   double* const out = features + static_cast<std::size_t>(n) * stride;
   for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
 }
@@ -130,14 +130,14 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   const std::size_t bytes = WarpRoom<T>(needs, Pass::tangent, nullptr).bytes;
   const WarpRoom<T> room(needs, Pass::tangent, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const Center<T> c(p, n);
-  const CenterFunctions<T>& f = c.table.functions;
+  const CenterTable& f = c.table;
   const Vec4<T>* const own = directions + p.edges.begin(p.edges.first_row + n);
   for (int k = lane; k < f.num_features; k += kLanes) room.features[k] = 0.0;
   __syncwarp();
-  for (int g = 0; g < f.num_radial; ++g) radial_tangent(f.radial[g], c, room, own);
-  for (int g = 0; g < f.num_angular; ++g) angular_tangent(f.angular[g], c, room, own);
-  for (int g = 0; g < f.num_moment; ++g)
-    moment_tangent(f.moment[g], c, room, room.moments + needs.moments, own);
+  for (int g = f.radial.first; g < f.radial.last; ++g) radial_tangent(p.tables.radial[g], c, room, own);
+  for (int g = f.angular.first; g < f.angular.last; ++g) angular_tangent(p.tables.angular[g], c, room, own);
+  for (int g = f.moments.first; g < f.moments.last; ++g)
+    moment_tangent(p.tables.moments[g], c, room, room.moments + needs.moments, own);
   double* const out = tangents + static_cast<std::size_t>(n) * stride;
   for (int k = lane; k < f.num_features; k += kLanes) out[k] = room.features[k];
 }
@@ -150,15 +150,16 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, kBlocks<T>)
   const std::size_t bytes = WarpRoom<T>(needs, Pass::reverse, nullptr).bytes;
   const WarpRoom<T> room(needs, Pass::reverse, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const Center<T> c(p, n);
-  const CenterFunctions<T>& f = c.table.functions;
+  const CenterTable& f = c.table;
   const double* const own = cotangents + static_cast<std::size_t>(n) * stride;
   Vec4<T>* const out = gradients + p.edges.begin(p.edges.first_row + n);
   for (int k = lane; k < f.num_features; k += kLanes) room.cotangents[k] = static_cast<T>(own[k]);
-  for (int e = lane; e < c.count; e += kLanes) out[e] = {T(0), T(0), T(0), T(0)};
+  for (int e = lane; e < p.edges.counts[p.edges.first_row + n]; e += kLanes)
+    out[e] = {T(0), T(0), T(0), T(0)};
   __syncwarp();
-  for (int g = 0; g < f.num_radial; ++g) radial_reverse(f.radial[g], c, room, out);
-  for (int g = 0; g < f.num_angular; ++g) angular_reverse(f.angular[g], c, room, out);
-  for (int g = 0; g < f.num_moment; ++g) moment_reverse(f.moment[g], c, room, out);
+  for (int g = f.radial.first; g < f.radial.last; ++g) radial_reverse(p.tables.radial[g], c, room, out);
+  for (int g = f.angular.first; g < f.angular.last; ++g) angular_reverse(p.tables.angular[g], c, room, out);
+  for (int g = f.moments.first; g < f.moments.last; ++g) moment_reverse(p.tables.moments[g], c, room, out);
 }
 
 }  // namespace
@@ -172,11 +173,11 @@ Problem<T> Acsf<T>::problem(const Graph<T>& graph) const {
   T* const values = shapes_.data();
   return {graph.edges,
           sorter_.view(),
-          tables_.centers(),
+          tables_.tables(),
           graph.num_rows,
           graph.num_places,
           values,
-          values + tables_.num_shapes() * graph.num_places};
+          values + tables_.num_rows() * graph.num_places};
 }
 
 /// A warp for each row; as many in a block as its shared memory holds on any GPU.
@@ -194,7 +195,7 @@ Grid Acsf<T>::grid(int num_rows, Pass pass) const {
 template <class T>
 void Acsf<T>::forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) {
   sorter_.sort(stream, graph);
-  shapes_.resize(2 * tables_.num_shapes() * static_cast<std::size_t>(graph.num_places));
+  shapes_.resize(2 * tables_.num_rows() * static_cast<std::size_t>(graph.num_places));
   launch(stream, grid(graph.num_rows, Pass::forward), forward_kernel<T>, problem(graph), tables_.room(),
          features, stride);
 }

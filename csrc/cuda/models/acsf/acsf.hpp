@@ -19,16 +19,16 @@ class Acsf final : public Descriptor<T> {
   void tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
                int stride) override;
   std::size_t bytes_per_row(std::size_t neighbors) const override {
-    return neighbors * (NeighborSorter<T>::bytes_per_neighbor() + 2 * tables_.num_shapes() * sizeof(T));
+    return neighbors * (NeighborSorter<T>::bytes_per_neighbor() + 2 * tables_.num_rows() * sizeof(T));
   }
 
  private:
   Problem<T> problem(const Graph<T>& graph) const;
   Grid grid(int num_rows, Pass pass) const;
 
-  FunctionTables<T> tables_;
+  FunctionSet<T> tables_;
   NeighborSorter<T> sorter_;
-  Buffer<T> shapes_;  // [values, slopes][shapes][places]
+  Buffer<T> shapes_;  // [values, slopes][rows][places]
 };
 
 }  // namespace acsf

@@ -15,7 +15,7 @@ struct Triplet {
   T far, inverse_far;  // r_jk of narrow functions
   Sloped<T> cutoff;    // at r_jk, if shapes are not compact
 
-  __device__ Triplet(const AngularGroup<T>& g, const ShellTable<T>& shell, const Vec4<T>& j, const Vec4<T>& k)
+  __device__ Triplet(const AngularTable& g, const Cutoff<T>& shell, const Vec4<T>& j, const Vec4<T>& k)
       : inverse_j(T(1) / j.w),
         inverse_k(T(1) / k.w),
         cosine((j.x * k.x + j.y * k.y + j.z * k.z) * inverse_j * inverse_k),
@@ -28,14 +28,14 @@ struct Triplet {
     const T square = distance2(j, k);
     far = std::sqrt(square > T(1e-12) ? square : T(1e-12));
     inverse_far = T(1) / far;
-    if (!shell.shapes[g.shapes[0]].compact) cutoff = cutoff_function(shell.cutoff, far);
+    if (!g.compact_shapes) cutoff = cutoff_function(shell, far);
   }
   __device__ static T distance2(const Vec4<T>& j, const Vec4<T>& k) {
     const T x = k.x - j.x, y = k.y - j.y, z = k.z - j.z;
     return x * x + y * y + z * z;
   }
   /// The third side's factor of a shape, the slope w'/(w r).
-  __device__ Sloped<T> third(const AngularGroup<T>& g, const Shape<T>& s) const {
+  __device__ Sloped<T> third(const AngularTable& g, const Shape<T>& s) const {
     if (!g.narrow) return {T(1), T(0)};
     const Sloped<T> w = shape(s, far, cutoff);
     return {w.value, w.slope * inverse_far};
@@ -44,9 +44,9 @@ struct Triplet {
 
 /// Calls body(j, k) for the triplets of a group among some pairs.
 template <class T, class Body>
-__device__ inline void for_triplets(const AngularGroup<T> g, const Center<T>& c, const PairRanges& pairs,
+__device__ inline void for_triplets(const AngularTable g, const Center<T>& c, const PairRanges& pairs,
                                     int* queue, const Body& body) {
-  const T radius = c.table.shells[g.shell].cutoff.radius, radius2 = radius * radius;
+  const T radius = c.shell(g.shell).cutoff.radius, radius2 = radius * radius;
   const auto test = [&](int j, int k) {
     return !g.narrow || Triplet<T>::distance2(c.places[j], c.places[k]) < radius2;
   };
@@ -54,100 +54,113 @@ __device__ inline void for_triplets(const AngularGroup<T> g, const Center<T>& c,
 }
 
 template <class T>
-__device__ inline PairRanges pairs_of(const AngularGroup<T> g, const Center<T>& c) {
-  return {c.shell(g.species1, g.shell), c.shell(g.species2, g.shell), g.species1 == g.species2};
+__device__ inline PairRanges pairs_of(const AngularTable g, const Center<T>& c) {
+  return PairRanges::of(c.neighbors(g.species1, g.shell), c.neighbors(g.species2, g.shell),
+                        g.species1 == g.species2);
 }
 
 template <class T>
-__device__ inline void angular_forward(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
-  const int lane = static_cast<int>(lane_number());
-  const ShellTable<T> shell = c.table.shells[g.shell];
+__device__ inline void angular_forward(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room) {
+  const int lane = static_cast<int>(lane_number()), num_terms = g.terms.last - g.terms.first;
+  const int num_functions = g.functions.last - g.functions.first;
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
+  const AngularFunction<T>* const functions = c.tables.angular_functions + g.functions.first;
+  const PairRanges pairs = pairs_of(g, c);
+  if (pairs.is_empty()) return;
   T* const terms = room.terms + lane;
   T* const sums = room.sums + lane;
-  for (int i = 0; i < g.num_functions; ++i) sums[i * kColumn] = T(0);
-  for_triplets(g, c, pairs_of(g, c), room.queue, [&](int j, int k) {
-    const Triplet<T> t(g, shell, c.places[j], c.places[k]);
-    for (int u = 0; u < g.num_terms; ++u) terms[u * kLanes] = term(g.terms[u], t.cosine, t.angle).value;
-    for (int e = 0, i = 0; e < g.num_shapes; ++e) {
-      const T* const side = c.shape_values(shell.first_shape + g.shapes[e]);
-      const T w = side[j] * side[k] * t.third(g, shell.shapes[g.shapes[e]]).value;
-      for (; i < g.num_functions && g.functions[i].shape == e; ++i)
-        sums[i * kColumn] += w * terms[g.functions[i].term * kLanes];
+  for (int i = 0; i < num_functions; ++i) sums[i * kColumn] = T(0);
+  for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
+    const Triplet<T> t(g, cutoff, c.places[j], c.places[k]);
+    for (int u = 0; u < num_terms; ++u)
+      terms[u * kLanes] = term(c.tables.terms[g.terms.first + u], t.cosine, t.angle).value;
+    for (int e = g.uses.first; e < g.uses.last; ++e) {
+      const ShapeUse use = c.tables.uses[e];
+      const T* const side = c.shape_values(use.row);
+      const T w = side[j] * side[k] * t.third(g, c.tables.shapes[use.shape]).value;
+      for (int i = use.functions.first; i < use.functions.last; ++i)
+        sums[(i - g.functions.first) * kColumn] += w * terms[c.tables.angular_functions[i].term * kLanes];
     }
   });
-  for_sums(room.sums, g.num_functions,
-           [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
+  for_sums(room.sums, num_functions,
+           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
 }
 
 /// `directions` are those of the center's edges.
 template <class T>
-__device__ inline void angular_tangent(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void angular_tangent(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room,
                                        const Vec4<T>* directions) {
-  const int lane = static_cast<int>(lane_number());
-  const ShellTable<T> shell = c.table.shells[g.shell];
+  const int lane = static_cast<int>(lane_number()), num_terms = g.terms.last - g.terms.first;
+  const int num_functions = g.functions.last - g.functions.first;
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
+  const AngularFunction<T>* const functions = c.tables.angular_functions + g.functions.first;
+  const PairRanges pairs = pairs_of(g, c);
+  if (pairs.is_empty()) return;
   T* const terms = room.terms + lane;
-  T* const rates = terms + g.num_terms * kLanes;
+  T* const rates = terms + num_terms * kLanes;
   T* const sums = room.sums + lane;
-  for (int i = 0; i < g.num_functions; ++i) sums[i * kColumn] = T(0);
-  for_triplets(g, c, pairs_of(g, c), room.queue, [&](int j, int k) {
+  for (int i = 0; i < num_functions; ++i) sums[i * kColumn] = T(0);
+  for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
     const Vec4<T> rj = c.places[j], rk = c.places[k];
     const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
-    const Triplet<T> t(g, shell, rj, rk);
-    const T along_j = scalar_product(rj, vj), along_k = scalar_product(rk, vk),
-            crossed = scalar_product(vj, rk) + scalar_product(rj, vk);
+    const Triplet<T> t(g, cutoff, rj, rk);
+    const T along_j = scalar_product(rj, vj), along_k = scalar_product(rk, vk);
+    const T crossed = scalar_product(vj, rk) + scalar_product(rj, vk);
     const T along_far = along_j + along_k - crossed;  // (r_k - r_j) · (v_k - v_j)
     const T of_cosine =
         crossed * t.inverse_j * t.inverse_k -
         t.cosine * (along_j * t.inverse_j * t.inverse_j + along_k * t.inverse_k * t.inverse_k);
-    for (int u = 0; u < g.num_terms; ++u) {
-      const TermValue<T> p = term(g.terms[u], t.cosine, t.angle);
+    for (int u = 0; u < num_terms; ++u) {
+      const TermValue<T> p = term(c.tables.terms[g.terms.first + u], t.cosine, t.angle);
       terms[u * kLanes] = p.value;
       rates[u * kLanes] = p.derivative * of_cosine;
     }
-    for (int e = 0, i = 0; e < g.num_shapes; ++e) {
-      const int number = shell.first_shape + g.shapes[e];
-      const T* const side = c.shape_values(number);
-      const T* const slope = c.shape_slopes(number);
-      const Sloped<T> third = t.third(g, shell.shapes[g.shapes[e]]);
+    for (int e = g.uses.first; e < g.uses.last; ++e) {
+      const ShapeUse use = c.tables.uses[e];
+      const T* const side = c.shape_values(use.row);
+      const T* const slope = c.shape_slopes(use.row);
+      const Sloped<T> third = t.third(g, c.tables.shapes[use.shape]);
       const T w = side[j] * side[k] * third.value;
       const T rate = w * (slope[j] * along_j + slope[k] * along_k + third.slope * along_far);
-      for (; i < g.num_functions && g.functions[i].shape == e; ++i)
-        sums[i * kColumn] +=
-            rate * terms[g.functions[i].term * kLanes] + w * rates[g.functions[i].term * kLanes];
+      for (int i = use.functions.first; i < use.functions.last; ++i) {
+        const int u = c.tables.angular_functions[i].term * kLanes;
+        sums[(i - g.functions.first) * kColumn] += rate * terms[u] + w * rates[u];
+      }
     }
   });
-  for_sums(room.sums, g.num_functions,
-           [&](int i, double sum) { room.features[g.functions[i].out] += g.functions[i].factor * sum; });
+  for_sums(room.sums, num_functions,
+           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
 }
 
 template <class T>
-__device__ inline void angular_reverse(const AngularGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void angular_reverse(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room,
                                        Vec4<T>* gradients) {
-  const ShellTable<T> shell = c.table.shells[g.shell];
+  const int num_terms = g.terms.last - g.terms.first;
+  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
   T* const terms = room.terms + lane_number();
-  T* const derivatives = terms + g.num_terms * kLanes;
+  T* const derivatives = terms + num_terms * kLanes;
   for_tiles(pairs_of(g, c), [&](const PairRanges& pairs) {
     const PairTile<T> tile(room.tile, pairs.j, pairs.k);
     for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
-      const Triplet<T> t(g, shell, c.places[j], c.places[k]);
-      for (int u = 0; u < g.num_terms; ++u) {
-        const TermValue<T> p = term(g.terms[u], t.cosine, t.angle);
+      const Triplet<T> t(g, cutoff, c.places[j], c.places[k]);
+      for (int u = 0; u < num_terms; ++u) {
+        const TermValue<T> p = term(c.tables.terms[g.terms.first + u], t.cosine, t.angle);
         terms[u * kLanes] = p.value;
         derivatives[u * kLanes] = p.derivative;
       }
       T by_cosine = T(0), by_far = T(0), radial_j = T(0), radial_k = T(0);
-      for (int e = 0, i = 0; e < g.num_shapes; ++e) {
+      for (int e = g.uses.first; e < g.uses.last; ++e) {
+        const ShapeUse use = c.tables.uses[e];
         T p = T(0), dp = T(0);
-        for (; i < g.num_functions && g.functions[i].shape == e; ++i) {
-          const AngularFunction<T>& f = g.functions[i];
+        for (int i = use.functions.first; i < use.functions.last; ++i) {
+          const AngularFunction<T>& f = c.tables.angular_functions[i];
           const T coefficient = room.cotangents[f.out] * f.factor;
           p += coefficient * terms[f.term * kLanes];
           dp += coefficient * derivatives[f.term * kLanes];
         }
-        const int number = shell.first_shape + g.shapes[e];
-        const T* const side = c.shape_values(number);
-        const T* const slope = c.shape_slopes(number);
-        const Sloped<T> third = t.third(g, shell.shapes[g.shapes[e]]);
+        const T* const side = c.shape_values(use.row);
+        const T* const slope = c.shape_slopes(use.row);
+        const Sloped<T> third = t.third(g, c.tables.shapes[use.shape]);
         const T value = side[j] * side[k] * third.value, x = value * p;
         by_cosine += value * dp;
         by_far += x * third.slope;

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/models/acsf/acsf.hpp"
+#include "core/models/shared/range.hpp"
 #include "cuda/models/acsf/shapes.hpp"
 #include "cuda/models/shared/tables.hpp"
 
@@ -10,27 +11,75 @@ namespace cuda {
 namespace acsf {
 
 using nearsight::acsf::AngularFunction;
-using nearsight::acsf::AngularGroup;
-using nearsight::acsf::CenterFunctions;
 using nearsight::acsf::MomentFunction;
-using nearsight::acsf::MomentGroup;
 using nearsight::acsf::RadialFunction;
-using nearsight::acsf::RadialGroup;
 
+// Core's groups of functions, with places in arrays for pointers. Kernels reach every array through a
+// parameter, which tells the compiler that it is not shared memory.
+
+/// Shells of a center species are in ascending order.
 template <class T>
 struct ShellTable {
   Cutoff<T> cutoff;
-  const Shape<T>* shapes;  // of angular functions
-  int num_shapes;
-  int first_shape;  // number of the first one among those of the center
+  Range shapes;   // of angular functions
+  int first_row;  // of Problem::values and slopes, of the first shape
 };
 
-/// Core's groups of a center species, with pointers to device memory. Shells are in ascending order.
-template <class T>
+struct RadialTable {
+  int shell, species;
+  Range functions;
+};
+
+/// The functions of an angular group with the same shape.
+struct ShapeUse {
+  int shape, row;  // row: of Problem::values and slopes
+  Range functions;
+};
+
+struct AngularTable {
+  int shell, species1, species2;
+  bool narrow, compact_terms, compact_shapes;
+  Range uses, terms, functions;
+};
+
+struct MomentTable {
+  int shell, row, degree;  // row: of Problem::values and slopes
+  Range functions;
+};
+
+/// Monomials up to a degree, core's function for kernels.
+__host__ __device__ constexpr int num_monomials(int degree) {
+  return (degree + 1) * (degree + 2) * (degree + 3) / 6;
+}
+/// Number of x^a y^b z^c, by degree.
+__host__ __device__ constexpr int monomial_place(int a, int b, int c) {
+  const int rest = b + c;
+  return num_monomials(a + rest - 1) + rest * (rest + 1) / 2 + c;
+}
+struct Monomial {
+  int a, b, c, degree;
+  double multinomial;  // n! / (a! b! c!)
+};
+
 struct CenterTable {
-  CenterFunctions<T> functions;
+  int num_features;
+  Range shells, radial, angular, moments;
+};
+
+template <class T>
+struct FunctionTables {
+  const CenterTable* centers;  // [species]
   const ShellTable<T>* shells;
-  int num_shells;
+  const Shape<T>* shapes;
+  const RadialTable* radial;
+  const RadialFunction<T>* radial_functions;
+  const AngularTable* angular;
+  const ShapeUse* uses;
+  const Term<T>* terms;
+  const AngularFunction<T>* angular_functions;  // their term is a number within the group
+  const MomentTable* moments;
+  const MomentFunction* moment_functions;
+  const Monomial* monomials;  // [core's kMaxMonomials]
 };
 
 /// Room that a warp needs at most, in numbers.
@@ -44,28 +93,30 @@ struct Room {
 
 constexpr int kMostFunctions = nearsight::acsf::kMaxFunctions;  // that are summed at a time
 
+/// The tables of all center species in device memory.
 template <class T>
-class FunctionTables {
+class FunctionSet {
  public:
-  FunctionTables(const Stream& stream, const nearsight::acsf::Functions<T>& functions);
+  FunctionSet(const Stream& stream, const nearsight::acsf::Functions<T>& functions);
 
-  const CenterTable<T>* centers() const { return centers_; }
+  const FunctionTables<T>& tables() const { return device_; }
   const Room& room() const { return room_; }
-  int num_shapes() const { return num_shapes_; }
+  int num_rows() const { return num_rows_; }
   int num_features(int species) const { return num_features_[species]; }
   /// [species][shells], Å.
   const std::vector<std::vector<double>>& radii() const { return radii_; }
 
  private:
   using Center = typename nearsight::acsf::Functions<T>::Center;
-  CenterTable<T> upload(const Stream& stream, const Center& center);
+  struct Lists;
+  void add(const Center& center, Lists& lists);
 
   Tables tables_;
-  const CenterTable<T>* centers_ = nullptr;
+  FunctionTables<T> device_{};
   std::vector<std::vector<double>> radii_;
   std::vector<int> num_features_;
   Room room_;
-  int num_shapes_ = 0;  // of the center species that has most
+  int num_rows_ = 0;  // of values and slopes of the center species that has most
 };
 
 }  // namespace acsf

@@ -7,45 +7,15 @@ namespace nearsight {
 namespace cuda {
 namespace acsf {
 
-/// Monomials up to a degree, core's function for kernels.
-__host__ __device__ constexpr int num_monomials(int degree) {
-  return (degree + 1) * (degree + 2) * (degree + 3) / 6;
-}
-
-/// x^a y^b z^c, by degree.
-struct Monomial {
-  int a, b, c;
-
-  __host__ __device__ explicit Monomial(int place) : a(0), b(0), c(0) {
-    int degree = 0;
-    while (place >= num_monomials(degree)) ++degree;
-    c = place - num_monomials(degree - 1);
-    for (a = degree; c > degree - a; --a) c -= degree - a + 1;
-    b = degree - a - c;
-  }
-  __host__ __device__ static int place(int a, int b, int c) {
-    const int rest = b + c;
-    return num_monomials(a + rest - 1) + rest * (rest + 1) / 2 + c;
-  }
-  __host__ __device__ int degree() const { return a + b + c; }
-  /// n! / (a! b! c!)
-  __host__ __device__ double multinomial() const {
-    double value = 1.0;
-    for (int n = 1; n <= b; ++n) value *= static_cast<double>(a + n) / n;
-    for (int n = 1; n <= c; ++n) value *= static_cast<double>(a + b + n) / n;
-    return value;
-  }
-};
-
 /// moments[species][monomials, and the sum of squares].
 template <class T>
-__device__ inline void find_moments(const MomentGroup<T> g, const Center<T>& c, double* moments) {
+__device__ inline void find_moments(const MomentTable g, const Center<T>& c, double* moments) {
   const int count = num_monomials(g.degree);
-  const T* const values = c.shape_values(c.table.shells[g.shell].first_shape + g.shape);
+  const T* const values = c.shape_values(g.row);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
-    const Monomial monomial(m < count ? m : 0);
-    for (int species = 0; species < g.num_species; ++species) {
-      const Range neighbors = c.shell(species, g.shell);
+    const Monomial monomial = c.tables.monomials[m < count ? m : 0];
+    for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+      const Range neighbors = c.neighbors(species, g.shell);
       T sum = T(0);
       for (int k = neighbors.first; k < neighbors.last; ++k) {
         const Vec4<T> v = c.places[k];
@@ -61,17 +31,17 @@ __device__ inline void find_moments(const MomentGroup<T> g, const Center<T>& c, 
 }
 
 template <class T>
-__device__ inline void moment_forward(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room) {
+__device__ inline void moment_forward(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
   find_moments(g, c, room.moments);
-  for (int i = 0; i < g.num_functions; ++i) {
-    const MomentFunction& f = g.functions[i];
+  for (int i = g.functions.first; i < g.functions.last; ++i) {
+    const MomentFunction& f = c.tables.moment_functions[i];
     const double* const a = room.moments + f.species1 * (count + 1);
     const double* const b = room.moments + f.species2 * (count + 1);
     double value = 0.0;
     for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
-      const Monomial monomial(m);
-      value += f.powers[monomial.degree()] * monomial.multinomial() * a[m] * b[m];
+      const Monomial monomial = c.tables.monomials[m];
+      value += f.powers[monomial.degree] * monomial.multinomial * a[m] * b[m];
     }
     for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
     if (f.species1 == f.species2) value = 0.5 * (value - f.self * a[count]);  // each pair once, j != k
@@ -82,15 +52,15 @@ __device__ inline void moment_forward(const MomentGroup<T> g, const Center<T>& c
 
 /// Derivatives of the moments along directions of the center's edges.
 template <class T>
-__device__ inline void move_moments(const MomentGroup<T> g, const Center<T>& c, const Vec4<T>* directions,
+__device__ inline void move_moments(const MomentTable g, const Center<T>& c, const Vec4<T>* directions,
                                     double* tangents) {
-  const int count = num_monomials(g.degree), shape = c.table.shells[g.shell].first_shape + g.shape;
-  const T* const values = c.shape_values(shape);
-  const T* const slopes = c.shape_slopes(shape);
+  const int count = num_monomials(g.degree);
+  const T* const values = c.shape_values(g.row);
+  const T* const slopes = c.shape_slopes(g.row);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
-    const Monomial monomial(m < count ? m : 0);
-    for (int species = 0; species < g.num_species; ++species) {
-      const Range neighbors = c.shell(species, g.shell);
+    const Monomial monomial = c.tables.monomials[m < count ? m : 0];
+    for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+      const Range neighbors = c.neighbors(species, g.shell);
       T sum = T(0);
       for (int k = neighbors.first; k < neighbors.last; ++k) {
         const Vec4<T> r = c.places[k], v = directions[c.order[k]];
@@ -116,19 +86,19 @@ __device__ inline void move_moments(const MomentGroup<T> g, const Center<T>& c, 
 
 /// `tangents` is room for those of the moments.
 template <class T>
-__device__ inline void moment_tangent(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void moment_tangent(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
                                       double* tangents, const Vec4<T>* directions) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
   find_moments(g, c, room.moments);
   move_moments(g, c, directions, tangents);
-  for (int i = 0; i < g.num_functions; ++i) {
-    const MomentFunction& f = g.functions[i];
+  for (int i = g.functions.first; i < g.functions.last; ++i) {
+    const MomentFunction& f = c.tables.moment_functions[i];
     const int first = f.species1 * (count + 1), second = f.species2 * (count + 1);
     double value = 0.0;
     for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
-      const Monomial monomial(m);
+      const Monomial monomial = c.tables.monomials[m];
       value +=
-          f.powers[monomial.degree()] * monomial.multinomial() *
+          f.powers[monomial.degree] * monomial.multinomial *
           (tangents[first + m] * room.moments[second + m] + room.moments[first + m] * tangents[second + m]);
     }
     for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
@@ -154,7 +124,7 @@ __device__ inline Polynomial<T> polynomial(const T* adjoints, int degree, T x, T
       T q = T(0), q_z = T(0);
       for (int c = degree - a - b; c >= 0; --c) {
         q_z = q_z * z + q;
-        q = q * z + adjoints[Monomial::place(a, b, c)];
+        q = q * z + adjoints[monomial_place(a, b, c)];
       }
       s_y = s_y * y + s;
       s_z = s_z * y + q_z;
@@ -169,36 +139,35 @@ __device__ inline Polynomial<T> polynomial(const T* adjoints, int degree, T x, T
 }
 
 template <class T>
-__device__ inline void moment_reverse(const MomentGroup<T> g, const Center<T>& c, const WarpRoom<T>& room,
+__device__ inline void moment_reverse(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
                                       Vec4<T>* gradients) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
-  const int shape = c.table.shells[g.shell].first_shape + g.shape;
   find_moments(g, c, room.moments);
-  for (int species = 0; species < g.num_species; ++species) {
-    const Range neighbors = c.shell(species, g.shell);
+  for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
+    const Range neighbors = c.neighbors(species, g.shell);
     double self = 0.0;  // the share of the pairs j = k
-    for (int i = 0; i < g.num_functions; ++i) {
-      const MomentFunction& f = g.functions[i];
+    for (int i = g.functions.first; i < g.functions.last; ++i) {
+      const MomentFunction& f = c.tables.moment_functions[i];
       if (f.species1 == species && f.species2 == species) self += room.cotangents[f.out] * f.self;
     }
     for (int m = lane; m < count; m += kLanes) {
-      const Monomial monomial(m);
+      const Monomial monomial = c.tables.monomials[m];
       double sum = 0.0;
-      for (int i = 0; i < g.num_functions; ++i) {
-        const MomentFunction& f = g.functions[i];
-        if ((f.species1 != species && f.species2 != species) || monomial.degree() > f.degree) continue;
+      for (int i = g.functions.first; i < g.functions.last; ++i) {
+        const MomentFunction& f = c.tables.moment_functions[i];
+        if ((f.species1 != species && f.species2 != species) || monomial.degree > f.degree) continue;
         const int other = f.species1 == species ? f.species2 : f.species1;
-        sum += room.cotangents[f.out] * f.powers[monomial.degree()] * room.moments[other * (count + 1) + m];
+        sum += room.cotangents[f.out] * f.powers[monomial.degree] * room.moments[other * (count + 1) + m];
       }
-      room.adjoints[m] = static_cast<T>(sum * monomial.multinomial());
+      room.adjoints[m] = static_cast<T>(sum * monomial.multinomial);
     }
     __syncwarp();
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
       const Vec4<T> v = c.places[k];
       const T inverse = T(1) / v.w, x = v.x * inverse, y = v.y * inverse, z = v.z * inverse;
       const Polynomial<T> p = polynomial(room.adjoints, g.degree, x, y, z);
-      const T w = c.shape_values(shape)[k], turn = w * inverse;
-      const T radial = w * (p.value - static_cast<T>(self) * w) * c.shape_slopes(shape)[k] -
+      const T w = c.shape_values(g.row)[k], turn = w * inverse;
+      const T radial = w * (p.value - static_cast<T>(self) * w) * c.shape_slopes(g.row)[k] -
                        turn * inverse * (x * p.x + y * p.y + z * p.z);
       Vec4<T>& gradient = gradients[c.order[k]];
       gradient = {gradient.x + turn * p.x + radial * v.x, gradient.y + turn * p.y + radial * v.y,

@@ -13,36 +13,37 @@ template <class T>
 struct Problem {
   Edges<T> edges;
   Neighborhoods<T> neighborhoods;
-  const CenterTable<T>* centers;  // [species]
+  FunctionTables<T> tables;
   int num_rows;
   std::int64_t num_places;
-  T *values, *slopes;  // [shapes][places] of angular functions, sorted: w and w'/(w r)
+  T *values, *slopes;  // [rows of shapes][places] of angular functions, sorted: w and w'/(w r)
 };
 
 /// A center as its warp sees it; arrays begin at its first neighbor.
 template <class T>
 struct Center {
-  const CenterTable<T>& table;
-  const Neighborhoods<T>& neighborhoods;
-  int row, count;
+  const Problem<T>& p;
+  const FunctionTables<T>& tables;
+  const CenterTable table;
+  int row;
   const Vec4<T>* places;
   const std::int32_t* order;
   T *values, *slopes;
-  std::int64_t num_places;
 
-  __device__ Center(const Problem<T>& p, int n)
-      : table(p.centers[p.edges.species[p.edges.first_row + n]]), neighborhoods(p.neighborhoods), row(n) {
+  __device__ Center(const Problem<T>& problem, int n)
+      : p(problem), tables(p.tables), table(tables.centers[p.edges.species[p.edges.first_row + n]]), row(n) {
     const std::int64_t begin = p.edges.begin(p.edges.first_row + n);
-    count = p.edges.counts[p.edges.first_row + n];
     places = p.neighborhoods.places + begin;
     order = p.neighborhoods.order + begin;
     values = p.values + begin;
     slopes = p.slopes + begin;
-    num_places = p.num_places;
   }
-  __device__ Range shell(int species, int number) const { return neighborhoods.shell(row, species, number); }
-  __device__ const T* shape_values(int shape) const { return values + shape * num_places; }
-  __device__ const T* shape_slopes(int shape) const { return slopes + shape * num_places; }
+  __device__ ShellTable<T> shell(int number) const { return tables.shells[table.shells.first + number]; }
+  __device__ Range neighbors(int species, int shell) const {
+    return p.neighborhoods.shell(row, species, shell);
+  }
+  __device__ T* shape_values(int shape) const { return values + shape * p.num_places; }
+  __device__ T* shape_slopes(int shape) const { return slopes + shape * p.num_places; }
 };
 
 enum class Pass { forward, reverse, tangent };

@@ -26,7 +26,7 @@ struct Sloped {
 /// A core function at x = 1 - y, 0 < y <= 1, without cancellation near the end. Below the smallest y the
 /// function is zero in all digits, and its logarithmic slope stays finite.
 template <class T>
-__host__ __device__ inline Sloped<T> core_function(Falling kind, T y) {
+__device__ inline Sloped<T> core_function(Falling kind, T y) {
   if (kind == Falling::exp) {
     y = y > T(1.5e-3) ? y : T(1.5e-3);
     const T x = T(1) - y, q = T(1) / (y * (T(1) + x));
@@ -62,7 +62,7 @@ __host__ __device__ inline Sloped<T> core_function(Falling kind, T y) {
 
 /// A shell's cutoff function at r; zero from the radius on.
 template <class T>
-__host__ __device__ inline Sloped<T> cutoff_function(const Cutoff<T>& c, T r) {
+__device__ inline Sloped<T> cutoff_function(const Cutoff<T>& c, T r) {
   T y = (c.radius - r) * c.inverse_width;
   y = y < T(1) ? y : T(1);
   Sloped<T> f;
@@ -71,9 +71,8 @@ __host__ __device__ inline Sloped<T> cutoff_function(const Cutoff<T>& c, T r) {
       f = {T(1), T(0)};
       break;
     case Falling::cos: {
-      const T angle = T(0.5 * kPi) * (y > T(1e-10) ? y : T(1e-10));
-      const T s = std::sin(angle);
-      f = {s * s, T(-kPi) * std::cos(angle) / s * c.inverse_width};
+      const T half = T(0.5) * (y > T(1e-10) ? y : T(1e-10)), s = sinpi(half);
+      f = {s * s, T(-kPi) * cospi(half) / s * c.inverse_width};
       break;
     }
     case Falling::tanh3:
@@ -97,8 +96,8 @@ __host__ __device__ inline Sloped<T> cutoff_function(const Cutoff<T>& c, T r) {
 
 /// A core function of |x - middle| / half width, with the slope with respect to x.
 template <class T>
-__host__ __device__ inline Sloped<T> compact_function(Falling core, bool asymmetric, T middle,
-                                                      T inverse_half_width, T x) {
+__device__ inline Sloped<T> compact_function(Falling core, bool asymmetric, T middle, T inverse_half_width,
+                                             T x) {
   const T t = (x - middle) * inverse_half_width, size = t < T(0) ? -t : t;
   const T y = T(1) - size > T(0) ? T(1) - size : T(0);
   Sloped<T> f = core_function(core, asymmetric ? y * y : y);
@@ -110,14 +109,14 @@ __host__ __device__ inline Sloped<T> compact_function(Falling core, bool asymmet
 
 /// A shape at r, where `cutoff` is the shell's cutoff function there.
 template <class T>
-__host__ __device__ inline Sloped<T> shape(const Shape<T>& s, T r, const Sloped<T>& cutoff) {
+__device__ inline Sloped<T> shape(const Shape<T>& s, T r, const Sloped<T>& cutoff) {
   if (s.compact) return compact_function(s.core, s.asymmetric, s.middle, s.inverse_half_width, r);
   const T d = r - s.shift;
   return {std::exp(-s.eta * d * d) * cutoff.value, cutoff.slope - T(2) * s.eta * d};
 }
 
 template <class T>
-__host__ __device__ inline T power(T x, int n) {
+__device__ inline T power(T x, int n) {
   T p = T(1);
   for (; n; n >>= 1, x *= x)
     if (n & 1) p *= x;
@@ -132,7 +131,7 @@ struct TermValue {
 
 /// The angle of compact terms, and dθ/dcos θ; that is infinite at the ends, where the window's slope is zero.
 template <class T>
-__host__ __device__ inline TermValue<T> angle_of(T cosine) {
+__device__ inline TermValue<T> angle_of(T cosine) {
   constexpr T last = sizeof(T) == 4 ? T(1 - 1e-6) : T(1 - 1e-14);
   const T c = cosine > last ? last : cosine < -last ? -last : cosine;
   return {std::acos(c), T(-1) / std::sqrt((T(1) - c) * (T(1) + c))};
@@ -140,7 +139,7 @@ __host__ __device__ inline TermValue<T> angle_of(T cosine) {
 
 /// An angular term; `angle` is read by compact ones only.
 template <class T>
-__host__ __device__ inline TermValue<T> term(const Term<T>& t, T cosine, const TermValue<T>& angle) {
+__device__ inline TermValue<T> term(const Term<T>& t, T cosine, const TermValue<T>& angle) {
   if (t.compact) {
     const Sloped<T> f = compact_function(t.core, false, t.middle, t.inverse_half_width, angle.value);
     return {f.value, f.value * f.slope * angle.derivative};

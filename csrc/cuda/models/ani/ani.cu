@@ -69,7 +69,12 @@ __device__ inline void for_species_pairs(const Center<T>& c, const Body& body) {
   int feature = t.num_species * t.radial.num_shifts;
   for (int a = 0; a < t.num_species; ++a)
     for (int b = a; b < t.num_species; ++b, feature += t.angular.num_shifts * t.angular.num_angles)
-      body(PairRanges{c.angular(a), c.angular(b), a == b}, feature);
+      body(PairRanges::of(c.angular(a), c.angular(b), a == b), feature);
+}
+
+/// Features of absent species.
+__device__ inline void clear(double* out, int count) {
+  for (int i = static_cast<int>(lane_number()); i < count; i += kLanes) out[i] = 0.0;
 }
 
 template <class T>
@@ -77,6 +82,7 @@ __device__ inline void radial_forward(const Center<T>& c, int species, double* o
   const int lane = static_cast<int>(lane_number());
   const RadialTerms<T> t = c.p.terms.radial;
   const Range neighbors = c.radial(species);
+  if (neighbors.first == neighbors.last) return clear(out, t.num_shifts);
   T* const sums = c.sums + lane;
   for (int first = 0; first < t.num_shifts; first += kMostFunctions) {
     const int count = t.num_shifts - first < kMostFunctions ? t.num_shifts - first : kMostFunctions;
@@ -97,6 +103,7 @@ __device__ inline void radial_reverse(const Center<T>& c, int species, const dou
   const int lane = static_cast<int>(lane_number());
   const RadialTerms<T> t = c.p.terms.radial;
   const Range neighbors = c.radial(species);
+  if (neighbors.first == neighbors.last) return;
   for (int i = lane; i < t.num_shifts; i += kLanes) c.cotangents[i] = static_cast<T>(cotangents[i]);
   __syncwarp();
   for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
@@ -121,6 +128,7 @@ template <class T>
 __device__ inline void angular_forward(const Center<T>& c, const PairRanges& pairs, double* out) {
   const int lane = static_cast<int>(lane_number());
   const AngularTerms<T> t = c.p.terms.angular;
+  if (pairs.is_empty()) return clear(out, t.num_shifts * t.num_angles);
   T* const sums = c.sums + lane;
   T* const terms = c.terms + lane;
   const int part = kMostFunctions > t.num_angles ? kMostFunctions / t.num_angles : 1;  // shifts at a time
@@ -150,6 +158,7 @@ __device__ inline void angular_reverse(const Center<T>& c, const PairRanges& all
                                        Vec4<T>* gradients) {
   const int lane = static_cast<int>(lane_number());
   const AngularTerms<T> t = c.p.terms.angular;
+  if (all.is_empty()) return;
   T* const terms = c.terms + lane;
   T* const derivatives = terms + t.num_angles * kLanes;
   for (int i = lane; i < t.num_shifts * t.num_angles; i += kLanes)
@@ -259,7 +268,7 @@ __device__ inline void angular_tangent(const Center<T>& c, const PairRanges& pai
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
+__global__ void __launch_bounds__(kMostWarps* kLanes, 4)
     forward_kernel(Problem<T> p, Room room, double* features, int stride) {
   const int n = static_cast<int>(warp_number());
   if (n >= p.num_rows) return;
@@ -271,7 +280,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
+__global__ void __launch_bounds__(kMostWarps* kLanes, 4)
     tangent_kernel(Problem<T> p, Room room, const Vec4<T>* directions, double* tangents, int stride) {
   const int n = static_cast<int>(warp_number());
   if (n >= p.num_rows) return;
@@ -285,7 +294,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
+__global__ void __launch_bounds__(kMostWarps* kLanes, 4)
     reverse_kernel(Problem<T> p, Room room, const double* cotangents, int stride, Vec4<T>* gradients) {
   const int n = static_cast<int>(warp_number());
   if (n >= p.num_rows) return;

@@ -9,41 +9,59 @@ constexpr int kInner = 16;     // rows of the matrix that are in shared memory a
 constexpr int kThreads = 128;  // 16 × 8, each with 4 columns and 8 or 4 rows
 constexpr int kColumns = 4;    // of a thread
 
+/// What a thread brings from memory, while the block still computes with what came before.
 template <class T, int columns>
-struct LinearTile {
-  // Padded, so that a column's store meets few banks twice; 16 bytes stay aligned.
-  T x[kInner][kTileRows + 4], weights[kInner][columns];
+struct Fetched {
+  static constexpr int of_x = kTileRows * kInner / 4 / kThreads, of_weights = kInner * columns / 4 / kThreads;
+  Vec4<T> x[of_x], weights[of_weights];
+
+  /// Columns first … first + kInner - 1 of x and these rows of the matrix; zeros beyond the end.
+  __device__ __forceinline__ void read(const LinearWork<T>& work, const RowTile& rows, const Part& part,
+                                       const T* matrix, int first) {
+#pragma unroll
+    for (int n = 0; n < of_x; ++n) {
+      const int k = first + x_column(n), row = x_row(n);
+      x[n] = {0, 0, 0, 0};
+      if (row < rows.count && k < part.inner)
+        x[n] = *reinterpret_cast<const Vec4<T>*>(work.x + (rows.first + row) * work.x_row + part.from + k);
+    }
+#pragma unroll
+    for (int n = 0; n < of_weights; ++n) {
+      const int k = first + weight_row(n), column = weight_column(n);
+      weights[n] = {0, 0, 0, 0};
+      if (k < part.inner && static_cast<int>(blockIdx.y) * columns + column < work.columns)
+        weights[n] =
+            *reinterpret_cast<const Vec4<T>*>(matrix + static_cast<std::int64_t>(k) * work.columns + column);
+    }
+  }
+
+  static __device__ int x_column(int n) { return (threadIdx.x + n * kThreads) % (kInner / 4) * 4; }
+  static __device__ int x_row(int n) { return (threadIdx.x + n * kThreads) / (kInner / 4); }
+  static __device__ int weight_column(int n) { return (threadIdx.x + n * kThreads) % (columns / 4) * 4; }
+  static __device__ int weight_row(int n) { return (threadIdx.x + n * kThreads) / (columns / 4); }
 };
 
-/// Brings the next kInner columns of x and rows of the matrix to shared memory; zeros beyond the end.
 template <class T, int columns>
-__device__ __forceinline__ void load_tile(const LinearWork<T>& work, const RowTile& rows, const Part& part,
-                                          const T* matrix, int first, LinearTile<T, columns>& tile) {
-  const Vec4<T> zero{0, 0, 0, 0};
+struct alignas(16) LinearTile {
+  // Padded, so that a column's store meets few banks twice; 16 bytes stay aligned.
+  T x[kInner][kTileRows + 4], weights[kInner][columns];
+
+  __device__ __forceinline__ void write(const Fetched<T, columns>& from) {
+    using Places = Fetched<T, columns>;
 #pragma unroll
-  for (int n = 0; n < kTileRows * kInner / 4 / kThreads; ++n) {
-    const int k = (threadIdx.x + n * kThreads) % (kInner / 4) * 4;
-    const int row = (threadIdx.x + n * kThreads) / (kInner / 4);
-    Vec4<T> four = zero;
-    if (row < rows.count && first + k < part.inner)
-      four =
-          *reinterpret_cast<const Vec4<T>*>(work.x + (rows.first + row) * work.x_row + part.from + first + k);
-    tile.x[k][row] = four.x;
-    tile.x[k + 1][row] = four.y;
-    tile.x[k + 2][row] = four.z;
-    tile.x[k + 3][row] = four.w;
-  }
+    for (int n = 0; n < Places::of_x; ++n) {
+      const int k = Places::x_column(n), row = Places::x_row(n);
+      x[k][row] = from.x[n].x;
+      x[k + 1][row] = from.x[n].y;
+      x[k + 2][row] = from.x[n].z;
+      x[k + 3][row] = from.x[n].w;
+    }
 #pragma unroll
-  for (int n = 0; n < kInner * columns / 4 / kThreads; ++n) {
-    const int column = (threadIdx.x + n * kThreads) % (columns / 4) * 4;
-    const int k = (threadIdx.x + n * kThreads) / (columns / 4);
-    Vec4<T> four = zero;
-    if (first + k < part.inner && static_cast<int>(blockIdx.y) * columns + column < work.columns)
-      four = *reinterpret_cast<const Vec4<T>*>(matrix + static_cast<std::int64_t>(first + k) * work.columns +
-                                               column);
-    *reinterpret_cast<Vec4<T>*>(&tile.weights[k][column]) = four;
+    for (int n = 0; n < Places::of_weights; ++n)
+      *reinterpret_cast<Vec4<T>*>(&weights[Places::weight_row(n)][Places::weight_column(n)]) =
+          from.weights[n];
   }
-}
+};
 
 /// Blocks: tiles of rows, blocks of columns, parts.
 template <class T, int columns>
@@ -60,9 +78,12 @@ __global__ void __launch_bounds__(kThreads) multiply_tiles(LinearWork<T> work) {
   for (int a = 0; a < rows_each; ++a)
 #pragma unroll
     for (int b = 0; b < kColumns; ++b) sums[a][b] = 0;
+  Fetched<T, columns> next;
+  next.read(work, rows, part, matrix, 0);
   for (int first = 0; first < part.inner; first += kInner) {
-    load_tile(work, rows, part, matrix, first, tile);
+    tile.write(next);
     __syncthreads();
+    if (first + kInner < part.inner) next.read(work, rows, part, matrix, first + kInner);
 #pragma unroll
     for (int k = 0; k < kInner; ++k) {
       const Vec4<T> w = *reinterpret_cast<const Vec4<T>*>(&tile.weights[k][column]);

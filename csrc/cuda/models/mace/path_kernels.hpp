@@ -7,7 +7,10 @@ namespace nearsight {
 namespace cuda {
 namespace mace {
 
-constexpr int kMaxPathWarps = 16;  // of a block
+constexpr int kMaxPathWarps = 10;  // of a block
+template <class T>
+constexpr int kPathBlocks =
+    sizeof(T) == 4 ? 2 : 1;  // of a multiprocessor that must have room in its registers
 constexpr int kMaxN1 = 5, kMaxN3 = 7;
 
 template <int n>
@@ -77,10 +80,14 @@ struct StagedEdges {
     const auto neighbor = [&](int e) { return e < here ? w.edges.neighbors[place + e] : end; };
     for (int e = threadIdx.x; e < chunk; e += blockDim.x) neighbors[e] = neighbor(e) < end ? neighbor(e) : 0;
     for (int n = threadIdx.x; n < chunk * w.num_functions; n += blockDim.x) {
-      const int e = n / w.num_functions, b = n % w.num_functions;
+      const int e = n % chunk;
+      const std::int64_t from = (place + e) * w.num_functions + n / chunk;
+      // Read whoever the neighbor is, so that one reading need not wait for the other.
+      const T value = e < here ? w.arrays.functions[from] : T(0);
+      const T slope = slopes && e < here ? w.arrays.slopes[from] : T(0);
       const bool counts = neighbor(e) < end;
-      functions[b * chunk + e] = counts ? w.arrays.functions[place * w.num_functions + n] : T(0);
-      if (slopes) slopes[b * chunk + e] = counts ? w.arrays.slopes[place * w.num_functions + n] : T(0);
+      functions[n] = counts ? value : T(0);
+      if (slopes) slopes[n] = counts ? slope : T(0);
     }
     for (int n = threadIdx.x; n < chunk * w.num_harmonics; n += blockDim.x)
       harmonics[n] = n < here * w.num_harmonics ? w.arrays.harmonics[place * w.num_harmonics + n] : T(0);
@@ -102,28 +109,41 @@ struct StagedEdges {
   }
 };
 
-/// A radial function of all edges of a chunk: the sum of few functions times the weights of path and channel.
+/// Adds the functions of a chunk's edges, times weights of some channels, to sums.
 template <class T, int vector, int chunk>
-__device__ __forceinline__ void radial_of(const PathWork<T>& w, const T* functions, int path, int channel,
-                                          Pack<T, vector>* radial) {
+__device__ __forceinline__ void add_functions(const T* functions, const Pack<T, vector>& weight,
+                                              Pack<T, vector>* sums) {
 #pragma unroll
-  for (int e = 0; e < chunk; ++e) radial[e] = zeros<T, vector>();
+  for (int e = 0; e < chunk; e += 4) {
+    const Vec4<T> f = *reinterpret_cast<const Vec4<T>*>(functions + e);
+#pragma unroll
+    for (int v = 0; v < vector; ++v) {
+      sums[e].at[v] += f.x * weight.at[v];
+      sums[e + 1].at[v] += f.y * weight.at[v];
+      sums[e + 2].at[v] += f.z * weight.at[v];
+      sums[e + 3].at[v] += f.w * weight.at[v];
+    }
+  }
+}
+
+/// The radial function of a path for all edges of a chunk, and its slope where that is wanted: sums of few
+/// functions times the weights of path and channel.
+template <class T, int vector, int chunk>
+__device__ __forceinline__ void radial_of(const PathWork<T>& w, const StagedEdges<T, chunk>& staged, int path,
+                                          int channel, Pack<T, vector>* radial,
+                                          Pack<T, vector>* change = nullptr) {
+#pragma unroll
+  for (int e = 0; e < chunk; ++e) {
+    radial[e] = zeros<T, vector>();
+    if (change) change[e] = zeros<T, vector>();
+  }
   const T* weights = w.weights + path * w.channels + channel;
   const int step = w.num_paths * w.channels;
 #pragma unroll 4
   for (int b = 0; b < w.num_functions; ++b, weights += step) {
     const Pack<T, vector> weight = load<T, vector>(weights);
-#pragma unroll
-    for (int e = 0; e < chunk; e += 4) {
-      const Vec4<T> f = *reinterpret_cast<const Vec4<T>*>(functions + b * chunk + e);
-#pragma unroll
-      for (int v = 0; v < vector; ++v) {
-        radial[e].at[v] += f.x * weight.at[v];
-        radial[e + 1].at[v] += f.y * weight.at[v];
-        radial[e + 2].at[v] += f.z * weight.at[v];
-        radial[e + 3].at[v] += f.w * weight.at[v];
-      }
-    }
+    add_functions<T, vector, chunk>(staged.functions + b * chunk, weight, radial);
+    if (change) add_functions<T, vector, chunk>(staged.slopes + b * chunk, weight, change);
   }
 }
 

@@ -10,7 +10,7 @@ constexpr int kChunk = 8;  // edges at a time
 
 /// Blocks: rows, blocks of channels. A of its path stays in a warp's registers over the edges.
 template <class T, int vector>
-__global__ void __launch_bounds__(kWarp* kMaxPathWarps) sum_paths(PathWork<T> w, T* sums) {
+__global__ void __launch_bounds__(kWarp* kMaxPathWarps, kPathBlocks<T>) sum_paths(PathWork<T> w, T* sums) {
   T* shared = dynamic_shared<T>();
   StagedEdges<T, kChunk> staged(w, false, shared);
   const int row = blockIdx.x, atom = w.edges.first_row + row, count = w.edges.counts[atom];
@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kWarp* kMaxPathWarps) sum_paths(PathWork<T> w,
   for (int group = 0; group < w.num_paths; group += warps) {
     const int number = group + threadIdx.x / kWarp;
     const bool works = number < w.num_paths;
-    const PathTable path = w.paths[works ? number : 0];
+    const PathTable& path = w.paths[works ? number : 0];
     Pack<T, vector> found[kMaxN3];
 #pragma unroll
     for (int m3 = 0; m3 < kMaxN3; ++m3) found[m3] = zeros<T, vector>();
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kWarp* kMaxPathWarps) sum_paths(PathWork<T> w,
       staged.fill(w, w.phi, begin, count, first, 0x7fffffff);
       if (!works) continue;
       Pack<T, vector> radial[kChunk];
-      radial_of<T, vector, kChunk>(w, staged.functions, number, channel, radial);
+      radial_of<T, vector, kChunk>(w, staged, number, channel, radial);
       for_degrees(path.l1, path.l3, [&](auto n1, auto n3) {
         constexpr int size1 = decltype(n1)::value, size3 = decltype(n3)::value;
 #pragma unroll
@@ -60,22 +60,22 @@ __global__ void __launch_bounds__(kWarp* kMaxPathWarps) sum_paths(PathWork<T> w,
 /// Blocks: rows of the sources, blocks of channels. Every path's part stays in its warp's registers over the
 /// edges; those of the paths from the same irrep are added in shared memory.
 template <class T, int vector>
-__global__ void __launch_bounds__(kWarp* kMaxPathWarps)
+__global__ void __launch_bounds__(kWarp* kMaxPathWarps, kPathBlocks<T>)
     gather_sources(PathWork<T> w, const T* of_sums, int num_receivers, T* of_sources) {
   constexpr int across = kWarp * vector;  // channels of the block
   T* shared = dynamic_shared<T>();
   StagedEdges<T, kChunk> staged(w, false, shared);
-  const int row = blockIdx.x, atom = w.edges.first_row + row, count = w.edges.counts[atom];
+  const int atom = w.edges.first_row + blockIdx.x, count = w.edges.counts[atom];
   const std::int64_t begin = w.edges.begin(atom);
-  const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp, inside = lane_number() * vector;
-  const int channel = blockIdx.y * across + inside, components = w.source_width / w.channels;
+  const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp, components = w.source_width / w.channels;
+  const int channel = blockIdx.y * across + lane_number() * vector;
   T* const parts = shared;                           // [warps][kMaxN1][across]
   T* const total = parts + warps * kMaxN1 * across;  // [components][across]
   for (int k = threadIdx.x; k < components * across; k += blockDim.x) total[k] = 0;
   for (int group = 0; group < w.num_paths; group += warps) {
     const int number = group + warp;
     const bool works = number < w.num_paths;
-    const PathTable path = w.paths[works ? number : 0];
+    const PathTable& path = w.paths[works ? number : 0];
     Pack<T, vector> found[kMaxN1];
 #pragma unroll
     for (int m1 = 0; m1 < kMaxN1; ++m1) found[m1] = zeros<T, vector>();
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kWarp* kMaxPathWarps)
       staged.fill(w, w.phi_behind, begin, count, first, num_receivers);
       if (!works) continue;
       Pack<T, vector> radial[kChunk];
-      radial_of<T, vector, kChunk>(w, staged.functions, number, channel, radial);
+      radial_of<T, vector, kChunk>(w, staged, number, channel, radial);
       for_degrees(path.l1, path.l3, [&](auto n1, auto n3) {
         constexpr int size1 = decltype(n1)::value, size3 = decltype(n3)::value;
 #pragma unroll
@@ -107,7 +107,8 @@ __global__ void __launch_bounds__(kWarp* kMaxPathWarps)
     }
 #pragma unroll
     for (int m1 = 0; m1 < kMaxN1; ++m1)
-      if (works && m1 <= 2 * path.l1) store(parts + (warp * kMaxN1 + m1) * across + inside, found[m1]);
+      if (works && m1 <= 2 * path.l1)
+        store(parts + (warp * kMaxN1 + m1) * across + lane_number() * vector, found[m1]);
     __syncthreads();
     for (int k = threadIdx.x; k < components * across; k += blockDim.x) {
       const int component = k / across, place = k % across;

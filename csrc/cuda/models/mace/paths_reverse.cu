@@ -91,8 +91,7 @@ __device__ __forceinline__ void reverse_item(const PathWork<T>& w, const StagedE
   const int channel = (block * kWarp + lane_number()) * vector;
   const PathTable path = w.paths[number];
   Pack<T, vector> radial[kChunk], change[kChunk];
-  radial_of<T, vector, kChunk>(w, staged.functions, number, channel, radial);
-  radial_of<T, vector, kChunk>(w, staged.slopes, number, channel, change);
+  radial_of<T, vector, kChunk>(w, staged, number, channel, radial, change);
   for_degrees(path.l1, path.l3, [&](auto n1, auto n3) {
     constexpr int size1 = decltype(n1)::value, size3 = decltype(n3)::value;
     Pack<T, vector> given[size3];
@@ -112,7 +111,7 @@ __device__ __forceinline__ void reverse_item(const PathWork<T>& w, const StagedE
 
 /// Blocks: rows. Warps take paths and blocks of channels in turn, then threads add up what they have found.
 template <class T, int vector>
-__global__ void __launch_bounds__(kWarp* kMaxPathWarps)
+__global__ void __launch_bounds__(kWarp* kMaxPathWarps, kPathBlocks<T>)
     reverse_edges(PathWork<T> w, const T* of_sums, EdgeAdjoints<T> target) {
   T* shared = dynamic_shared<T>();
   StagedEdges<T, kChunk> staged(w, true, shared);

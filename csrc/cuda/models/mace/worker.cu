@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/models/mace/definition.hpp"
+#include "core/models/mace/mace.hpp"
 #include "cuda/models/mace/mace.hpp"
 #include "cuda/models/mace/worker.hpp"
 
@@ -338,6 +339,8 @@ template <class T>
 std::unique_ptr<Potential<T>> make_mace(const ModelFile& file, const Stream& stream, std::string& reason) {
   mace::Definition definition = nearsight::mace::read_definition(file);
   reason = nearsight::mace::unsupported(definition);
+  if (nearsight::mace::wants_analytic_radials())
+    reason = "NEARSIGHT_RADIALS is analytic in the environment, which only CPUs have";
   if (!reason.empty()) return nullptr;
   return std::make_unique<mace::MacePotential<T>>(std::move(definition), stream);
 }

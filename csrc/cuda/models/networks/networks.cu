@@ -17,7 +17,8 @@ constexpr int kMostWarps = 8;
 /// What a block works on.
 template <class U>
 struct Block {
-  const NetworkTable<U> network;
+  const NetworkTables<U>& tables;
+  const NetworkTable network;
   int row;       // of this lane
   bool has_row;  // the last block may be partly empty
   int width;
@@ -26,23 +27,24 @@ struct Block {
   U* derivatives;  // [members][derivatives][kLanes]
   std::int32_t* active;
 
-  __device__ Block(const RowRuns& runs, int run, const Sizes& sizes, const NetworkTable<U>* networks,
+  __device__ Block(const RowRuns& runs, int run, const Sizes& sizes, const NetworkTables<U>& tables,
                    std::size_t first_block, U* rows, std::int32_t* chunks, int num_chunks)
-      : network(networks[runs.species[run]]) {
+      : tables(tables), network(tables.networks[runs.species[run]]) {
     const std::size_t number = first_block + blockIdx.x;
     const int block = static_cast<int>(blockIdx.x) - runs.first_block[run];
     row = runs.first[run] + block * kLanes + static_cast<int>(lane_number());
     has_row = row < runs.last[run];
-    inputs = rows + number * sizes.per_row() * kLanes + lane_number();
     width = sizes.width;
+    inputs = rows + number * sizes.per_row() * kLanes + lane_number();
     layers = inputs + sizes.features * kLanes;
     derivatives = layers + 2 * width * kLanes;
     active = chunks + number * num_chunks;
   }
+  __device__ LayerTable layer(int number) const { return tables.layers[network.first_layer + number]; }
   /// Numbers of a layer, until those of the next but one take their place.
   __device__ U* values(int layer) const { return layers + layer % 2 * width * kLanes; }
-  __device__ U* derivative(int member, int layer) const {
-    const int place = network.layers[layer].derivatives;
+  __device__ U* derivative(int member, int number) const {
+    const int place = layer(number).derivatives;
     return place < 0 ? nullptr : derivatives + (member * network.num_derivatives + place) * kLanes;
   }
 };
@@ -91,13 +93,18 @@ __device__ inline void load_inputs(const Block<U>& b, const double* features, in
                                    bool zero_means_absent) {
   const int warps = static_cast<int>(blockDim.x / kWarp), count = b.network.num_features;
   const double* const own = features + static_cast<std::size_t>(b.row) * stride;
+  const double* const shift = b.tables.shift + b.network.first_feature;
+  const double* const scale = b.tables.scale + b.network.first_feature;
   for (int first = static_cast<int>(threadIdx.x / kWarp) * kPad; first < count; first += warps * kPad) {
-    const int last = first + kPad < count ? first + kPad : count;
+    double x[kPad];  // all at once: nothing waits for a store
+    NEARSIGHT_UNROLL
+    for (int n = 0; n < kPad; ++n) x[n] = b.has_row && first + n < count ? own[first + n] : 0.0;
     bool any = !zero_means_absent || b.network.is_shifted;
-    for (int k = first; k < last; ++k) {
-      const double x = b.has_row ? own[k] : 0.0;
-      any = any || x != 0.0;
-      b.inputs[k * kLanes] = static_cast<U>((x - b.network.shift[k]) * b.network.scale[k]);
+    NEARSIGHT_UNROLL
+    for (int n = 0; n < kPad; ++n) {
+      any = any || x[n] != 0.0;
+      if (const int k = first + n; k < count)
+        b.inputs[k * kLanes] = static_cast<U>((x[n] - shift[k]) * scale[k]);
     }
     any = __any_sync(kAllLanes, any);
     if (lane_number() == 0) b.active[first / kPad] = any;
@@ -106,18 +113,21 @@ __device__ inline void load_inputs(const Block<U>& b, const double* features, in
 }
 
 template <class U>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
-    forward_kernel(RowRuns runs, Sizes sizes, const NetworkTable<U>* networks, const double* output_scale,
-                   std::size_t first_block, U* rows, std::int32_t* chunks, int num_chunks,
-                   const double* features, int stride, double* outputs) {
+__global__ void __launch_bounds__(kMostWarps* kLanes, 2)
+    forward_kernel(RowRuns runs, Sizes sizes, NetworkTables<U> networks, std::size_t first_block, U* rows,
+                   std::int32_t* chunks, int num_chunks, const double* features, int stride,
+                   double* outputs) {
+  // Activation functions are long: one after the other they fit the cache of instructions.
+  __shared__ U staged[kColumns<U>][kMostWarps * kLanes];
   const Block<U> b(runs, run_of(runs), sizes, networks, first_block, rows, chunks, num_chunks);
   load_inputs(b, features, stride, sizes.zero_means_absent);
   for (int member = 0; member < sizes.members; ++member)
     for (int l = 0; l < b.network.num_layers; ++l) {
-      const LayerTable<U> layer = b.network.layers[l];
+      const LayerTable layer = b.layer(l);
       const int wide = (layer.outputs + kPad - 1) / kPad * kPad;
-      const U* const bias = layer.bias + member * wide;
-      const U* const weights = layer.forward + static_cast<std::size_t>(member) * layer.inputs * wide;
+      const U* const bias = networks.numbers + layer.bias + member * wide;
+      const U* const weights =
+          networks.numbers + layer.forward + static_cast<std::size_t>(member) * layer.inputs * wide;
       U* const derivative = b.derivative(member, l);
       U* const values = b.values(l);
       const bool is_last = l + 1 == b.network.num_layers;
@@ -127,16 +137,15 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
         for (int n = 0; n < kColumns<U>; ++n) sums[n] = bias[first + n];
         multiply(l ? b.values(l - 1) : b.inputs, layer.inputs, part, l ? nullptr : b.active, sums);
         NEARSIGHT_UNROLL
-        for (int n = 0; n < kColumns<U>; ++n) {
-          const int column = first + n;
-          if (column >= layer.outputs) continue;
-          const Activated<U> a = activate(layer.activation, sums[n]);
+        for (int n = 0; n < kColumns<U>; ++n) staged[n][threadIdx.x] = sums[n];
+        for (int column = first; column < first + kColumns<U> && column < layer.outputs; ++column) {
+          const Activated<U> a = activate(layer.activation, staged[column - first][threadIdx.x]);
           if (derivative) derivative[column * kLanes] = a.derivative;
           if (!is_last)
             values[column * kLanes] = a.value;
           else if (b.has_row)
             outputs[(static_cast<std::size_t>(b.row) * sizes.members + member) * sizes.columns + column] =
-                output_scale[column] * static_cast<double>(a.value);
+                b.tables.output_scale[column] * static_cast<double>(a.value);
         }
       });
       __syncthreads();
@@ -146,7 +155,7 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
 /// Writes the cotangents of the last layer before its activation; whether any of them is not zero.
 template <class U>
 __device__ inline bool start_reverse(const Block<U>& b, const Sizes& sizes, int member,
-                                     const double* output_scale, const double* cotangents) {
+                                     const double* cotangents) {
   const int last = b.network.num_layers - 1;
   const U* const derivative = b.derivative(member, last);
   bool any = false;
@@ -157,8 +166,8 @@ __device__ inline bool start_reverse(const Block<U>& b, const Sizes& sizes, int 
             : 0.0;
     any = any || c != 0.0;
     if (threadIdx.x < kWarp)
-      b.values(last)[column * kLanes] =
-          static_cast<U>(output_scale[column] * c) * (derivative ? derivative[column * kLanes] : U(1));
+      b.values(last)[column * kLanes] = static_cast<U>(b.tables.output_scale[column] * c) *
+                                        (derivative ? derivative[column * kLanes] : U(1));
   }
   any = __any_sync(kAllLanes, any);
   __syncthreads();
@@ -166,19 +175,20 @@ __device__ inline bool start_reverse(const Block<U>& b, const Sizes& sizes, int 
 }
 
 template <class U>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
-    reverse_kernel(RowRuns runs, Sizes sizes, const NetworkTable<U>* networks, const double* output_scale,
-                   std::size_t first_block, U* rows, std::int32_t* chunks, int num_chunks,
-                   const double* output_cotangents, double* cotangents, int stride) {
+__global__ void __launch_bounds__(kMostWarps* kLanes, 2)
+    reverse_kernel(RowRuns runs, Sizes sizes, NetworkTables<U> networks, std::size_t first_block, U* rows,
+                   std::int32_t* chunks, int num_chunks, const double* output_cotangents, double* cotangents,
+                   int stride) {
   const Block<U> b(runs, run_of(runs), sizes, networks, first_block, rows, chunks, num_chunks);
   bool is_first = true;
   for (int member = 0; member < sizes.members; ++member) {
     // A member of a committee may be asked for alone.
-    if (!start_reverse(b, sizes, member, output_scale, output_cotangents)) continue;
+    if (!start_reverse(b, sizes, member, output_cotangents)) continue;
     for (int l = b.network.num_layers - 1; l >= 0; --l) {
-      const LayerTable<U> layer = b.network.layers[l];
+      const LayerTable layer = b.layer(l);
       const int wide = (layer.inputs + kPad - 1) / kPad * kPad;
-      const U* const weights = layer.reverse + static_cast<std::size_t>(member) * layer.outputs * wide;
+      const U* const weights =
+          networks.numbers + layer.reverse + static_cast<std::size_t>(member) * layer.outputs * wide;
       const U* const derivative = l ? b.derivative(member, l - 1) : nullptr;
       for_parts(weights, layer.outputs, layer.inputs, [&](int first, const U* part) {
         if (l == 0 && !b.active[first / kPad]) return;
@@ -200,10 +210,10 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   }
   if (!b.has_row) return;
   double* const own = cotangents + static_cast<std::size_t>(b.row) * stride;
+  const double* const scale = b.tables.scale + b.network.first_feature;
   for (int k = static_cast<int>(threadIdx.x / kWarp); k < b.network.num_features;
        k += static_cast<int>(blockDim.x / kWarp))
-    own[k] = is_first || !b.active[k / kPad] ? 0.0
-                                             : static_cast<double>(b.inputs[k * kLanes]) * b.network.scale[k];
+    own[k] = is_first || !b.active[k / kPad] ? 0.0 : static_cast<double>(b.inputs[k * kLanes]) * scale[k];
 }
 
 }  // namespace
@@ -214,37 +224,38 @@ Networks<U>::Networks(const Stream& stream, const nearsight::networks::Networks<
   sizes_.members = networks.members();
   sizes_.columns = networks.columns();
   sizes_.zero_means_absent = zero_means_absent;
-  const auto keep = [&](const auto& aligned) {
-    return tables_.keep(stream, Span<const U>(aligned.data(), aligned.size()));
+  std::vector<NetworkTable> tables;
+  std::vector<LayerTable> layers;
+  std::vector<U> numbers;
+  std::vector<double> shifts, scales;
+  const auto append = [&](const auto& aligned) {  // padded to kPad: every layer begins at 64 bytes
+    const std::size_t place = numbers.size();
+    numbers.insert(numbers.end(), aligned.data(), aligned.data() + aligned.size());
+    return place;
   };
-  std::vector<NetworkTable<U>> tables;
   for (int species = 0; species < num_species; ++species) {
-    const auto& shift = networks.shift(species);
-    NetworkTable<U> table{networks.num_features(species),
-                          0,
-                          0,
-                          false,
-                          nullptr,
-                          tables_.keep(stream, shift),
-                          tables_.keep(stream, networks.scale(species))};
+    const auto &shift = networks.shift(species), &scale = networks.scale(species);
+    NetworkTable table{networks.num_features(species), 0, 0, false, static_cast<int>(layers.size()),
+                       static_cast<int>(shifts.size())};
     table.is_shifted = std::any_of(shift.begin(), shift.end(), [](double x) { return x != 0.0; });
-    std::vector<LayerTable<U>> layers;
+    shifts.insert(shifts.end(), shift.begin(), shift.end());
+    scales.insert(scales.end(), scale.begin(), scale.end());
     for (const auto& layer : networks.layers(species)) {
       const bool is_linear = layer.activation == Activation::linear;
-      layers.push_back({layer.inputs, layer.outputs, layer.activation, keep(layer.forward),
-                        keep(layer.reverse), keep(layer.bias), is_linear ? -1 : table.num_derivatives});
+      layers.push_back({layer.inputs, layer.outputs, layer.activation, is_linear ? -1 : table.num_derivatives,
+                        append(layer.forward), append(layer.reverse), append(layer.bias)});
       if (!is_linear) table.num_derivatives += layer.outputs;
+      ++table.num_layers;
       sizes_.width = std::max(sizes_.width, layer.outputs);
     }
-    table.num_layers = static_cast<int>(layers.size());
-    table.layers = tables_.keep(stream, layers);
     sizes_.features = std::max(sizes_.features, table.num_features);
     sizes_.derivatives = std::max(sizes_.derivatives, sizes_.members * table.num_derivatives);
     num_features_.push_back(table.num_features);
     tables.push_back(table);
   }
-  networks_ = tables_.keep(stream, tables);
-  output_scale_ = tables_.keep(stream, networks.output_scale());
+  networks_ = {tables_.keep(stream, tables),  tables_.keep(stream, layers),
+               tables_.keep(stream, numbers), tables_.keep(stream, shifts),
+               tables_.keep(stream, scales),  tables_.keep(stream, networks.output_scale())};
 }
 
 /// As many warps as the widest matrix has parts, within limits.
@@ -258,15 +269,15 @@ Grid Networks<U>::grid(const RowRuns& runs) const {
 template <class U>
 void Networks<U>::forward(const Stream& stream, const RowRuns& runs, std::size_t block,
                           const double* features, int stride, double* outputs) {
-  launch(stream, grid(runs), forward_kernel<U>, runs, sizes_, networks_, output_scale_, block, rows_.data(),
-         active_.data(), sizes_.chunks(), features, stride, outputs);
+  launch(stream, grid(runs), forward_kernel<U>, runs, sizes_, networks_, block, rows_.data(), active_.data(),
+         sizes_.chunks(), features, stride, outputs);
 }
 
 template <class U>
 void Networks<U>::reverse(const Stream& stream, const RowRuns& runs, std::size_t block,
                           const double* output_cotangents, double* cotangents, int stride) {
-  launch(stream, grid(runs), reverse_kernel<U>, runs, sizes_, networks_, output_scale_, block, rows_.data(),
-         active_.data(), sizes_.chunks(), output_cotangents, cotangents, stride);
+  launch(stream, grid(runs), reverse_kernel<U>, runs, sizes_, networks_, block, rows_.data(), active_.data(),
+         sizes_.chunks(), output_cotangents, cotangents, stride);
 }
 
 template class Networks<float>;

@@ -10,22 +10,27 @@ namespace nearsight {
 namespace cuda {
 namespace networks {
 
-/// Core's layer in device memory: panels of kPad columns.
-template <class U>
+/// Core's layer: panels of kPad columns, in one array of all layers' numbers.
 struct LayerTable {
   int inputs, outputs;
   Activation activation;
-  const U *forward, *reverse, *bias;  // of the first member; those of others follow
   int derivatives;  // place of its derivatives among those of a member, -1 of linear layers, which keep none
+  std::size_t forward, reverse, bias;  // places of the first member's; those of others follow
 };
 
 /// The networks of a species.
-template <class U>
 struct NetworkTable {
   int num_features, num_layers, num_derivatives;  // derivatives: numbers of a member
   bool is_shifted;
-  const LayerTable<U>* layers;
-  const double *shift, *scale;  // of the features
+  int first_layer, first_feature;
+};
+
+template <class U>
+struct NetworkTables {
+  const NetworkTable* networks;  // [species]
+  const LayerTable* layers;
+  const U* numbers;                            // of all layers
+  const double *shift, *scale, *output_scale;  // of features; [columns]
 };
 
 /// Sizes that all species have in common.
@@ -94,10 +99,9 @@ class Networks {
   Tables tables_;
   std::vector<int> num_features_;
   Sizes sizes_{};
-  const NetworkTable<U>* networks_ = nullptr;  // [species]
-  const double* output_scale_ = nullptr;       // [columns]
-  Buffer<U> rows_;                             // [blocks][Sizes::per_row()][kWarp]
-  Buffer<std::int32_t> active_;                // [blocks][chunks of kPad features] whether any is not zero
+  NetworkTables<U> networks_{};
+  Buffer<U> rows_;               // [blocks][Sizes::per_row()][kWarp]
+  Buffer<std::int32_t> active_;  // [blocks][chunks of kPad features] whether any is not zero
 };
 
 template <class U>

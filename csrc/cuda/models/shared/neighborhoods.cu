@@ -6,37 +6,49 @@ namespace nearsight {
 namespace cuda {
 namespace {
 
-/// A warp for each row. Bins are filled one after the other: there are few, and the edges stay in the L1
-/// cache.
+/// Species and smallest shell of a neighbor; behind the last bin no shell holds it.
+template <class T>
+__device__ inline int bin_of(const Edges<T>& edges, std::int64_t place, const T* radii, int num_species,
+                             int num_shells) {
+  const T r = edges.vectors[place].w;
+  int shell = 0;
+  while (shell < num_shells && !(r < radii[shell])) ++shell;
+  if (shell == num_shells) return num_species * num_shells;
+  return edges.species[edges.neighbors[place]] * num_shells + shell;
+}
+
+/// A warp for each row fills one bin after the other; lanes keep the bins of the first neighbors.
 template <class T>
 __global__ void sort_neighbors(Edges<T> edges, int num_rows, const T* radii, int num_species, int num_shells,
                                Vec4<T>* places, std::int32_t* order, std::int32_t* first) {
+  constexpr int kLanes = static_cast<int>(kWarp), kKept = 4;
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= num_rows) return;
   const int row = edges.first_row + n, count = edges.counts[row], num_bins = num_species * num_shells;
   const std::int64_t begin = edges.begin(row);
   const T* const own = radii + edges.species[row] * num_shells;
+  const auto find = [&](int e) {
+    return e < count ? bin_of(edges, begin + e, own, num_species, num_shells) : -1;
+  };
+  int kept[kKept];
+  NEARSIGHT_UNROLL
+  for (int k = 0; k < kKept; ++k) kept[k] = find(k * kLanes + lane);
   int filled = 0;
+  const auto fill = [&](int e, bool here) {
+    const unsigned votes = __ballot_sync(kAllLanes, here);
+    if (here) {
+      const std::int64_t place = begin + filled + __popc(votes & ((1u << lane) - 1));
+      places[place] = edges.vectors[begin + e];
+      order[place] = e;
+    }
+    filled += __popc(votes);
+  };
   for (int bin = 0; bin <= num_bins; ++bin) {
     if (lane == 0) first[n * (num_bins + 1) + bin] = filled;
-    for (int e0 = 0; e0 < count; e0 += static_cast<int>(kWarp)) {
-      const int e = e0 + lane;
-      bool here = false;
-      if (e < count) {
-        const T r = edges.vectors[begin + e].w;
-        int shell = 0;
-        while (shell < num_shells && !(r < own[shell])) ++shell;
-        const int species = edges.species[edges.neighbors[begin + e]];
-        here = bin == (shell == num_shells ? num_bins : species * num_shells + shell);
-      }
-      const unsigned votes = __ballot_sync(kAllLanes, here);
-      if (here) {
-        const std::int64_t place = begin + filled + __popc(votes & ((1u << lane) - 1));
-        places[place] = edges.vectors[begin + e];
-        order[place] = e;
-      }
-      filled += __popc(votes);
-    }
+    NEARSIGHT_UNROLL
+    for (int k = 0; k < kKept; ++k)
+      if (k * kLanes < count) fill(k * kLanes + lane, kept[k] == bin);
+    for (int e = kKept * kLanes + lane; e - lane < count; e += kLanes) fill(e, find(e) == bin);
   }
 }
 

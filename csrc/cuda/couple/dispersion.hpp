@@ -1,0 +1,14 @@
+#pragma once
+#include <memory>
+
+#include "core/couple/dispersion.hpp"
+
+namespace nearsight {
+namespace cuda {
+
+/// See core's make_cuda_dispersion.
+std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
+                                            int device_index);
+
+}  // namespace cuda
+}  // namespace nearsight
