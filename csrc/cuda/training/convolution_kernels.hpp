@@ -3,9 +3,9 @@
 // all loads of features are coalesced and nothing is added to by two threads. Results of a path whose size
 // is above seven are made in pieces.
 //
-// Of E edges, paths of sizes s1 and s3 and K channels, E K Σ s1 s3 multiply-adds for convolve and the sums by
-// sources, twice as many for the values, three times for their tangents; bytes read, from L2 for the most
-// part: features (s1 or s3) and R of every edge and path.
+// Of E edges, paths of sizes s1 and s3 and K channels E K Σ s1 s3 multiply-adds for the sums of centers, of
+// sources and of pairs, twice as many for those of tangents, three times for a pair's, and twice for what
+// depends on positions. Features (s1 or s3) and R of every edge and path are read, from L2 for the most part.
 #include "core/models/equivariant/kernels.hpp"
 #include "cuda/device.hpp"
 #include "cuda/reduce.hpp"
