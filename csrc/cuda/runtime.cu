@@ -66,13 +66,8 @@ int num_devices() {
 }
 
 int use_device(int index) {
-  const int count = num_devices();
-  if (index == kCurrentDevice) return index;
-  if (index >= count)
-    throw Error(ErrorKind::argument, "GPU number " + std::to_string(index) +
-                                         " was asked for, but this machine has " + std::to_string(count) +
-                                         ", numbered from 0: choose one of them");
-  const int chosen = index < 0 ? 0 : index;
+  const int chosen = choose_device(index, num_devices());
+  if (chosen == kCurrentDevice) return chosen;
   const cudaError_t status = cudaSetDevice(chosen);
   if (status == cudaErrorMemoryAllocation)
     throw Error(ErrorKind::numeric, "GPU " + std::to_string(chosen) +

@@ -18,6 +18,9 @@ int num_devices();
 /// kCurrentDevice leaves the thread as it is. Throws Error (argument) for a device that is not there.
 int use_device(int index);
 
+/// The number of the device that `index` names among `count`, or kCurrentDevice; for use_device().
+int choose_device(int index, int count);
+
 /// A device for as long as this lives; then that of before again.
 class DeviceGuard {
  public:

@@ -15,15 +15,26 @@ namespace nearsight {
 namespace {
 
 /// NEARSIGHT_CUDA=emulated in the environment takes the kernels that were compiled for the CPU, for tests.
-const SiblingLibrary& kernels() {
+const char* library_name() {
   const char* const wanted = std::getenv("NEARSIGHT_CUDA");
-  static const SiblingLibrary library(
-      wanted && std::string(wanted) == "emulated" ? "libnearsight_cuda_emulated.so" : "libnearsight_cuda.so");
+  return wanted && std::string(wanted) == "emulated" ? "libnearsight_cuda_emulated.so"
+                                                     : "libnearsight_cuda.so";
+}
+
+const SiblingLibrary& kernels() {
+  static const SiblingLibrary library(library_name());
   if (!library.is_open())
     throw Error(ErrorKind::unsupported, "device cuda was asked for, but this build has no CUDA kernels (" +
                                             library.reason() +
                                             "): install nvcc and build nearsight again, or use device cpu");
   return library;
+}
+
+/// A table of kernels, by the name of the function that gives it. Ops ask at every call, and keep what they
+/// found.
+template <class Table>
+const Table& table(const char* function) {
+  return *kernels().find<const Table*()>(function)();
 }
 
 }  // namespace
@@ -70,20 +81,24 @@ namespace equivariant {
 
 template <>
 const DeviceKernels<float>& device_kernels() {
-  return *nearsight::kernels().find<const DeviceKernels<float>*()>("nearsight_cuda_equivariant_float")();
+  static const auto& found = table<DeviceKernels<float>>("nearsight_cuda_equivariant_float");
+  return found;
 }
 template <>
 const DeviceKernels<double>& device_kernels() {
-  return *nearsight::kernels().find<const DeviceKernels<double>*()>("nearsight_cuda_equivariant_double")();
+  static const auto& found = table<DeviceKernels<double>>("nearsight_cuda_equivariant_double");
+  return found;
 }
 const DeviceEdgeKernels& device_edge_kernels() {
-  return *nearsight::kernels().find<const DeviceEdgeKernels*()>("nearsight_cuda_training_edges")();
+  static const auto& found = table<DeviceEdgeKernels>("nearsight_cuda_training_edges");
+  return found;
 }
 
 }  // namespace equivariant
 
 const DeviceDescriptorKernels& device_descriptor_kernels() {
-  return *kernels().find<const DeviceDescriptorKernels*()>("nearsight_cuda_training_descriptors")();
+  static const auto& found = table<DeviceDescriptorKernels>("nearsight_cuda_training_descriptors");
+  return found;
 }
 
 std::unique_ptr<DeviceDescriptor> make_cuda_descriptor(DeviceScope& scope, const DescriptorRecord& record) {
@@ -93,7 +108,8 @@ std::unique_ptr<DeviceDescriptor> make_cuda_descriptor(DeviceScope& scope, const
 }
 
 const networks::DevicePasses& networks::device_passes() {
-  return *nearsight::kernels().find<const DevicePasses*()>("nearsight_cuda_network_passes")();
+  static const auto& found = table<DevicePasses>("nearsight_cuda_network_passes");
+  return found;
 }
 
 }  // namespace nearsight

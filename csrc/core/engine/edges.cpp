@@ -8,6 +8,7 @@
 #include "core/engine/error.hpp"
 
 namespace nearsight {
+
 void EdgeBuffer::clear() {
   centers_.clear();
   offsets_.assign(1, 0);
@@ -81,10 +82,9 @@ void throw_too_close(double distance, const std::string& name) {
 }
 
 void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, bool numbered) {
-  if (min_squared_distance < kMinDistance * kMinDistance) {
+  if (min_squared_distance < kMinDistance * kMinDistance)
     throw_too_close(std::sqrt(min_squared_distance),
                     numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another");
-  }
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));
   if (static_cast<std::size_t>(center) < domain.num_owned) ++num_rows_;

@@ -29,13 +29,7 @@ int num_devices() {
 }
 
 int use_device(int index) {
-  const int count = num_devices();
-  if (index == kCurrentDevice) return index;
-  if (index >= count)
-    throw Error(ErrorKind::argument, "GPU number " + std::to_string(index) +
-                                         " was asked for, but this machine has " + std::to_string(count) +
-                                         ", numbered from 0: choose one of them");
-  return index < 0 ? 0 : index;
+  return choose_device(index, num_devices());
 }
 
 DeviceGuard::DeviceGuard(int index) : now_(index) {}
