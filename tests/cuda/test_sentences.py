@@ -1,4 +1,4 @@
-"""What is said where a GPU cannot be used: over stand-ins for CUDA's libraries, and where they are missing."""
+"""What is said where a GPU cannot be used: over stand-ins for CUDA's libraries, and without them."""
 
 from __future__ import annotations
 
