@@ -77,6 +77,13 @@ struct WarpRoom {
   }
 };
 
+/// Adds room.sums, one for each of these functions, to the features.
+template <class T, class Function>
+__device__ inline void add_features(const Function* functions, int count, const WarpRoom<T>& room) {
+  for_sums(room.sums, count,
+           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
+}
+
 }  // namespace acsf
 }  // namespace cuda
 }  // namespace nearsight
