@@ -20,26 +20,20 @@ template <class T>
 struct Room {
   T *weights, *functions, *derivatives, *harmonics, *harmonic_rates, *moments;
   int* rows;
-  std::size_t bytes = 0;
+  std::size_t bytes;
 
   __host__ __device__ Room(const MomentTables<T>& t, Pass pass, unsigned char* begin) {
+    SharedParts parts{begin};
     const bool reverse = pass != Pass::forward;  // with derivatives of the radial functions
     const int harmonic_numbers = (t.l_max + 1) * (t.l_max + 1) * kColumn;
-    weights = take<T>(begin, (reverse ? 12 : 6) * kLanes);
-    rows = take<int>(begin, kLanes);
-    functions = take<T>(begin, t.num_functions * kColumn);
-    derivatives = take<T>(begin, reverse ? t.num_functions * kColumn : 0);
-    harmonics = take<T>(begin, pass == Pass::reverse ? 0 : harmonic_numbers);
-    harmonic_rates = take<T>(begin, pass == Pass::tangent ? harmonic_numbers : 0);
-    moments = take<T>(begin, t.num_moments);
-  }
-
- private:
-  template <class U>
-  __host__ __device__ U* take(unsigned char* begin, int count) {
-    U* const here = reinterpret_cast<U*>(begin + bytes);
-    bytes += (count * sizeof(U) + 15) / 16 * 16;
-    return here;
+    weights = parts.take<T>((reverse ? 12 : 6) * kLanes);
+    rows = parts.take<int>(kLanes);
+    functions = parts.take<T>(t.num_functions * kColumn);
+    derivatives = parts.take<T>(reverse ? t.num_functions * kColumn : 0);
+    harmonics = parts.take<T>(pass == Pass::reverse ? 0 : harmonic_numbers);
+    harmonic_rates = parts.take<T>(pass == Pass::tangent ? harmonic_numbers : 0);
+    moments = parts.take<T>(t.num_moments);
+    bytes = parts.bytes;
   }
 };
 

@@ -1,7 +1,6 @@
 #include "cuda/models/acsf/acsf.hpp"
 #include "cuda/models/acsf/angular.hpp"
 #include "cuda/models/acsf/moments.hpp"
-#include "cuda/models/shared/warps.hpp"
 
 namespace nearsight {
 namespace cuda {
