@@ -126,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = save_models(folder)
-        box = random_box(0, n=40, edge=13.0)
+        box = random_box(2, n=60, edge=9.0)  # of others some random models have forces beyond all bounds
         frames = [write_xyz(folder / f"{name}.xyz", box, pbc) for name, pbc in PERIODIC.items()]
         kept = [write_xyz(folder / f"{name}_kept.xyz", box, pbc, 7) for name, pbc in PERIODIC.items()]
         charged = [model for model in models if model.stem in ("equilibrated", "latent")]
