@@ -26,8 +26,9 @@ NEARSIGHT_ENTRY nearsight::Dispersion* nearsight_cuda_make_dispersion(
 }
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_pme(const nearsight::PmeParameters& parameters,
+                                                            const nearsight::Pencils& pencils, int rank,
                                                             bool single, int device_index) {
-  return nearsight::cuda::make_pme(parameters, single, device_index).release();
+  return nearsight::cuda::make_pme(parameters, pencils, rank, single, device_index).release();
 }
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_direct_sum(int device_index) {

@@ -57,9 +57,11 @@ std::unique_ptr<Dispersion> make_cuda_dispersion(const DispersionRecord& record,
   return std::unique_ptr<Dispersion>(make(record, double_precision, device_index));
 }
 
-std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index) {
-  const auto make = kernels().find<PmeWork*(const PmeParameters&, bool, int)>("nearsight_cuda_make_pme");
-  return std::unique_ptr<PmeWork>(make(parameters, single, device_index));
+std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, const Pencils& pencils, int rank,
+                                       bool single, int device_index) {
+  const auto make = kernels().find<PmeWork*(const PmeParameters&, const Pencils&, int, bool, int)>(
+      "nearsight_cuda_make_pme");
+  return std::unique_ptr<PmeWork>(make(parameters, pencils, rank, single, device_index));
 }
 
 std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index) {
