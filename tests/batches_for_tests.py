@@ -62,7 +62,7 @@ def frame(seed: int, count: int, cell, pbc=True, symbols=None) -> Frame:
     return Frame(
         positions + shifts @ np.asarray(cell),
         symbols or found,
-        cell,
+        np.array(cell),
         np.broadcast_to(pbc, 3),
         source=f"structure {seed}",
     )
