@@ -141,7 +141,7 @@ __host__ __device__ inline int fold(int b, int count, int& image) {
 template <class Found>
 __device__ inline void find_neighbors(const Search& s, int row, const Found& found) {
   const Vec4<double> x = s.points[row];
-  const Box g = s.boxes.of(s.atoms[row]);
+  const Box& g = s.boxes.of(s.atoms[row]);
   double f[3];
   int bin[3];
   for (int a = 0; a < 3; ++a) {
