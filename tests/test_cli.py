@@ -152,6 +152,19 @@ def test_evaluate_names_the_frame_with_an_unknown_species(trained, folder, run):
     assert code == 1 and err.startswith("nearsight: krypton.xyz, frame 0: atom 0 is Kr, which the model")
 
 
+def test_evaluate_in_batches_measures_the_same_and_names_the_frame(trained, folder, run):
+    together, alone = (
+        run("evaluate", trained / "model.pt", "data.xyz", "--threads", 2, *more)
+        for more in ((), ("--batch-atoms", 1))
+    )
+    assert together == alone and together[0] == 0
+    frames = boxes(4)
+    frames[2].positions[1] = frames[2].positions[0] + [0.0, 5e-4, 0.0]
+    write_extxyz("close.xyz", frames)
+    code, _, err = run("evaluate", trained / "model.pt", "close.xyz")
+    assert code == 1 and "close.xyz, frame 2" in err
+
+
 def test_export_of_a_run_and_of_a_checkpoint(trained, folder, run):
     code, out, _ = run("export", trained, "-o", "best.pt")
     assert code == 0 and out == "best.pt written.\n"

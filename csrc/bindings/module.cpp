@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "bindings/arrays.hpp"
@@ -46,6 +47,10 @@ Doubles zeros(std::vector<py::ssize_t> shape) {
   Doubles a(shape);
   std::fill_n(a.mutable_data(), a.size(), 0.0);
   return a;
+}
+
+Span<double> span_of(Doubles& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
 /// (species, label, count, lowest, highest, minimum, maximum) of each feature that left its range.
@@ -158,6 +163,59 @@ class PyEvaluator {
     return result;
   }
 
+  py::dict evaluate_batch(const Doubles& positions, const Ints& species,
+                          const std::vector<std::size_t>& first_atoms, const Doubles& cells,
+                          const std::vector<std::array<bool, 3>>& pbc, bool members) {
+    const auto n = species.size();
+    const auto systems = static_cast<py::ssize_t>(pbc.size());
+    if (positions.size() != 3 * n || cells.size() != 9 * systems || first_atoms.size() != pbc.size() + 1 ||
+        first_atoms[0] != 0 || first_atoms.back() != static_cast<std::size_t>(n) ||
+        !std::is_sorted(first_atoms.begin(), first_atoms.end()))
+      throw Error(
+          ErrorKind::argument,
+          "positions must be [n, 3], species [n], cells [s, 3, 3], pbc [s, 3], and first_atoms [s + 1] "
+          "rise from 0 to n");
+    std::vector<Cell> boxes(systems);
+    for (py::ssize_t s = 0; s < systems; ++s) {
+      std::copy_n(cells.data() + 9 * s, 9, boxes[s].vectors.begin());
+      boxes[s].pbc = pbc[s];
+    }
+    const py::ssize_t num_members = model().num_members(), wanted = members ? num_members : 0;
+    auto energies = zeros({systems}), virial = zeros({systems, 6}), forces = zeros({n, 3});
+    auto atom_energies = zeros({n}), atom_virials = zeros({n, 6});
+    auto member_energies = zeros({systems, num_members > 1 ? num_members : 0});
+    auto member_forces = zeros({wanted, n, 3}), member_virials = zeros({systems, wanted, 6});
+    BatchResults r;
+    r.energies = span_of(energies);
+    r.virials = span_of(virial);
+    r.forces = span_of(forces);
+    r.atom_energies = span_of(atom_energies);
+    r.atom_virials = span_of(atom_virials);
+    if (num_members > 1) r.member_energies = span_of(member_energies);
+    if (members) {
+      r.member_forces = span_of(member_forces);
+      r.member_virials = span_of(member_virials);
+    }
+    {
+      const Batch batch{Span<const double>(positions.data(), 3 * n), Span<const int>(species.data(), n),
+                        first_atoms, boxes};
+      py::gil_scoped_release release;
+      evaluator_.evaluate(batch, r);
+    }
+    py::dict result;
+    result["energy"] = energies;
+    result["virial"] = virial;
+    result["forces"] = forces;
+    result["energies"] = atom_energies;
+    result["virials"] = atom_virials;
+    if (num_members > 1) result["member_energies"] = member_energies;
+    if (members) {
+      result["member_forces"] = member_forces;
+      result["member_virials"] = member_virials;
+    }
+    return result;
+  }
+
   const Model& model() const { return evaluator_.model(); }
   long num_list_builds() const { return evaluator_.num_list_builds(); }
 
@@ -221,6 +279,13 @@ PYBIND11_MODULE(_core, m) {
           "e; centroid_virials [n, 9] in xx yy zz xy xz yz yx zx zy; member_forces [M, n, 3], member_virials "
           "[M, 6]; extrapolations, a list of "
           "(species, label, count, lowest, highest, minimum, maximum)")
+      .def("evaluate_batch", &PyEvaluator::evaluate_batch, py::arg("positions"), py::arg("species"),
+           py::arg("first_atoms"), py::arg("cells"), py::arg("pbc"), py::arg("members") = false,
+           "The same of s systems with n atoms in all, those of system k from first_atoms[k] to "
+           "first_atoms[k + 1], if has_batches: dict of energy [s], virial [s, 6] in xx yy zz xy xz yz, "
+           "forces [n, 3], energies [n], virials [n, 6], of a committee member_energies [s, M], and if asked "
+           "for member_forces [M, n, 3], member_virials [s, M, 6]")
+      .def_property_readonly("has_batches", [](const PyEvaluator& e) { return e.model().has_batches(); })
       .def_property_readonly("species", [](const PyEvaluator& e) { return e.model().file().species; })
       .def_property_readonly("cutoff", [](const PyEvaluator& e) { return e.model().file().cutoff; })
       .def_property_readonly("num_interactions",

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "core/engine/batch.hpp"
 #include "core/engine/edges.hpp"
 #include "core/engine/potential.hpp"
 #include "core/engine/row_engine.hpp"
@@ -32,6 +33,9 @@ class DeviceWorker : public RowEngine {
   /// The same of a whole system in the device's memory, as the host's stream leaves it.
   virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
                     Span<const int> owned, const Extrapolations& found) = 0;
+
+  /// The same of several systems in the host's memory; `owned` are atoms of the batch.
+  virtual void load(const Batch& batch, Span<const int> owned, const Extrapolations& found) = 0;
 
   /// Positions as the host's stream leaves them, for what takes them from the host.
   virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;

@@ -8,6 +8,11 @@
 #include "core/engine/error.hpp"
 
 namespace nearsight {
+namespace {
+
+constexpr int kNoNumber = -1;  // in messages
+
+}  // namespace
 
 void EdgeBuffer::clear() {
   centers_.clear();
@@ -45,20 +50,20 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const H
     n += keep;
   }
   num_edges_ = n;
-  finish(domain, center, min_r2, /*numbered=*/false);  // numbers of a rank mean nothing to the user
+  finish(domain, center, min_r2, kNoNumber);  // those of a rank mean nothing to the user
 }
 
 void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const NeighborList& list,
-                        const Cell& cell) {
-  const auto first = list.offsets[center], last = list.offsets[center + 1];
-  reserve(last - first);
+                        const Cell& cell, int first) {
+  const auto begin = list.offsets[center - first], end = list.offsets[center - first + 1];
+  reserve(end - begin);
   const double* const x = domain.positions.data();
   const double* const h = cell.vectors.data();
   const double rc2 = cutoff * cutoff;
   std::size_t n = num_edges_;
   double min_r2 = std::numeric_limits<double>::max();
-  for (auto k = first; k < last; ++k) {
-    const int j = list.neighbors[k];
+  for (auto k = begin; k < end; ++k) {
+    const int j = first + list.neighbors[k];
     const auto& s = list.shifts[k];
     double d[3], r2 = 0.0;
     for (int a = 0; a < 3; ++a) {
@@ -72,7 +77,7 @@ void EdgeBuffer::append(const Domain& domain, double cutoff, int center, const N
     n += keep;
   }
   num_edges_ = n;
-  finish(domain, center, min_r2, /*numbered=*/true);
+  finish(domain, center, min_r2, center - first);
 }
 
 void throw_too_close(double distance, const std::string& name) {
@@ -81,10 +86,10 @@ void throw_too_close(double distance, const std::string& name) {
                   ": atoms must not be on top of each other; check the geometry, the cell and the time step");
 }
 
-void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, bool numbered) {
+void EdgeBuffer::finish(const Domain& domain, int center, double min_squared_distance, int number) {
   if (min_squared_distance < kMinDistance * kMinDistance)
     throw_too_close(std::sqrt(min_squared_distance),
-                    numbered ? "atom " + std::to_string(center) + " (counted from 0)" : "another");
+                    number == kNoNumber ? "another" : "atom " + std::to_string(number) + " (counted from 0)");
   centers_.push_back(center);
   offsets_.push_back(static_cast<std::int64_t>(num_edges_));
   if (static_cast<std::size_t>(center) < domain.num_owned) ++num_rows_;

@@ -56,13 +56,15 @@ class EdgeBuffer {
   void clear();
   /// Appends the edges of `center` within the cutoff; throws Error (numeric) for atoms on top of each other.
   void append(const Domain& domain, double cutoff, int center, const HostList& list);
-  void append(const Domain& domain, double cutoff, int center, const NeighborList& list, const Cell& cell);
+  /// The list numbers its atoms from `first` of the domain on.
+  void append(const Domain& domain, double cutoff, int center, const NeighborList& list, const Cell& cell,
+              int first = 0);
   Graph graph(const Domain& domain) const;
   std::size_t num_rows() const { return num_rows_; }
 
  private:
   void reserve(std::size_t more);
-  void finish(const Domain& domain, int center, double min_squared_distance, bool numbered);
+  void finish(const Domain& domain, int center, double min_squared_distance, int number);
 
   std::vector<int> centers_, neighbors_;
   std::vector<std::int64_t> offsets_{0};

@@ -47,6 +47,11 @@ void Evaluator::check(const Domain& domain) const {
                 "input is damaged; check the time step and the starting geometry");
 }
 
+void Evaluator::clear_open_rows(Cell& cell) {
+  for (int a = 0; a < 3; ++a)
+    if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
+}
+
 void Evaluator::evaluate(Span<const double> positions, Span<const int> species, Cell cell,
                          const Outside& outside, Results& results) {
   evaluate_system(positions, nullptr, species, cell, outside, results);
@@ -70,9 +75,7 @@ void Evaluator::evaluate(const DeviceArrays& arrays, Span<const int> species, co
 void Evaluator::evaluate_system(Span<const double> positions, const DeviceArrays* arrays,
                                 Span<const int> species, Cell cell, const Outside& outside,
                                 Results& results) {
-  // Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
-  for (int a = 0; a < 3; ++a)
-    if (!cell.pbc[a]) std::fill_n(cell.vectors.begin() + 3 * a, 3, 0.0);
+  clear_open_rows(cell);
   if (!std::equal(species.begin(), species.end(), last_species_.begin(), last_species_.end())) {
     last_species_.assign(species.begin(), species.end());
     last_memory_.assign(species.size() * couple_->memory(), 0.0);
@@ -153,7 +156,9 @@ void Evaluator::check(const Results& wanted) const {
   if (wanted.born_charges && host_.ranks.size > 1)
     throw Error(ErrorKind::unsupported,
                 "Born effective charges are computed in one process: ask for them with one rank");
-  if ((wanted.member_energies || wanted.member_forces || wanted.member_virials) && model_->num_members() < 2)
+  if ((wanted.member_energies || wanted.member_forces || wanted.member_virials ||
+       wanted.member_atom_virials) &&
+      model_->num_members() < 2)
     throw Error(ErrorKind::unsupported, "'" + model_->file().path +
                                             "' is no committee, so there are no results of its members: "
                                             "merge several models with `nearsight committee`");
@@ -205,7 +210,7 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Results& result
     constants_.assign((members + 1) * columns, 0.0);
     std::fill_n(constants_.begin(), columns, 1.0 / members);
     std::vector<Pull> pulls{{{constants_.data(), columns}, sums}};
-    if (results.member_forces || results.member_virials)
+    if (results.member_forces || results.member_virials || results.member_atom_virials)
       for (std::size_t m = 0; m < members; ++m) {
         constants_[(m + 1) * columns + m] = 1.0;
         pulls.push_back({{constants_.data() + (m + 1) * columns, columns}, member_sums(results, m)});
@@ -225,10 +230,13 @@ void Evaluator::run(const Domain& domain, Span<const int> owned, Results& result
 }
 
 EdgeSums Evaluator::member_sums(const Results& results, std::size_t member) {
-  const std::size_t width = results.member_forces.size() / model_->num_members();
+  const auto of_member = [&](const Span<double>& all) {
+    const std::size_t width = all.size() / model_->num_members();
+    return width ? all.subspan(member * width, width) : Span<double>();
+  };
   return {
-      width ? results.member_forces.subspan(member * width, width) : Span<double>(),
-      {},
+      of_member(results.member_forces),
+      of_member(results.member_atom_virials),
       {},
       results.member_virials ? results.member_virials.subspan(6 * member, 6) : Span<double>(unwanted_, 6)};
 }

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/engine/batch.hpp"
 #include "core/engine/cpu_rows.hpp"
 #include "core/engine/device.hpp"
 #include "core/engine/edges.hpp"
@@ -25,9 +26,10 @@ struct Results {
   Span<double> virials;           // [6 * atoms]
   Span<double> centroid_virials;  // [9 * atoms]
   // Of each member of a committee; eV and eV/Å.
-  Span<double> member_energies;  // [members] with reference energies
-  Span<double> member_forces;    // [members][3 * atoms]
-  Span<double> member_virials;   // [members][6]
+  Span<double> member_energies;      // [members] with reference energies
+  Span<double> member_forces;        // [members][3 * atoms]
+  Span<double> member_virials;       // [members][6]
+  Span<double> member_atom_virials;  // [members][6 * atoms]
   // Of models with charges, in the order of their channels.
   Span<double> charges;       // [owned][channels] e
   Span<double> potentials;    // [owned][channels] V
@@ -66,11 +68,17 @@ class Evaluator {
   /// Domain decomposition: ghosts and the list come from the host.
   void evaluate(const Domain& domain, const HostList& list, Results& results);
 
+  /// Many systems at once, for models whose has_batches() says so: threads share them, and a GPU is full.
+  /// Throws Error for the batch if a system has one; which it is tells an evaluation of each.
+  void evaluate(const Batch& batch, const BatchResults& results);
+
   const Model& model() const { return *model_; }
   /// Neighbor lists that were made here.
   long num_list_builds() const { return device_ ? device_->num_list_builds() : verlet_.num_builds(); }
 
  private:
+  /// Rows of open directions may hold anything; they must not reach an edge as 0 · NaN.
+  static void clear_open_rows(Cell& cell);
   void check(const Domain& domain) const;
   void check(const Results& wanted) const;
   void check(const Outside& outside, const Results& wanted) const;
@@ -78,6 +86,8 @@ class Evaluator {
                        Cell cell, const Outside& outside, Results& results);
   void run(const Domain& domain, Span<const int> owned, Results& results,
            const std::function<RowEngine&()>& load);
+  RowEngine& load(const Domain& domain, const Batch& batch, const Extrapolations& found);
+  void find_lists(const Batch& batch);
   EdgeSums member_sums(const Results& results, std::size_t member);
   EdgeSums charge_flows(const Domain& domain);
   void join(const Domain& domain, Span<const int> owned, Results& results);
@@ -110,6 +120,11 @@ class Evaluator {
   std::vector<int> last_species_;
   std::vector<double> last_memory_;
   std::vector<double> charge_flows_, charge_cotangents_, shares_;  // for Born effective charges
+  // Of batches.
+  std::vector<Cell> cells_;          // [systems]
+  std::vector<NeighborList> lists_;  // at least so many
+  std::vector<int> systems_;         // [atoms]
+  std::vector<double> member_atom_virials_;
 
  public:
   ~Evaluator();

@@ -27,6 +27,8 @@ class Model {
   }
   /// Whether the virial is a sum over edges, half of which belongs to each end: not with a mesh of charges.
   bool has_atom_virials() const { return couple_->channels() == 0; }
+  /// Whether several systems can be evaluated in one go: the energy is a sum over atoms without dispersion.
+  bool has_batches() const { return couple_->is_local() && !adds_dispersion(); }
   /// Charges of each atom, 0 of a model without.
   int num_charges() const { return couple_->channels(); }
   /// Whether Born effective charges can be had of these charges, from the core or from forces in fields.

@@ -14,17 +14,14 @@ constexpr double kUnit = 4398046511104.0;  // 2^42
 constexpr double kMost = 131072.0;         // of one edge, eV/Å
 constexpr unsigned kWarps = 4;             // of a block
 
-struct Lattice9 {
-  double m[9];
-};
-
 struct Candidates {
   const std::int64_t* offsets;
   const std::int32_t* neighbors;
   const Image* images;  // null: none
   const Vec4<double>* points;
   const std::int32_t* atoms;  // of the host
-  Lattice9 lattice;
+  Matrix lattice;
+  SystemsView systems;
   double cutoff_squared;
 };
 
@@ -36,8 +33,8 @@ __device__ inline unsigned long long pair_key(double distance, std::int32_t atom
   return static_cast<unsigned long long>(bits) << 32 | static_cast<unsigned>(atom);
 }
 
-/// One warp for each row; edges keep the order of the list.
-template <class T>
+/// One warp for each row; edges keep the order of the list. Of several systems each has its own lattice.
+template <class T, bool Several>
 __global__ void __launch_bounds__(kWarps* kWarp)
     find_edges(Candidates list, int first_row, int num_rows, std::int64_t first_place, std::int32_t* counts,
                std::int32_t* neighbors, Vec4<T>* vectors, unsigned long long* closest) {
@@ -47,6 +44,8 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   const unsigned lane = lane_number();
   const Vec4<double> x = list.points[row];
   const std::int64_t begin = list.offsets[row], end = list.offsets[row + 1];
+  Matrix own;
+  if constexpr (Several) own = list.systems.lattices[list.systems.of_atoms[list.atoms[row]]];
   int count = 0;
   for (std::int64_t first = begin; first < end; first += kWarp) {
     const std::int64_t k = first + lane;
@@ -60,7 +59,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
       if (list.images) {
         // In this order, as in core's pair_vector: exactly odd under i <-> j.
         const Image s = list.images[k];
-        const double* const m = list.lattice.m;
+        const double* const m = Several ? own.m : list.lattice.m;
         dx += s.x * m[0] + s.y * m[3] + s.z * m[6];
         dy += s.x * m[1] + s.y * m[4] + s.z * m[7];
         dz += s.x * m[2] + s.y * m[5] + s.z * m[8];
@@ -190,10 +189,12 @@ Edges<T> EdgeSet<T>::find(const Stream& stream, const NeighborList& list, int fi
                         list.points().data(),
                         list.order().atoms.data(),
                         {},
+                        list.systems(),
                         list.cutoff() * list.cutoff()};
   std::copy(list.lattice().begin(), list.lattice().end(), candidates.lattice.m);
-  launch(stream, warp_each(last - first, kWarps), find_edges<T>, candidates, first, last - first,
-         offsets[first], counts_.data(), neighbors_.data(), vectors_.data(), closest_.data());
+  const auto find = candidates.systems.of_atoms ? find_edges<T, true> : find_edges<T, false>;
+  launch(stream, warp_each(last - first, kWarps), find, candidates, first, last - first, offsets[first],
+         counts_.data(), neighbors_.data(), vectors_.data(), closest_.data());
   return {first,          last - first,   list.order().species.data(), list.offsets().data(),
           offsets[first], counts_.data(), neighbors_.data(),           vectors_.data()};
 }

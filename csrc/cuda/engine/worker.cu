@@ -60,6 +60,15 @@ class CudaWorker final : public DeviceWorker {
     find_list(positions_.span(), species, cell, owned, ghosts);
   }
 
+  void load(const Batch& batch, Span<const int> owned, const Extrapolations& found) override {
+    use_device(device_);
+    found_ = found;
+    positions_.upload(stream_, batch.positions);
+    read_classes(batch.species, owned, {});
+    list_.update(stream_, positions_.span(), batch.first_atoms, batch.cells, classes_);
+    start(batch.species.size());
+  }
+
   void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell, Span<const int> owned,
             const Extrapolations& found) override {
     use_device(device_);
@@ -154,9 +163,14 @@ class CudaWorker final : public DeviceWorker {
                  Span<const int> owned, Span<const int> ghosts) {
     const bool changed = read_classes(species, owned, ghosts);
     list_.update(stream_, positions, cell, classes_, changed);
+    start(species.size());
+  }
+
+  /// After an update of the list.
+  void start(std::size_t num_host) {
     edges_.clear(stream_);
     sources_.clear(stream_);
-    if (exchange_) exchange_->follow(list_.order(), species.size());
+    if (exchange_) exchange_->follow(list_.order(), num_host);
   }
 
   /// Returns whether anything has changed since the last time.

@@ -6,6 +6,25 @@
 
 namespace nearsight {
 namespace cuda {
+
+/// Bins of the cell, or along open directions of what the atoms fill.
+struct Box {
+  Matrix lattice, inverse;  // fractional coordinates are r · inverse
+  double origin[3], per_unit[3];
+  int count[3], reach[3];  // bins, and how many of them away a neighbor can be
+  bool periodic[3];
+  int first_bin;  // of all boxes
+
+  __host__ __device__ int bin(const double* f) const {
+    int found = 0;
+    for (int a = 0; a < 3; ++a) {
+      const int b = static_cast<int>((f[a] - origin[a]) * per_unit[a]);
+      found = found * count[a] + (b < 0 ? 0 : b >= count[a] ? count[a] - 1 : b);
+    }
+    return first_bin + found;
+  }
+};
+
 namespace {
 
 // A key holds class, bin and atom, from the highest bits to the lowest.
@@ -14,48 +33,37 @@ constexpr std::uint64_t kAtomMask = (std::uint64_t{1} << kAtomBits) - 1;
 constexpr std::uint64_t kBinMask = (std::uint64_t{1} << kBinBits) - 1;
 constexpr double kMargin = 1e-6;  // Å, so that round-off loses no pair at the cutoff
 
-struct Matrix {
-  double m[9];
-};
-
 Matrix as_matrix(const Mat3& from) {
   Matrix to;
   std::copy(from.begin(), from.end(), to.m);
   return to;
 }
 
-/// Bins of the cell, or along open directions of what the atoms fill.
-struct Grid3 {
-  Matrix inverse;  // fractional coordinates are r · inverse
-  double origin[3], per_unit[3];
-  int count[3], reach[3];  // bins, and how many of them away a neighbor can be
-  bool periodic[3];
+/// The boxes of all systems.
+struct Boxes {
+  const Box* boxes;
+  const std::int32_t* systems;  // [host atoms]; null: one system
 
-  __host__ __device__ int bin(const double* f) const {
-    int found = 0;
-    for (int a = 0; a < 3; ++a) {
-      const int b = static_cast<int>((f[a] - origin[a]) * per_unit[a]);
-      found = found * count[a] + (b < 0 ? 0 : b >= count[a] ? count[a] - 1 : b);
-    }
-    return found;
-  }
+  __device__ const Box& of(std::size_t atom) const { return boxes[systems ? systems[atom] : 0]; }
 };
 
 /// Keys of atoms of the model, and 2^64 - 1 of the others; how often each lattice vector was taken off.
-__global__ void make_keys(std::size_t count, const double* positions, const std::int32_t* classes, Grid3 grid,
-                          std::int32_t* wraps, std::uint64_t* search_keys, std::uint64_t* order_keys) {
+__global__ void make_keys(std::size_t count, const double* positions, const std::int32_t* classes,
+                          Boxes boxes, std::int32_t* wraps, std::uint64_t* search_keys,
+                          std::uint64_t* order_keys) {
   const std::size_t i = thread_number();
   if (i >= count) return;
+  const Box box = boxes.of(i);
   double f[3];
   for (int a = 0; a < 3; ++a) {
-    f[a] = positions[3 * i] * grid.inverse.m[a] + positions[3 * i + 1] * grid.inverse.m[3 + a] +
-           positions[3 * i + 2] * grid.inverse.m[6 + a];
-    const double w = grid.periodic[a] ? floor(f[a]) : 0.0;
+    f[a] = positions[3 * i] * box.inverse.m[a] + positions[3 * i + 1] * box.inverse.m[3 + a] +
+           positions[3 * i + 2] * box.inverse.m[6 + a];
+    const double w = box.periodic[a] ? floor(f[a]) : 0.0;
     wraps[3 * i + a] = static_cast<std::int32_t>(w);
     f[a] -= w;
   }
   const bool seen = classes[i] >= 0;
-  const std::uint64_t bin = grid.bin(f), key = bin << kAtomBits | i;
+  const std::uint64_t bin = box.bin(f), key = bin << kAtomBits | i;
   search_keys[i] = seen ? key : ~std::uint64_t{0};
   order_keys[i] =
       seen ? static_cast<std::uint64_t>(classes[i]) << (kAtomBits + kBinBits) | key : ~std::uint64_t{0};
@@ -82,10 +90,11 @@ __global__ void gather_points(int count, const double* positions, const std::int
 
 /// x = r - wrap · lattice.
 __global__ void wrap_points(int count, const double* positions, const std::int32_t* atoms,
-                            const std::int32_t* wraps, Matrix lattice, Vec4<double>* points) {
+                            const std::int32_t* wraps, Boxes boxes, Vec4<double>* points) {
   const std::size_t k = thread_number();
   if (k >= static_cast<std::size_t>(count)) return;
   const std::size_t i = atoms[k];
+  const Matrix lattice = boxes.of(i).lattice;
   double x[3];
   for (int c = 0; c < 3; ++c)
     x[c] = positions[3 * i + c] - (wraps[3 * i] * lattice.m[c] + wraps[3 * i + 1] * lattice.m[3 + c] +
@@ -110,8 +119,7 @@ __global__ void read_bins(int count, int num_bins, const std::uint64_t* keys, co
 }
 
 struct Search {
-  Grid3 grid;
-  Matrix lattice;
+  Boxes boxes;
   const Vec4<double>* points;
   const Vec4<double>* sorted;
   const std::int32_t* numbers;
@@ -131,9 +139,9 @@ __host__ __device__ inline int fold(int b, int count, int& image) {
 /// Calls found(number, translation) for every neighbor of a row; rows of atoms that are no centers see
 /// centers only.
 template <class Found>
-__host__ __device__ inline void find_neighbors(const Search& s, int row, const Found& found) {
+__device__ inline void find_neighbors(const Search& s, int row, const Found& found) {
   const Vec4<double> x = s.points[row];
-  const Grid3& g = s.grid;
+  const Box& g = s.boxes.of(s.atoms[row]);
   double f[3];
   int bin[3];
   for (int a = 0; a < 3; ++a) {
@@ -151,11 +159,11 @@ __host__ __device__ inline void find_neighbors(const Search& s, int row, const F
       for (int k = bin[2] - g.reach[2]; k <= bin[2] + g.reach[2]; ++k) {
         if (!g.periodic[2] && (k < 0 || k >= g.count[2])) continue;
         const int b2 = fold(k, g.count[2], image[2]);
-        const int b = (b0 * g.count[1] + b1) * g.count[2] + b2;
+        const int b = g.first_bin + (b0 * g.count[1] + b1) * g.count[2] + b2;
         double shift[3];
         for (int c = 0; c < 3; ++c)
           shift[c] =
-              image[0] * s.lattice.m[c] + image[1] * s.lattice.m[3 + c] + image[2] * s.lattice.m[6 + c];
+              image[0] * g.lattice.m[c] + image[1] * g.lattice.m[3 + c] + image[2] * g.lattice.m[6 + c];
         const bool self_image = image[0] == 0 && image[1] == 0 && image[2] == 0;
         for (int n = s.bin_first[b]; n < s.bin_first[b + 1]; ++n) {
           const Vec4<double> y = s.sorted[n];
@@ -217,48 +225,47 @@ __global__ void find_moved(std::size_t count, const double* positions, const dou
   if (!(sum <= allowed_squared)) *moved = 1;
 }
 
-}  // namespace
-
-struct NeighborList::Bins {
-  Grid3 grid;
-  int total = 1;
-
-  /// Bins of about half the reach, not many more than atoms.
-  Bins(Span<const double> positions, const Lattice& lattice, double reach) {
-    grid.inverse = as_matrix(lattice.inverse);
-    const std::size_t atoms = positions.size() / 3;
-    double low[3] = {0, 0, 0}, extent[3], cells = 1;
-    for (int a = 0; a < 3; ++a) {
-      grid.periodic[a] = lattice.pbc[a];
-      extent[a] = 1.0;
-      if (!lattice.pbc[a] && atoms > 0) {
-        double high = -1e300;
-        low[a] = 1e300;
-        for (std::size_t i = 0; i < atoms; ++i) {
-          const double f = times(point(positions, i), lattice.inverse)[a];
-          low[a] = std::min(low[a], f);
-          high = std::max(high, f);
-        }
-        extent[a] = std::max(high - low[a], 1e-3 * reach);
+/// Bins of about half the reach, not many more than atoms.
+Box make_box(Span<const double> positions, const Lattice& lattice, double reach, int first_bin) {
+  Box box{as_matrix(lattice.vectors), as_matrix(lattice.inverse), {}, {}, {}, {}, {}, first_bin};
+  const std::size_t atoms = positions.size() / 3;
+  double extent[3], height[3];
+  for (int a = 0; a < 3; ++a) {
+    box.periodic[a] = lattice.pbc[a];
+    extent[a] = 1.0;
+    if (!lattice.pbc[a] && atoms > 0) {
+      double low = 1e300, high = -1e300;
+      for (std::size_t i = 0; i < atoms; ++i) {
+        const double f = times(point(positions, i), lattice.inverse)[a];
+        low = std::min(low, f);
+        high = std::max(high, f);
       }
-      const double height = extent[a] * lattice.heights[a];
-      cells *= std::max(1.0, height / (0.5 * reach));
+      box.origin[a] = low;
+      extent[a] = std::max(high - low, 1e-3 * reach);
     }
-    // A few atoms far apart must not ask for endless bins.
-    const double most = std::max(64.0, 4.0 * static_cast<double>(atoms));
-    const double coarser = cells > most ? std::cbrt(cells / most) : 1.0;
-    for (int a = 0; a < 3; ++a) {
-      const double height = extent[a] * lattice.heights[a];
-      const double bins = std::max(1.0, std::min(std::floor(height / (0.5 * reach * coarser)), 500.0));
-      grid.count[a] = static_cast<int>(bins);
-      grid.origin[a] = low[a];
-      grid.per_unit[a] = bins / extent[a];
-      grid.reach[a] = static_cast<int>(std::ceil(reach * bins / height));
-      if (!grid.periodic[a]) grid.reach[a] = std::min(grid.reach[a], grid.count[a] - 1);
-      total *= grid.count[a];
-    }
+    height[a] = extent[a] * lattice.heights[a];
   }
-};
+  // A few atoms far apart must not ask for endless bins.
+  const double most = std::max(64.0, 4.0 * static_cast<double>(atoms));
+  double width = 0.5 * reach;
+  for (bool fits = false; !fits; width *= 1.25) {
+    double total = 1;
+    for (int a = 0; a < 3; ++a) {
+      const double bins = std::max(1.0, std::min(std::floor(height[a] / width), 500.0));
+      box.count[a] = static_cast<int>(bins);
+      total *= bins;
+    }
+    fits = total <= most;
+  }
+  for (int a = 0; a < 3; ++a) {
+    box.per_unit[a] = box.count[a] / extent[a];
+    box.reach[a] = static_cast<int>(std::ceil(reach * box.count[a] / height[a]));
+    if (!box.periodic[a]) box.reach[a] = std::min(box.reach[a], box.count[a] - 1);
+  }
+  return box;
+}
+
+}  // namespace
 
 NeighborList::NeighborList(double cutoff, double skin, int num_species, bool all_rows)
     : cutoff_(cutoff), skin_(skin), num_species_(num_species), all_rows_(all_rows) {
@@ -284,38 +291,81 @@ bool NeighborList::holds(const Stream& stream, const double* positions, std::siz
 void NeighborList::update(const Stream& stream, Span<const double> positions, const Cell& cell,
                           const AtomClasses& classes, bool changed) {
   const std::size_t count = positions.size() / 3;
-  const Lattice lattice = complete(cell, cutoff_ + skin_);
-  lattice_ = lattice.vectors;
   if (changed || !holds(stream, positions.data(), count, cell)) {
-    valid_ = false;
-    std::vector<double> host(positions.size());
-    if (!host.empty()) copy_to_host(stream, host.data(), positions.data(), host.size() * sizeof(double));
-    stream.synchronize();
-    check_positions(host, lattice);
-    num_host_ = count;
-    classes_.upload(stream, Span<const std::int32_t>(classes.data(), classes.size()));
-    const Bins bins(host, lattice, cutoff_ + skin_ + kMargin);
-    find_order(stream, positions.data(), bins, classes);
-    find_neighbors_of_all(stream, positions.data(), bins);
+    const std::size_t first_atoms[] = {0, count};
+    make(stream, positions, {first_atoms, 2}, {&cell, 1}, classes);
     last_.resize(positions.size());
     copy_on_device(stream, last_.data(), positions.data(), positions.size() * sizeof(double));
     cell_ = cell;
     valid_ = skin_ > 0;
-    ++num_builds_;
   }
-  points_.resize(order_.num_atoms);
-  launch(stream, one_each(order_.num_atoms), gather_points, order_.num_atoms, positions.data(),
-         order_.atoms.data(), points_.data());
+  lattice_ = complete(cell, cutoff_ + skin_).vectors;
+  gather(stream, positions.data());
 }
 
-void NeighborList::find_order(const Stream& stream, const double* positions, const Bins& bins,
-                              const AtomClasses& classes) {
+void NeighborList::update(const Stream& stream, Span<const double> positions,
+                          Span<const std::size_t> first_atoms, Span<const Cell> cells,
+                          const AtomClasses& classes) {
+  make(stream, positions, first_atoms, cells, classes);
+  gather(stream, positions.data());
+}
+
+void NeighborList::make(const Stream& stream, Span<const double> positions,
+                        Span<const std::size_t> first_atoms, Span<const Cell> cells,
+                        const AtomClasses& classes) {
+  valid_ = false;
+  num_host_ = positions.size() / 3;
+  const int num_bins = find_boxes(stream, positions, first_atoms, cells);
+  classes_.upload(stream, Span<const std::int32_t>(classes.data(), classes.size()));
+  find_order(stream, positions.data(), classes);
+  find_neighbors_of_all(stream, positions.data(), num_bins);
+  ++num_builds_;
+}
+
+/// Returns the bins of all boxes.
+int NeighborList::find_boxes(const Stream& stream, Span<const double> positions,
+                             Span<const std::size_t> first_atoms, Span<const Cell> cells) {
+  std::vector<double> host(positions.size());
+  if (!host.empty()) copy_to_host(stream, host.data(), positions.data(), host.size() * sizeof(double));
+  stream.synchronize();
+  std::vector<Box> boxes;
+  std::vector<Matrix> lattices;
+  std::vector<std::int32_t> systems;
+  int num_bins = 0;
+  is_periodic_ = false;
+  for (std::size_t s = 0; s < cells.size(); ++s) {
+    const std::size_t first = first_atoms[s], count = first_atoms[s + 1] - first;
+    const Span<const double> own(host.data() + 3 * first, 3 * count);
+    const Lattice lattice = complete(cells[s], cutoff_ + skin_);
+    check_positions(own, lattice);
+    boxes.push_back(make_box(own, lattice, cutoff_ + skin_ + kMargin, num_bins));
+    const Box& box = boxes.back();
+    num_bins += box.count[0] * box.count[1] * box.count[2];
+    is_periodic_ = is_periodic_ || box.periodic[0] || box.periodic[1] || box.periodic[2];
+    lattices.push_back(box.lattice);
+    systems.insert(systems.end(), count, static_cast<std::int32_t>(s));
+  }
+  if (cells.size() == 1) systems.clear();
+  boxes_.upload(stream, boxes);
+  lattices_.upload(stream, lattices);
+  systems_.upload(stream, systems);
+  return num_bins;
+}
+
+void NeighborList::gather(const Stream& stream, const double* positions) {
+  points_.resize(order_.num_atoms);
+  launch(stream, one_each(order_.num_atoms), gather_points, order_.num_atoms, positions, order_.atoms.data(),
+         points_.data());
+}
+
+void NeighborList::find_order(const Stream& stream, const double* positions, const AtomClasses& classes) {
   const std::size_t count = classes.size();
+  const Boxes boxes{boxes_.data(), systems_.empty() ? nullptr : systems_.data()};
   wraps_.resize(3 * count);
   search_keys_.resize(count);
   order_keys_.resize(count);
   rank_.resize(count);
-  launch(stream, one_each(count), make_keys, count, positions, classes_.data(), bins.grid, wraps_.data(),
+  launch(stream, one_each(count), make_keys, count, positions, classes_.data(), boxes, wraps_.data(),
          search_keys_.data(), order_keys_.data());
   primitives_.sort(stream, search_keys_, kAtomBits + kBinBits);
   primitives_.sort(stream, order_keys_, 64);
@@ -334,24 +384,24 @@ void NeighborList::find_order(const Stream& stream, const double* positions, con
   order_.species.resize(order_.num_atoms);
   launch(stream, one_each(order_.num_atoms), read_order, order_.num_atoms, order_keys_.data(), num_species_,
          order_.atoms.data(), order_.species.data(), rank_.data(), classes_.data());
-  is_periodic_ = bins.grid.periodic[0] || bins.grid.periodic[1] || bins.grid.periodic[2];
 }
 
-void NeighborList::find_neighbors_of_all(const Stream& stream, const double* positions, const Bins& bins) {
+void NeighborList::find_neighbors_of_all(const Stream& stream, const double* positions, int num_bins) {
+  const Boxes boxes{boxes_.data(), systems_.empty() ? nullptr : systems_.data()};
   const int atoms = order_.num_atoms;
   wrapped_.resize(atoms);
-  launch(stream, one_each(atoms), wrap_points, atoms, positions, order_.atoms.data(), wraps_.data(),
-         as_matrix(lattice_), wrapped_.data());
+  launch(stream, one_each(atoms), wrap_points, atoms, positions, order_.atoms.data(), wraps_.data(), boxes,
+         wrapped_.data());
   sorted_.resize(atoms);
   numbers_.resize(atoms);
-  bin_first_.resize(bins.total + 1);
-  launch(stream, one_each(atoms + 1), read_bins, atoms, bins.total, search_keys_.data(), rank_.data(),
+  bin_first_.resize(num_bins + 1);
+  launch(stream, one_each(atoms + 1), read_bins, atoms, num_bins, search_keys_.data(), rank_.data(),
          wrapped_.data(), sorted_.data(), numbers_.data(), bin_first_.data());
   const double reach = cutoff_ + skin_ + kMargin;
   const int rows = all_rows_ ? atoms : order_.num_centers;
-  const Search search{bins.grid,          as_matrix(lattice_), wrapped_.data(), sorted_.data(),
-                      numbers_.data(),    bin_first_.data(),   reach * reach,   rows,
-                      order_.num_centers, order_.atoms.data(), wraps_.data()};
+  const Search search{
+      boxes, wrapped_.data(),    sorted_.data(),      numbers_.data(), bin_first_.data(), reach * reach,
+      rows,  order_.num_centers, order_.atoms.data(), wraps_.data()};
   counts_.resize(rows);
   launch(stream, one_each(rows, 128), count_neighbors, search, counts_.data());
   primitives_.offsets(stream, counts_, offsets_);

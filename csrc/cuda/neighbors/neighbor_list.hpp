@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/engine/batch.hpp"
 #include "core/neighbors/cell.hpp"
 #include "cuda/device.hpp"
 #include "cuda/primitives.hpp"
@@ -29,6 +30,19 @@ struct alignas(8) Image {
   std::int16_t x, y, z;
 };
 
+struct Matrix {
+  double m[9];
+};
+
+/// A system's cell and bins.
+struct Box;
+
+/// The systems of a batch in the device's memory.
+struct SystemsView {
+  const std::int32_t* of_atoms = nullptr;  // [host atoms] system of each; null: one system
+  const Matrix* lattices = nullptr;        // [systems]
+};
+
 /// A list with skin, made on the device: linked cells, any triclinic cell, any mix of periodic directions,
 /// cells smaller than the cutoff. Counted before it is written, so there is nothing that could overflow.
 class NeighborList {
@@ -42,6 +56,10 @@ class NeighborList {
   void update(const Stream& stream, Span<const double> positions, const Cell& cell,
               const AtomClasses& classes, bool changed);
 
+  /// The list of several systems, where positions are theirs; it is made anew, without skin to keep it for.
+  void update(const Stream& stream, Span<const double> positions, Span<const std::size_t> first_atoms,
+              Span<const Cell> cells, const AtomClasses& classes);
+
   const AtomOrder& order() const { return order_; }
   /// Places of the rows, on the host and the device: [rows + 1].
   const std::vector<std::int64_t>& host_offsets() const { return host_offsets_; }
@@ -51,16 +69,23 @@ class NeighborList {
   const Buffer<Image>& images() const { return images_; }
   /// Positions of the last update().
   const Buffer<Vec4<double>>& points() const { return points_; }
+  /// Of the last update(), where it was of one system.
   const Mat3& lattice() const { return lattice_; }
+  SystemsView systems() const {
+    return systems_.empty() ? SystemsView{} : SystemsView{systems_.data(), lattices_.data()};
+  }
   double cutoff() const { return cutoff_; }
   long num_builds() const { return num_builds_; }
 
  private:
-  struct Bins;
   bool holds(const Stream& stream, const double* positions, std::size_t count, const Cell& cell);
-  void find_order(const Stream& stream, const double* positions, const Bins& bins,
-                  const AtomClasses& classes);
-  void find_neighbors_of_all(const Stream& stream, const double* positions, const Bins& bins);
+  void make(const Stream& stream, Span<const double> positions, Span<const std::size_t> first_atoms,
+            Span<const Cell> cells, const AtomClasses& classes);
+  int find_boxes(const Stream& stream, Span<const double> positions, Span<const std::size_t> first_atoms,
+                 Span<const Cell> cells);
+  void find_order(const Stream& stream, const double* positions, const AtomClasses& classes);
+  void find_neighbors_of_all(const Stream& stream, const double* positions, int num_bins);
+  void gather(const Stream& stream, const double* positions);
 
   const double cutoff_, skin_;
   const int num_species_;
@@ -71,6 +96,9 @@ class NeighborList {
   Buffer<double> last_;       // positions of the last build
   std::size_t num_host_ = 0;  // their atoms
   Mat3 lattice_{};            // of the last update
+  Buffer<Box> boxes_;         // of the last build
+  Buffer<Matrix> lattices_;   // likewise, of several systems
+  Buffer<std::int32_t> systems_;
   AtomOrder order_;
   Primitives primitives_;
   Buffer<std::int32_t> classes_, wraps_, rank_, bin_first_, counts_, neighbors_;

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from nearsight.data import Frame
-    from nearsight.interfaces.potential import Potential
+    from nearsight.interfaces.potential import Potential, Results
 
 
 class Backend(str, Enum):
@@ -47,6 +47,15 @@ def command(
     ] = Backend.auto,
     threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the core")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu, or an NVIDIA GPU: cuda, cuda:1")] = "cpu",
+    batch_atoms: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-atoms",
+            min=1,
+            show_default="2048, on a GPU 32768",
+            help="atoms of small frames that are evaluated together, at most",
+        ),
+    ] = None,
 ) -> None:
     """Measure the errors of a model on reference data: RMSE, MAE and largest, also per species.
 
@@ -67,7 +76,9 @@ def command(
     potential = Potential(model, backend=backend.value, threads=threads, device=device)
     frames = read_frames(data, label_keys(key), runner_units=_runner_units(runner_units))
     correct = _correction(potential)
-    predictions = [correct(predict(potential, frame), frame) for frame in frames]
+    predictions = [
+        correct(found, frame) for frame, found in zip(frames, predict_all(potential, frames, batch_atoms))
+    ]
     metrics = Metrics()
     for frame, prediction in zip(frames, predictions):
         metrics.add(frame, prediction)
@@ -122,37 +133,52 @@ def _runner_units(pairs: list[str]) -> dict[str, str]:
 def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
     """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
     from nearsight import keys
-    from nearsight.couple.coulomb import CHARGES, PHYSICAL
-    from nearsight.data.frame import charges_given
-    from nearsight.errors import EvaluationError
+    from nearsight.couple.coulomb import CHARGES
+    from nearsight.molecules import molecules_of
 
-    charge, molecules = None, None
-    if potential.num_charges:
-        charge, molecules = charges_given(frame.info, len(frame), frame.source)
-    numbers, molecule_charges = molecules or (None, None)
-    charges = potential.metadata["couple"].get("charges")
     known = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
-    known = known and molecules is None
-    born_charges = charges in CHARGES and known and keys.BORN_CHARGES in frame.labels
-    try:
-        results = potential.compute(
-            frame.positions,
-            frame.symbols,
-            frame.cell,
-            frame.pbc,
-            charge,
-            molecules=numbers,
-            molecule_charges=molecule_charges,
-            born_charges=born_charges,
-        )
-    except EvaluationError as error:
-        raise EvaluationError(f"{frame.source}: {error}") from error
+    known = known and potential.metadata["couple"].get("charges") in CHARGES
+    born_charges = known and keys.BORN_CHARGES in frame.labels
+    born_charges = born_charges and molecules_of(frame.info, len(frame), frame.source) is None
+    return _by_label(potential, potential.compute_frame(frame, born_charges=born_charges))
+
+
+def predict_all(
+    potential: Potential, frames: list[Frame], batch_atoms: int | None = None
+) -> list[dict[str, Any]]:
+    """Return `predict` of each frame, with a progress bar on a terminal; raises EvaluationError.
+
+    Models without electrostatics see many frames at once, see `Potential.compute_batch`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("frames", total=len(frames))
+        if not potential.num_charges:
+            results = potential.compute_batch(
+                frames,
+                batch_atoms=batch_atoms,
+                progress=lambda done: progress.update(task, completed=done),
+            )
+            return [_by_label(potential, found) for found in results]
+        predictions = []
+        for frame in frames:
+            predictions.append(predict(potential, frame))
+            progress.advance(task)
+        return predictions
+
+
+def _by_label(potential: Potential, results: Results) -> dict[str, Any]:
+    from nearsight import keys
+    from nearsight.couple.coulomb import PHYSICAL
+
     found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
-    if charges in PHYSICAL:
+    if potential.num_charges and potential.metadata["couple"].get("charges") in PHYSICAL:
         found[keys.CHARGES] = results.charges[:, 0]
     more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
-    found |= {name: values for name, values in more.items() if values is not None}
-    return found
+    return found | {name: values for name, values in more.items() if values is not None}
 
 
 def _correction(potential: Potential) -> Callable[[dict[str, Any], Frame], dict[str, Any]]:

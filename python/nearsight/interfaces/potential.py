@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nearsight.data.frame import Frame, charges_given
 from nearsight.errors import EvaluationError
 from nearsight.export.elements import element_symbol
 from nearsight.lib import _core
 from nearsight.molecules import read_molecules
 from nearsight.uncertainty import Deviation, forces_std
+
+_BATCH_ATOMS = {"cpu": 2048, "cuda": 32768}
+_OF_ATOMS = ("energies", "forces", "virials", "member_forces")  # results with a row for each atom
+_SYMMETRIC = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])  # places in xx, yy, zz, xy, xz, yz
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,100 @@ class Potential:
         given = {"molecules": molecules, "molecule_charges": molecule_charges}
         return self.compute_indices(positions, species, cell, pbc, charge, efield, **given, **wanted)
 
+    def compute_frame(self, frame: Frame, **wanted: bool) -> Results:
+        """Like `compute`, for a frame as `nearsight.data.read_frames` gives it.
+
+        Models with electrostatics take the total charge, or the molecules and their charges, of `frame.info`.
+
+        Args:
+            frame: its labels are not looked at.
+            wanted: born_charges, members, extrapolations.
+
+        Raises:
+            EvaluationError: as `compute`, with `frame.source` in the sentence.
+            DataError: charges in `frame.info` that are none.
+        """
+        charge, molecules = None, None
+        if self.num_charges:
+            charge, molecules = charges_given(frame.info, len(frame), frame.source)
+        numbers, charges = molecules or (None, None)
+        structure = (frame.positions, frame.symbols, frame.cell, frame.pbc, charge)
+        try:
+            return self.compute(*structure, molecules=numbers, molecule_charges=charges, **wanted)
+        except EvaluationError as error:
+            raise EvaluationError(f"{frame.source}: {error}") from error
+
+    def compute_batch(
+        self,
+        frames: Sequence[Frame],
+        *,
+        members: bool = False,
+        extrapolations: bool = False,
+        batch_atoms: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Results]:
+        """Energy, forces and virial of many structures, the same as `compute_frame` gives one by one.
+
+        Small structures leave threads and GPUs idle, so several are evaluated together; neighbor lists are
+        made anew, without skin. One by one are evaluated: models whose energy is more than a sum over atoms
+        (electrostatics, an eigenstate, dispersion inside), extrapolations, and structures of more than
+        `batch_atoms` atoms.
+
+        Args:
+            frames: the structures; their labels are not looked at.
+            members: also forces and virials of each member of a committee.
+            extrapolations: also which features lie outside of their ranges in the training set.
+            batch_atoms: atoms that are evaluated together, at most; memory grows with them. None: 32768 on a
+                GPU, which more hardly fill better, and 2048 on a CPU, whose caches hold these.
+            progress: is told how many frames are done.
+
+        Raises:
+            EvaluationError: as `compute_frame`.
+            DataError: likewise.
+        """
+        wanted = {"members": members, "extrapolations": extrapolations}
+        together = self._evaluator.has_batches and not extrapolations
+        if batch_atoms is None:
+            batch_atoms = _BATCH_ATOMS["cpu" if self._arguments[-1] == "cpu" else "cuda"]
+        found: list[Results] = []
+        for group in _groups(frames, batch_atoms if together else 0):
+            found += self._compute_group(group, wanted)
+            if progress is not None:
+                progress(len(found))
+        return found
+
+    def _compute_group(self, group: list[Frame], wanted: dict[str, bool]) -> list[Results]:
+        if len(group) > 1:
+            try:
+                return self._compute_together(group, wanted["members"])
+            except EvaluationError:
+                pass  # which does not say whose it is
+        return [self.compute_frame(frame, **wanted) for frame in group]
+
+    def _compute_together(self, group: list[Frame], members: bool) -> list[Results]:
+        symbols = [symbol for frame in group for symbol in frame.symbols]
+        ends = np.cumsum([0, *(len(frame) for frame in group)])
+        found = self._evaluator.evaluate_batch(
+            np.concatenate([frame.positions for frame in group]),
+            self.species_indices(symbols),
+            ends,
+            np.stack([frame.cell for frame in group]),
+            np.stack([frame.pbc for frame in group]),
+            members=members,
+        )
+        found["virial"] = found["virial"][:, _SYMMETRIC]
+        if members:
+            found["member_forces"] = found["member_forces"].swapaxes(0, 1)
+        atoms = [slice(*pair) for pair in itertools.pairwise(ends)]
+        results = []
+        for k, own in enumerate(atoms):
+            values = {name: array[own if name in _OF_ATOMS else k] for name, array in found.items()}
+            values["energy"] = float(values["energy"])
+            if members:
+                values["member_forces"] = values["member_forces"].swapaxes(0, 1)
+            results.append(Results(**values))
+        return results
+
     def compute_indices(
         self,
         positions: np.ndarray,
@@ -274,3 +374,17 @@ class Potential:
             )
         columns = [self._evaluator.evaluate(*system, field + unit)["forces"] - forces for unit in np.eye(3)]
         return np.stack(columns, axis=1)
+
+
+def _groups(frames: Sequence[Frame], most: int) -> Iterator[list[Frame]]:
+    """Frames in their order, as many at a time as have `most` atoms together, and at least one."""
+    group: list[Frame] = []
+    atoms = 0
+    for frame in frames:
+        if group and atoms + len(frame) > most:
+            yield group
+            group, atoms = [], 0
+        group.append(frame)
+        atoms += len(frame)
+    if group:
+        yield group
