@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from nearsight.errors import ConfigError
-from nearsight.training.config import Config, changed_keys, dump_config, load_config, parse_config
+from nearsight.training.config import Config
+from nearsight.training.config_file import changed_keys, dump_config, load_config, parse_config
 
 MINIMAL = "data: {training: water.xyz}\n"
 

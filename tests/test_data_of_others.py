@@ -14,7 +14,7 @@ from nearsight import keys
 from nearsight.cli.evaluate import _runner_units
 from nearsight.data import read_frames
 from nearsight.errors import ConfigError, DataError
-from nearsight.training.config import parse_config
+from nearsight.training.config_file import parse_config
 from nearsight.training.datasets import read_sets
 from nearsight.units import BOHR, HARTREE, KCAL_PER_MOL
 

@@ -19,7 +19,7 @@ from nearsight.export import read_metadata, save_model, torchforce_module
 from nearsight.export.torchscript import freeze
 from nearsight.models import BPNNConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.training import plots, read_checkpoint, train
-from nearsight.training.config import parse_config
+from nearsight.training.config_file import parse_config
 from nearsight.training.logbook import read_metrics
 from nearsight.units import KJ_PER_MOL
 

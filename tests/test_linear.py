@@ -20,7 +20,8 @@ from nearsight.models import ACEConfig, LinearConfig, build_model, training_modu
 from nearsight.models.linear import Triangle, bayesian_ridge
 from nearsight.training import load_config, plots, read_checkpoint, train
 from nearsight.training.batches import join, make_batch
-from nearsight.training.config import RegressionConfig, parse_config
+from nearsight.training.config import RegressionConfig
+from nearsight.training.config_file import parse_config
 from nearsight.training.loss import Loss
 from nearsight.training.processes import ALONE
 from nearsight.training.regression import Regression

@@ -22,7 +22,7 @@ from nearsight.export.torchscript import freeze
 from nearsight.models import LinearConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.models.bpnn import BPNNConfig
 from nearsight.training import plots, train
-from nearsight.training.config import parse_config
+from nearsight.training.config_file import parse_config
 from nearsight.units import KJ_PER_MOL
 
 DATA = {"data": {"training": "x.xyz"}}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nearsight.errors import ConfigError
-from nearsight.training.config import parse_config
+from nearsight.training.config_file import parse_config
 from nearsight.training.devices import choose_device, moved
 from nearsight.training.processes import ALONE, Processes
 

@@ -11,7 +11,7 @@ _LAZY = {
     "export_checkpoint": "run",
     "find_checkpoint": "run",
     "join_processes": "processes",
-    "load_config": "config",
+    "load_config": "config_file",
     "read_checkpoint": "checkpoint",
     "train": "run",
 }

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from nearsight.errors import ConfigError, NearsightError
-from nearsight.training.config import FREE_AT_RESTART, Config, changed_keys
+from nearsight.training.config import Config
+from nearsight.training.config_file import FREE_AT_RESTART, changed_keys
 from nearsight.training.devices import CPU, moved
 
 FORMAT = "nearsight-checkpoint"

@@ -20,7 +20,8 @@ from nearsight.export import save_model
 from nearsight.models import BPNNConfig, LinearConfig, MACEConfig, build_model
 from nearsight.training.batches import Batch, batch_order, born_layers, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
-from nearsight.training.config import Config, dump_config, parse_config
+from nearsight.training.config import Config
+from nearsight.training.config_file import dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
 from nearsight.training.devices import choose_device
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
