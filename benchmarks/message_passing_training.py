@@ -3,7 +3,8 @@
 A step is what `nearsight train` does: energies and forces of a batch, the gradient of their loss, AdamW and
 the moving average. Two cores are two processes that divide the frames of a batch. Every line has the median
 of the steps and the fastest one, by the clock and, for machines that do other things too, of the processor
-(of the first process). The file must not be compressed. Takes three minutes.
+(of the first process). With --device a GPU takes the native cases, too. The file must not be compressed.
+Takes three minutes.
 
     export OMP_NUM_THREADS=1
     python benchmarks/message_passing_training.py train_300K.extxyz --mace-torch PYTHON_WITH_MACE
@@ -34,6 +35,7 @@ from nearsight.models import MACEConfig, build_model, training_module
 from nearsight.models.mace_native import NativeMACE
 from nearsight.training.batches import make_batch
 from nearsight.training.config import LossConfig, TrainingConfig
+from nearsight.training.devices import choose_device
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.loss import make_loss
 from nearsight.training.processes import Processes, join_processes
@@ -61,12 +63,13 @@ def training_step(
     batches = [make_batch(frame, species, CUTOFF, reference) for frame in frames]
     model.fit_statistics([batch.graph for batch in batches], 1.0)
     backend, precision = CASES[case]
-    module = training_module(model, backend, 1, precision)
+    device = choose_device(options.device, processes)
+    module = training_module(model.to(device), backend, 1, precision)
     loss = make_loss(settings.loss, frames, reference)
     optimizer = FirstOrder(settings, model, module, loss, processes)
     mine = [batches[k] for k in processes.share(size)]
     if isinstance(module, NativeMACE):  # as in a run
-        mine = [replace(batch, stored=(module.stored(batch.graph),)) for batch in mine]
+        mine = [replace(batch, stored=(module.stored(batch.graph.to(device=device)),)) for batch in mine]
     return lambda: optimizer.step(mine, size, 200, 0.1)
 
 
@@ -117,12 +120,15 @@ def shared(options: argparse.Namespace) -> list[str]:
     return [f"--{name}={getattr(options, name)}" for name in names]
 
 
-def native(options: argparse.Namespace, processes: int, batch: int, cases: list[str]) -> dict[str, Times]:
+def native(
+    options: argparse.Namespace, processes: int, batch: int, cases: list[str], device: str = "cpu"
+) -> dict[str, Times]:
     """Measure cases in that many processes."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command = [*start, __file__, str(options.file), "--measure", f"--batch={batch}", *shared(options)]
+    command += [f"--device={device}"]
     command += [f"--repeats={options.repeats}", f"--peer-repeats={options.peer_repeats}", "--cases", *cases]
     return result_of(command)
 
@@ -156,6 +162,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--hidden", default="0e + 1o")
     parser.add_argument("--interactions", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cuda or cuda:1: the native cases on a GPU, too")
     parser.add_argument("--mace-torch", metavar="PYTHON", help="interpreter that has mace-torch")
     parser.add_argument("--repeats", type=int, default=150)
     parser.add_argument("--peer-repeats", type=int, default=5)
@@ -177,6 +184,10 @@ def main() -> None:
             cases = [case for case in options.cases if one or CASES[case][0] == "native"]
             for name, times in native(options, processes, batch, cases).items():
                 report(f"batch {batch}, {processes} core(s): {name}", atoms, times)
+        if options.device != "cpu":
+            cases = [case for case in options.cases if CASES[case][0] == "native"]
+            for name, times in native(options, 1, batch, cases, options.device).items():
+                report(f"batch {batch}, {options.device}: {name}", atoms, times)
     if options.mace_torch:
         found = mace_torch(options)
         print(found.pop("versions"))

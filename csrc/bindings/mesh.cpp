@@ -180,13 +180,14 @@ struct RankRun {
   std::size_t steps;
   std::vector<double> drift;  // [3n] Å, between steps
   PmeOptions options;
-  std::vector<double> energies, virials, communication, transforms, potentials, fields;
+  std::vector<double> energies, virials, communication, transforms, potentials, fields, alone;
   PmeParameters parameters;
 
   void start() {
     for (auto* values : {&energies, &communication, &transforms}) values->resize(cells.size());
     virials.resize(9 * cells.size());
     potentials.resize(charges.size());
+    alone.resize(charges.size());
     fields.resize(3 * charges.size());
     ThreadRanks(static_cast<int>(cells.size())).run([this](const Communicator& ranks) { run_rank(ranks); });
   }
@@ -210,10 +211,20 @@ struct RankRun {
         potentials[own.indices[k]] = result.potentials[k];
         std::copy_n(result.fields.begin() + 3 * k, 3, fields.begin() + 3 * own.indices[k]);
       }
+      if (step + 1 == steps) find_potentials(pme, own, cell, threads);
     }
     communication[rank] = pme.times().communication;
     transforms[rank] = pme.times().transforms;
     if (rank == 0) parameters = pme.parameters();
+  }
+
+  /// The last ones once more, with pairs that are remembered.
+  void find_potentials(Pme& pme, Share own, const Cell& cell, ThreadPool& threads) {
+    Coulomb result;
+    pme.find_potentials(own.charges(), cell, threads, result);
+    for (double& value : own.values) value *= 2.0;
+    pme.find_potentials(own.charges(), cell, threads, result);
+    for (std::size_t k = 0; k < own.indices.size(); ++k) alone[own.indices[k]] = 0.5 * result.potentials[k];
   }
 };
 
@@ -246,6 +257,7 @@ py::dict pme_of_ranks(const Doubles& positions, const Doubles& values,
   dict["virials"] = copy(run.virials, {size, 3, 3});
   dict["potentials"] = copy(run.potentials, {n});
   dict["fields"] = copy(run.fields, {n, 3});
+  dict["potentials_alone"] = copy(run.alone, {n});
   dict["communication"] = copy(run.communication, {size});
   dict["transforms"] = copy(run.transforms, {size});
   dict["parameters"] = describe(run.parameters);
@@ -265,7 +277,9 @@ void bind_mesh(py::module_& m) {
         "grid\n"
         "of ranks that transform, (0, 0) is automatic. Returns a dict of the last evaluation: energies "
         "[ranks] and virials [ranks, 3, 3], shares\n"
-        "that add up to those of Pme; potentials [n], fields [n, 3]; parameters as those of Pme;\n"
+        "that add up to those of Pme; potentials [n], fields [n, 3]; potentials_alone [n] by "
+        "Pme.find_potentials;\n"
+        "parameters as those of Pme;\n"
         "communication and transforms [ranks] s, of all evaluations.");
   m.def("ewald", &run_ewald, py::arg("positions"), py::arg("charges"), py::arg("cell"), py::arg("pbc"),
         py::arg("widths") = py::none(), py::arg("splitting") = 0.0, py::arg("threads") = 1,

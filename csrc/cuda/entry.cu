@@ -21,13 +21,15 @@ NEARSIGHT_ENTRY nearsight::DeviceList* nearsight_cuda_make_list(double cutoff, d
 }
 
 NEARSIGHT_ENTRY nearsight::Dispersion* nearsight_cuda_make_dispersion(
-    const nearsight::DispersionRecord& record, bool double_precision, int device_index) {
-  return nearsight::cuda::make_dispersion(record, double_precision, device_index).release();
+    const nearsight::DispersionRecord& record, bool double_precision, const nearsight::Communicator& ranks,
+    int device_index) {
+  return nearsight::cuda::make_dispersion(record, double_precision, ranks, device_index).release();
 }
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_pme(const nearsight::PmeParameters& parameters,
+                                                            const nearsight::Pencils& pencils, int rank,
                                                             bool single, int device_index) {
-  return nearsight::cuda::make_pme(parameters, single, device_index).release();
+  return nearsight::cuda::make_pme(parameters, pencils, rank, single, device_index).release();
 }
 
 NEARSIGHT_ENTRY nearsight::PmeWork* nearsight_cuda_make_direct_sum(int device_index) {

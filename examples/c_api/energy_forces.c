@@ -1,5 +1,5 @@
 /* Energy (eV) and forces (eV/A) of the first frame of an extended XYZ file, through the C API of nearsight.
- *   nearsight-energy-forces model.pt frame.xyz [mixed|double]
+ *   nearsight-energy-forces model.pt frame.xyz [mixed|double] [cpu|cuda]
  * The comment line may hold Lattice="ax ay az bx by bz cx cy cz", periodic unless pbc="..." says otherwise,
  * and end its Properties with molecules:I:1: a number from 0 behind each position, of molecules that stay
  * neutral.
@@ -20,7 +20,7 @@ static void must(ns_status status) {
 }
 
 int main(int argc, char** argv) {
-  check(argc >= 3, "usage: nearsight-energy-forces model.pt frame.xyz [mixed|double]");
+  check(argc >= 3, "usage: nearsight-energy-forces model.pt frame.xyz [mixed|double] [cpu|cuda]");
   ns_model* model = NULL;
   must(ns_model_load(argv[1], NS_BACKEND_AUTO, &model));
 
@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   /* the evaluation */
   ns_options options = {sizeof options, NS_PRECISION_MIXED, NS_DEVICE_AUTO, 1, 0.0, -1};
   if (argc > 3 && strcmp(argv[3], "double") == 0) options.precision = NS_PRECISION_DOUBLE;
+  if (argc > 4 && strcmp(argv[4], "cuda") == 0) options.device = NS_DEVICE_CUDA;
   ns_evaluator* evaluator = NULL;
   must(ns_evaluator_create(model, &options, NULL, &evaluator));
   ns_system system = {.struct_size = sizeof system, .num_atoms = n, .positions = x, .species = species};

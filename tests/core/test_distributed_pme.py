@@ -67,6 +67,8 @@ def check(system: System, owners, ranks: int, *, rtol: float = 1e-5, tolerance: 
     for key in ("potentials", "fields", "virial"):
         scale = np.abs(one[key]).max()
         np.testing.assert_allclose(found[key], one[key], rtol=0, atol=tolerance * scale, err_msg=key)
+    scale = np.abs(one["potentials"]).max()
+    np.testing.assert_allclose(found["potentials_alone"], one["potentials"], rtol=0, atol=tolerance * scale)
     return all_ranks
 
 

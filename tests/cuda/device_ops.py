@@ -42,7 +42,7 @@ class DeviceOps:
 
 def assert_same(name: str, *arguments) -> list[torch.Tensor]:
     """Call both ops with copies of what they write; return what the device wrote."""
-    cpu = getattr(torch.ops.nearsight, name)
+    cpu = getattr(load_ops(), name)
     copies = [[a.clone() if isinstance(a, torch.Tensor) else a for a in arguments] for _ in range(2)]
     cpu(*copies[0])
     getattr(DeviceOps(), name)(*copies[1])

@@ -8,10 +8,14 @@ from ctypes import POINTER, byref, c_double, c_void_p, cast
 import numpy as np
 import pytest
 import torch
-from core.c_api import load_model, make_evaluator, open_library, results_for, system_of
+from committees_for_tests import graph_of
+from committees_for_tests import random_model as random_committee
+from committees_for_tests import save as save_committee
+from core.c_api import EXTRAPOLATIONS, load_model, make_evaluator, open_library, results_for, system_of
 from core.charge_models import CELLS, MACE_CONFIGS, case, random_model
 from core.core_models import random_box, save_bpnn
 from core.equilibrated_files import equilibrated
+from core.test_c_committee import features_of
 from core.test_charge_models import save
 from dispersion_for_tests import record_of
 
@@ -163,6 +167,31 @@ def test_other_results_are_on_the_host(library, evaluator_of, tmp_path):
     device_results(library, evaluator_of(path, device=CUDA, device_index=-1), system, **arrays[1])
     for name in names:
         np.testing.assert_allclose(arrays[1][name], arrays[0][name], rtol=1e-10, atol=1e-10, err_msg=name)
+
+
+def test_extrapolations(library, evaluator_of, tmp_path):
+    """Arrays are added to and widened, here as on the CPU."""
+    positions, species, cell = random_box(3)
+    path = tmp_path / "model.pt"
+    save_committee(path, random_committee(1, [graph_of(positions, species, cell)], members=2))
+    model = load_model(library, path)
+    features = features_of(library, model)
+    library.ns_model_free(model)
+    found = []
+    for evaluate, options in ((host_results, {}), (device_results, {"device": CUDA, "device_index": -1})):
+        arrays = {
+            "extrapolations": np.ones(len(features), dtype=np.longlong),
+            "lowest_features": np.array([f.minimum for f in features]),
+            "highest_features": np.array([f.maximum for f in features]),
+        }
+        evaluator = evaluator_of(path, **options)
+        for scale in (0.9, 1.1):
+            evaluate(library, evaluator, (scale * positions, species, scale * cell), **arrays)
+        found.append([arrays[name] for name in EXTRAPOLATIONS])
+    assert (found[0][0] == found[1][0]).all()
+    assert found[0][0].max() > 2
+    for a, b in zip(found[1][1:], found[0][1:]):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
 
 
 def test_steps_with_a_list_that_is_kept(library, evaluator_of, tmp_path):

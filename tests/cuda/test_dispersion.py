@@ -119,13 +119,40 @@ def test_as_part_of_a_model(tmp_path, local, pbc):
             np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=tolerance * scale, err_msg=key)
 
 
-def test_several_ranks_take_the_cpu(capfd):
-    device, cpu = both(record_of(["H", "C"]))
-    owners = np.arange(20, dtype=np.int32) % 2
-    results = [one.of_ranks(*scattered(29, 20, 2), CRYSTAL, owners, 2) for one in (device, cpu)]
-    np.testing.assert_array_equal(results[0]["forces"], results[1]["forces"])
-    warnings = capfd.readouterr().err.count("the dispersion of several ranks is computed on their CPUs")
-    assert warnings == 1
+def owners_of(positions, cell, ranks):
+    """Slices, any atoms, and one rank that has all."""
+    slices = np.minimum((positions @ np.linalg.inv(cell))[:, 0] % 1.0 * ranks, ranks - 1).astype(np.int32)
+    yield slices
+    yield np.random.default_rng(30).integers(0, ranks, len(positions)).astype(np.int32)
+    yield np.full(len(positions), ranks // 2, np.int32)
+
+
+@BOUNDARIES
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_several_ranks(pbc, precision, ranks):
+    """With atoms in other images of the cell, and lists that are kept."""
+    positions, species, cell = scattered(29, 70, 3)
+    shifts = np.random.default_rng(31).integers(-2, 3, (70, 3)) * pbc
+    device, cpu = both(record_of(["H", "C", "N"]), precision)
+    arguments = (positions + shifts @ cell, species, cell, pbc)
+    expected = cpu.evaluate(*arguments)
+    for owners in owners_of(positions, cell, ranks):
+        for drift in (0.0, 0.1):
+            found = device.of_ranks(*arguments, owners, ranks, drift)
+            assert_same(found, expected, TOLERANCES[precision], ("energies", "forces", "virial"))
+
+
+@pytest.mark.smallest
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_threads_of_several_ranks_in_any_order(thread_order, precision):
+    positions, species, cell = scattered(32, 40, 2)
+    device, _ = both(record_of(["Si", "O"]), precision)
+    owners = np.arange(40, dtype=np.int32) % 3
+    result = device.of_ranks(positions, species, cell, CRYSTAL, owners, 3, 0.1)
+    first = FIRST_RESULTS.setdefault(("ranks", precision), result)
+    for key in ("energy", "energies", "forces", "virial"):
+        np.testing.assert_array_equal(result[key], first[key], err_msg=key)
 
 
 def test_errors():

@@ -231,16 +231,3 @@ def test_absurdly_many_images():
     system = random_system(64, 4100)
     with pytest.raises(EvaluationError, match=r"reaches over about .* images of atoms, but at most 2e"):
         _core.Pme(*system.arguments(), cutoff=1e4, rtol=1e-3, device="cuda")
-
-
-def test_several_ranks_take_the_cpu(capfd):
-    system = random_system(65)
-    cells = 2 * [(system.cell, system.pbc)]
-    owners = np.arange(24)[None] % 2
-    results = [
-        _core.pme_of_ranks(system.positions, system.charges, cells, owners, device=device, rtol=1e-3)
-        for device in ("cuda", "cuda", "cpu")
-    ]
-    for result in results[:2]:
-        np.testing.assert_array_equal(result["potentials"], results[2]["potentials"])
-    assert capfd.readouterr().err.count("the electrostatics of several ranks is computed on their CPUs") == 1

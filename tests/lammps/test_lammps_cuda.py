@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lammps_harness import Case, Result, run_cases, run_script
 from lammps_systems import cluster_in_a_corner, grid, lone_atoms, orthogonal
+from test_lammps_committee import run, script, thermo
 from test_lammps_ranks import close, mlp
 
 CASES = {
@@ -59,6 +60,21 @@ def test_dynamics_follow_those_of_the_cpu(models: dict[str, Path], tmp_path: Pat
     )
     close(cpu.positions, cuda.positions)
     close(cpu.forces, cuda.forces)
+
+
+@pytest.mark.parametrize("precision", ["double", "mixed"])
+def test_extrapolations(models: dict[str, Path], tmp_path: Path, precision: str) -> None:
+    """The line of the log, and the number that compute pair gives, are the CPU's on any number of ranks."""
+    dense, training = grid((3, 3, 3), spacing=1.9), grid((4, 4, 4), seed=9)
+    for atoms, has_some in ((dense, True), (cluster_in_a_corner(), True), (training, False)):
+        found = []
+        for device, ranks in (("cpu", 1), ("cuda", 1), ("cuda", 2)):
+            words = f"precision {precision} extrapolation warn 1 device {device}"
+            output = run(tmp_path, script(models["committee"], "run 0", words=words), ranks, atoms).output
+            lines = [line for line in output.splitlines() if " extrapolations, " in line]
+            found.append((thermo(output)[-1, 9], lines))
+        assert found[0] == found[1] == found[2]
+        assert (found[0][0] > 0) == (len(found[0][1]) == 1) == has_some
 
 
 @pytest.mark.skipif(bool(os.environ.get("NEARSIGHT_TEST_GPU")), reason="this machine has a GPU")

@@ -1,14 +1,15 @@
-"""Charges and dispersion with `device cuda` in LAMMPS: with one rank on the device, with several on CPUs."""
+"""Charges and dispersion with `device cuda` in LAMMPS, against the CPU."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from dispersion_for_tests import record_of
-from lammps_harness import run_script
 from lammps_systems import grid
 from test_lammps_charges import assert_close, pair, run, script
 
@@ -17,10 +18,6 @@ from nearsight.models import BPNNConfig, LongRangeConfig, build_model
 
 HARDNESS = {"charges": "equilibrated", "hardness": {"H": 9.0, "O": 11.0}, "residual": 1e-12}
 CHARGES = {"environment": {"charges": "environment"}, "equilibrated": HARDNESS}
-WARNINGS = (
-    "the electrostatics of several ranks is computed on their CPUs",
-    "the dispersion of several ranks is computed on their CPUs",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -47,23 +44,36 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+def on_both(
+    model: Path, folder: Path, atoms: Atoms, ranks: int, precision: str = "double", more: tuple[str, ...] = ()
+) -> list[tuple[list[float], np.ndarray]]:
+    """What `run` returns, on the device and on the CPU: thermo values, and forces, charges and potentials."""
+    results = []
+    for device in ("cuda", "cpu"):
+        (folder / device).mkdir()
+        words = pair(model, f"precision {precision} charge -1.5 device {device}")
+        lines = script(folder / device, atoms, words, fields="charge 1 potential 1", more=more)
+        results.append(run(folder / device, lines, ranks))
+    return results
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("pbc", [True, False, (True, True, False)], ids=["crystal", "cluster", "slab"])
 def test_equals_the_cpu(model: Path, tmp_path: Path, pbc: object, ranks: int) -> None:
-    atoms, found = grid((3, 2, 3), pbc=pbc, seed=4), {}
-    for device in ("cpu", "cuda"):
-        folder = tmp_path / device
-        folder.mkdir()
-        words = f"precision double charge -1.5 device {device}"
-        fields = "charge 1 potential 1"
-        found[device] = run(folder, script(folder, atoms, pair(model, words), fields=fields), ranks)
-    for cuda, cpu in zip(found["cuda"], found["cpu"]):
+    for cuda, cpu in zip(*on_both(model, tmp_path, grid((3, 2, 3), pbc=pbc, seed=4), ranks)):
+        np.testing.assert_allclose(cuda, cpu, rtol=0, atol=1e-10 * np.abs(cpu).max())
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_dynamics(model: Path, tmp_path: Path, ranks: int) -> None:
+    """Lists are kept and made anew, and atoms change their ranks."""
+    steps = ("velocity all create 2000 1", "fix 1 all nve", "timestep 1e-3", "run 30")
+    for cuda, cpu in zip(*on_both(model, tmp_path, grid((3, 2, 3), seed=4), ranks, more=steps)):
         assert_close(cuda, cpu)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_what_is_said_about_ranks(model: Path, tmp_path: Path, ranks: int) -> None:
-    lines = script(tmp_path, grid((3, 2, 3), seed=4), pair(model, "charge 1 device cuda"))
-    done = run_script(tmp_path, lines, ranks)
-    assert done.code == 0
-    assert [done.output.count(warning) for warning in WARNINGS] == 2 * [ranks - 1]
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_mixed_precision(model: Path, tmp_path: Path, ranks: int) -> None:
+    (_, cuda), (_, cpu) = on_both(model, tmp_path, grid((3, 2, 3), seed=4), ranks, "mixed")
+    np.testing.assert_allclose(cuda[:, :3], cpu[:, :3], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(cuda[:, 3], cpu[:, 3], rtol=0, atol=1e-5)

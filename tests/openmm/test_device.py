@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from committees_for_tests import graph_of
+from committees_for_tests import random_model as random_committee
+from committees_for_tests import save as save_committee
 from core.charge_models import case, random_model
 from core.test_charge_models import save
 from models_for_tests import random_structure
@@ -16,7 +19,7 @@ from test_force import CUBIC, PLATFORMS, SMALL, TRICLINIC, energy_forces, make_c
 
 openmm = pytest.importorskip("openmm", reason="openmm is not installed")
 
-from nearsight.openmm import create_force  # noqa: E402
+from nearsight.openmm import SystemPotential, create_force  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,26 @@ def test_mixed_precision(bpnn):
     )
     assert abs(energy - expected[0]) < 1e-5 * 30
     assert np.abs(forces - expected[1]).max() < 1e-4
+
+
+def test_reporters_evaluate_on_the_device(tmp_path):
+    cell = 10.0 * np.eye(3)
+    positions, symbols = random_structure(1, 30, cell)
+    symbols = ["O" if symbol == "O" else "H" for symbol in symbols]
+    graph = graph_of(positions, [int(symbol == "O") for symbol in symbols], cell)
+    committee = save_committee(tmp_path / "c.pt", random_committee(2, [graph], members=3))
+    found = []
+    for device in ("cpu", "cuda:0"):
+        context = context_of(committee, (0.95 * positions, symbols), cell, device=device)
+        potential = SystemPotential(context.getSystem())
+        state = context.getState(positions=True)
+        found.append(potential.compute(state, members=True, extrapolations=True))
+    assert (
+        [(e.label, e.count) for e in found[0].extrapolations]
+        == [(e.label, e.count) for e in found[1].extrapolations]
+        != []
+    )
+    np.testing.assert_allclose(found[1].forces_std, found[0].forces_std, rtol=1e-9)
 
 
 def test_contexts_in_threads(bpnn):

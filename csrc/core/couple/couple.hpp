@@ -80,7 +80,7 @@ class Couple {
 
 struct CoupleOptions {
   bool double_precision = true;
-  Device device = Device::cpu;  // of the charges' sums, where there is one rank
+  Device device = Device::cpu;  // of the charges' sums
   int device_index = -1;        // of the GPU; -1: the first one
 };
 

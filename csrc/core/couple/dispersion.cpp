@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "core/couple/dispersion_room.hpp"
-#include "core/engine/warning.hpp"
 #include "core/mesh/blocks.hpp"
 
 namespace nearsight {
@@ -272,10 +271,7 @@ class D3 final : public Dispersion {
 
 std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
                                             const Communicator& ranks, Device device, int device_index) {
-  if (device == Device::cuda && ranks.size == 1)
-    return make_cuda_dispersion(record, double_precision, device_index);
-  if (device == Device::cuda && ranks.rank == 0)
-    warn("the dispersion of several ranks is computed on their CPUs; on a GPU it takes one rank");
+  if (device == Device::cuda) return make_cuda_dispersion(record, double_precision, ranks, device_index);
   if (double_precision) return std::make_unique<D3<double>>(record, ranks);
   return std::make_unique<D3<float>>(record, ranks);
 }

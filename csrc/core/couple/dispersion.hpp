@@ -52,15 +52,15 @@ class Dispersion {
                         ThreadPool& threads, Dispersed& result) = 0;
 };
 
-/// Terms of pairs are in numbers of double or single precision, all sums over them in double. Several ranks
-/// take their CPUs whatever the device; `device_index` -1: the first GPU.
+/// Terms of pairs are in numbers of double or single precision, all sums over them in double. `device_index`
+/// -1: the first GPU.
 std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
                                             const Communicator& ranks, Device device = Device::cpu,
                                             int device_index = -1);
 
-/// On an NVIDIA GPU, of one rank. Throws as make_cuda_worker does, and Error (unsupported) for more reference
+/// On an NVIDIA GPU. Throws as make_cuda_worker does, and Error (unsupported) for more reference
 /// systems of an element than kernels hold.
 std::unique_ptr<Dispersion> make_cuda_dispersion(const DispersionRecord& record, bool double_precision,
-                                                 int device_index);
+                                                 const Communicator& ranks, int device_index);
 
 }  // namespace nearsight

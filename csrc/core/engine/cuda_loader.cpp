@@ -51,15 +51,17 @@ std::unique_ptr<DeviceList> make_cuda_list(double cutoff, double skin, int devic
 }
 
 std::unique_ptr<Dispersion> make_cuda_dispersion(const DispersionRecord& record, bool double_precision,
-                                                 int device_index) {
-  const auto make =
-      kernels().find<Dispersion*(const DispersionRecord&, bool, int)>("nearsight_cuda_make_dispersion");
-  return std::unique_ptr<Dispersion>(make(record, double_precision, device_index));
+                                                 const Communicator& ranks, int device_index) {
+  const auto make = kernels().find<Dispersion*(const DispersionRecord&, bool, const Communicator&, int)>(
+      "nearsight_cuda_make_dispersion");
+  return std::unique_ptr<Dispersion>(make(record, double_precision, ranks, device_index));
 }
 
-std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index) {
-  const auto make = kernels().find<PmeWork*(const PmeParameters&, bool, int)>("nearsight_cuda_make_pme");
-  return std::unique_ptr<PmeWork>(make(parameters, single, device_index));
+std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, const Pencils& pencils, int rank,
+                                       bool single, int device_index) {
+  const auto make = kernels().find<PmeWork*(const PmeParameters&, const Pencils&, int, bool, int)>(
+      "nearsight_cuda_make_pme");
+  return std::unique_ptr<PmeWork>(make(parameters, pencils, rank, single, device_index));
 }
 
 std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index) {

@@ -26,16 +26,16 @@ class DeviceWorker : public RowEngine {
  public:
   /// The structure of what follows. Positions along periodic directions of the cell need no ghosts; where
   /// ghosts are given the cell is open. Rows of readouts are those of `owned`, atoms of the domain; ghosts
-  /// that are centers are in `ghosts`.
+  /// that are centers are in `ghosts`. Extrapolations are found in reverse passes; null spans: not wanted.
   virtual void load(Span<const double> positions, Span<const int> species, const Cell& cell,
-                    Span<const int> owned, Span<const int> ghosts) = 0;
+                    Span<const int> owned, Span<const int> ghosts, const Extrapolations& found) = 0;
 
   /// The same of a whole system in the device's memory, as the host's stream leaves it.
   virtual void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
-                    Span<const int> owned) = 0;
+                    Span<const int> owned, const Extrapolations& found) = 0;
 
   /// The same of several systems in the host's memory; `owned` are atoms of the batch.
-  virtual void load(const Batch& batch, Span<const int> owned) = 0;
+  virtual void load(const Batch& batch, Span<const int> owned, const Extrapolations& found) = 0;
 
   /// Positions as the host's stream leaves them, for what takes them from the host.
   virtual void read_positions(const DeviceArrays& arrays, Span<double> positions) = 0;

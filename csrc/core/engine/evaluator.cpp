@@ -88,9 +88,9 @@ void Evaluator::evaluate_system(Span<const double> positions, const DeviceArrays
   run(domain, owned_, results, [&]() -> RowEngine& {
     if (device_) {
       if (arrays)
-        device_->load(*arrays, species, cell, owned_);
+        device_->load(*arrays, species, cell, owned_, results.extrapolations);
       else
-        device_->load(positions, species, cell, owned_, {});
+        device_->load(positions, species, cell, owned_, {}, results.extrapolations);
       return *device_;
     }
     const NeighborList& list = verlet_.update(positions, cell, threads_);
@@ -116,7 +116,7 @@ void Evaluator::evaluate(const Domain& domain, const HostList& list, Results& re
   }
   run(domain, owned_, results, [&]() -> RowEngine& {
     if (device_) {
-      device_->load(domain.positions, domain.species, {}, owned_, ghosts_);
+      device_->load(domain.positions, domain.species, {}, owned_, ghosts_, results.extrapolations);
       return *device_;
     }
     const double cutoff = model_->file().cutoff;
@@ -162,9 +162,6 @@ void Evaluator::check(const Results& wanted) const {
     throw Error(ErrorKind::unsupported, "'" + model_->file().path +
                                             "' is no committee, so there are no results of its members: "
                                             "merge several models with `nearsight committee`");
-  if (wanted.extrapolations.counts && device_)
-    throw Error(ErrorKind::unsupported,
-                "extrapolations are found on the CPU only: use device cpu, or do not ask for them");
   if (wanted.extrapolations.counts && model_->potential().features().empty())
     throw Error(ErrorKind::unsupported,
                 "'" + model_->file().path + "' with backend " + model_->backend() +

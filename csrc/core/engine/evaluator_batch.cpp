@@ -60,7 +60,7 @@ void Evaluator::evaluate(const Batch& given, const BatchResults& results) {
 
 RowEngine& Evaluator::load(const Domain& domain, const Batch& batch, const Extrapolations& found) {
   if (device_) {
-    device_->load(batch, owned_);
+    device_->load(batch, owned_, found);
     return *device_;
   }
   find_lists(batch);

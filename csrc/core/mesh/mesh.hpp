@@ -2,22 +2,19 @@
 #include <array>
 #include <vector>
 
-#include "core/mesh/convolution.hpp"
 #include "core/mesh/mesh_kernels.hpp"
-#include "core/mesh/region.hpp"
-#include "core/mesh/spline.hpp"
+#include "core/mesh/wave_sum.hpp"
 
 namespace nearsight {
 
 /// The reciprocal part of Ewald's sum on a mesh of numbers T: charges spread by B-splines, a convolution, and
-/// potentials and fields from the same splines. A rank spreads its charges to the brick of the mesh that they
-/// reach; bricks are added up to the rows of the convolution, and filled from them afterwards. Fields are the
-/// exact derivative of the mesh energy ½ Σ_k G(k) B(k) |S(k)|². G(k) = 4π/V exp(-k²/4α²)/k² is Ewald's; B(k)
-/// = Ŵ²/(ΣŴ²)², of own and equal-looking waves, is the factor for which the potential between charges at all
-/// places on the mesh is closest to Ewald's in the mean square (Hockney and Eastwood; Ballenegger, Cerdà and
-/// Holm, J. Chem. Theory Comput. 8, 936 (2012)). Unlike the interpolating factor of Essmann et al. it has no
-/// poles for odd orders, and energies have no bias of first order. Waves at the mesh's limit, which have no
-/// sign, are left out. Lengths may be smaller than the order.
+/// potentials and fields from the same splines. A rank has the brick of the mesh that its charges reach.
+/// Fields are the exact derivative of the mesh energy ½ Σ_k G(k) B(k) |S(k)|². G(k) = 4π/V exp(-k²/4α²)/k² is
+/// Ewald's; B(k) = Ŵ²/(ΣŴ²)², of own and equal-looking waves, is the factor for which the potential between
+/// charges at all places on the mesh is closest to Ewald's in the mean square (Hockney and Eastwood;
+/// Ballenegger, Cerdà and Holm, J. Chem. Theory Comput. 8, 936 (2012)). Unlike the interpolating factor of
+/// Essmann et al. it has no poles for odd orders, and energies have no bias of first order. Waves at the
+/// mesh's limit, which have no sign, are left out. Lengths may be smaller than the order.
 template <class T>
 class Mesh {
  public:
@@ -31,37 +28,21 @@ class Mesh {
            ThreadPool& threads, Ranks& ranks, Coulomb& result);
 
   /// Spent in transforms so far, without exchanges, s.
-  double seconds() const { return seconds_; }
+  double seconds() const { return waves_.seconds(); }
 
  private:
-  Block brick(const Region& region) const;
-  void update_influence(const Box& box, ThreadPool& threads);
   void place(const Charges& charges, const Box& box, ThreadPool& threads);
   mesh::Placed<T> placed() const;
   void spread(ThreadPool& threads);
-  void convolve(const Box& box, ThreadPool& threads, Ranks& ranks, Coulomb& result);
-  /// The convolution of the brick, with those of all ranks.
-  void convolve_bricks(const typename Convolution<T>::Visitor& visit, ThreadPool& threads, Ranks& ranks);
-  void multiply(const Box& box, std::size_t first, int count, T* real, T* imaginary, Coulomb& result) const;
+  void continue_lines();
   void gather(const Box& box, bool fields, ThreadPool& threads, Coulomb& result);
-  /// h1 and h2 of a column of this rank.
-  std::array<int, 2> periods(std::size_t column) const;
-  /// The wave of a column in row h0, rad/Å.
-  Vec3 wave(const Box& box, std::size_t h0, std::size_t column) const;
 
   std::array<int, 3> lengths_;
   int order_;
-  double alpha_;
-  Pencils pencils_;
-  Block columns_;  // of this rank
-  Convolution<T> convolution_;
-  Mover<T> mover_;
-  double seconds_ = 0;
-  Mat3 vectors_{};             // the cell of `influence_`
-  std::vector<Block> bricks_;  // of all ranks
-  Block brick_;                // of this rank
-  std::size_t row_ = 0;        // a line of the brick with its periodic continuation
-  AlignedBuffer<T> mesh_, rows_, influence_;
+  WaveSum<T> waves_;
+  Block brick_;          // of this rank
+  std::size_t row_ = 0;  // a line of the brick with its periodic continuation
+  AlignedBuffer<T> mesh_;
   std::vector<std::size_t> starts_, sorted_;  // charges by the first plane of the brick that they reach
   // In that order, with room behind: points that they reach first, places beyond them.
   std::vector<int> first_[3];

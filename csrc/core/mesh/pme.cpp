@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <mutex>
 #include <sstream>
 #include <string>
 
 #include "core/engine/error.hpp"
-#include "core/engine/warning.hpp"
 #include "core/neighbors/cell.hpp"
 
 namespace nearsight {
@@ -28,17 +26,6 @@ void check_rtol(double rtol, bool single) {
   throw Error(ErrorKind::argument, message.str());
 }
 
-/// Once in the life of the process.
-void warn_of_ranks() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    warn(
-        "the electrostatics of several ranks is computed on their CPUs; on a GPU it takes one rank, which "
-        "may "
-        "have all atoms");
-  });
-}
-
 bool is_open(const std::array<bool, 3>& pbc) {
   return !pbc[0] && !pbc[1] && !pbc[2];
 }
@@ -49,7 +36,6 @@ Pme::Pme(const Charges& charges, const Cell& cell, const PmeOptions& options, Th
          const Communicator& communicator)
     : options_(options), ranks_(communicator), cell_(cell) {
   check_rtol(options.rtol, options.single);
-  if (options.device == Device::cuda && !ranks_.alone() && ranks_.rank() == 0) warn_of_ranks();
   check_cell(cell);
   const ChargeSize size = measure(charges, ranks_);
   num_charges_ = size.num_charges;
@@ -77,7 +63,7 @@ void Pme::set_up(const Charges& charges, const ChargeSize& size, const Box& box,
   const Pencils pencils(parameters_.mesh, ranks_.size(), options_.pencils);
   work_.reset();  // its memory
   if (on_device())
-    work_ = make_cuda_pme(parameters_, single, options_.device_index);
+    work_ = make_cuda_pme(parameters_, pencils, ranks_.rank(), single, options_.device_index);
   else if (single)
     work_ = std::make_unique<PmeParts<float>>(parameters_, pencils, ranks_.rank());
   else

@@ -16,8 +16,8 @@ struct PmeOptions {
   PmeWishes wishes;
   bool single = false;               // pairs and a mesh of floats, with sums in double
   std::array<int, 2> pencils{0, 0};  // grid of ranks that transform, as in Pencils
-  Device device = Device::cpu;       // several ranks take the CPU
-  int device_index = -1;             // -1: the first one
+  Device device = Device::cpu;
+  int device_index = -1;  // -1: the first one
 };
 
 /// Both parts of the sum, in numbers T.
@@ -82,7 +82,7 @@ class Pme {
  private:
   double slab_tolerance() const { return 0.01 * options_.rtol; }
   bool is_silent() const { return !work_; }
-  bool on_device() const { return options_.device == Device::cuda && ranks_.alone(); }
+  bool on_device() const { return options_.device == Device::cuda; }
   void set_up(const Charges& charges, const ChargeSize& size, const Box& box, double force_error, bool single,
               ThreadPool& threads);
   double measure_forces(const Charges& charges, const ChargeSize& size, const Cell& cell, const Box& box,

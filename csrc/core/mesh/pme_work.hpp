@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "core/mesh/parameters.hpp"
+#include "core/mesh/pencils.hpp"
 
 namespace nearsight {
 
@@ -17,10 +18,12 @@ class PmeWork {
                    PmeTimes& times, Coulomb& result) = 0;
 };
 
-/// The same on an NVIDIA GPU, of one rank, in floats or doubles with sums in double; `device_index` -1: the
-/// first one. Of `times` only the number of lists is counted: nothing waits for the GPU in between. Throws
-/// Error (unsupported) in a build without CUDA, without a usable GPU, and, of a mesh, without cuFFT.
-std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, bool single, int device_index);
+/// The same on an NVIDIA GPU, in floats or doubles with sums in double; `device_index` -1: the first one.
+/// Transforms of one rank are cuFFT's, those of several are their CPUs'. Of `times` only these and the number
+/// of lists are counted: nothing waits for the GPU in between. Throws Error (unsupported) in a build without
+/// CUDA, without a usable GPU, and, of one rank, without cuFFT.
+std::unique_ptr<PmeWork> make_cuda_pme(const PmeParameters& parameters, const Pencils& pencils, int rank,
+                                       bool single, int device_index);
 
 /// Of an open system, in double.
 std::unique_ptr<PmeWork> make_cuda_direct_sum(int device_index);

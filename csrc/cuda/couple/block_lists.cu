@@ -12,6 +12,7 @@ constexpr unsigned kSearchWarps = 4;
 struct Path {
   int size[3];
 
+  __device__ int count() const { return size[0] * size[1] * size[2]; }
   /// The place of a cell on a path that turns around at the ends of the grid.
   __device__ int number(const int* cell) const {
     const int b = cell[0] % 2 ? size[1] - 1 - cell[1] : cell[1];
@@ -31,13 +32,13 @@ __device__ inline Home find_home(const Axes& axes, const Path& path, const doubl
   return home;
 }
 
-/// keys[i] = (cell on the path, species) << 32 | i
-__global__ void find_keys(int count, const double* positions, const std::int32_t* species, int num_species,
-                          Axes axes, Path path, std::uint64_t* keys) {
+/// keys[i] = (cell on the path, species) << 32 | i, of other ranks' behind all cells.
+__global__ void find_keys(int count, int own, const double* positions, const std::int32_t* species,
+                          int num_species, Axes axes, Path path, std::uint64_t* keys) {
   const std::size_t i = thread_number();
   if (i >= static_cast<std::size_t>(count)) return;
   const Home home = find_home(axes, path, positions + 3 * i);
-  const std::uint64_t cell = path.number(home.cell);
+  const std::uint64_t cell = path.number(home.cell) + (i < static_cast<std::size_t>(own) ? 0 : path.count());
   keys[i] = (cell * num_species + species[i]) << 32 | i;
 }
 
@@ -75,9 +76,10 @@ __global__ void search(BlockAtoms atoms, CellGrid grid, float reach2, const std:
                        std::int32_t* counts, const std::int64_t* rows, std::uint64_t* neighbors) {
   __shared__ Vec4<float> shared[kSearchWarps][kBlockAtoms];
   const int block = static_cast<int>(warp_number()), lane = lane_number(), first = block * kBlockAtoms;
-  if (first >= atoms.count) return;
+  if (first >= atoms.own) return;
   Vec4<float>* const own = shared[threadIdx.x / kWarp];
-  const int num_own = atoms.count - first < kBlockAtoms ? atoms.count - first : kBlockAtoms;
+  const int num_own = atoms.own - first < kBlockAtoms ? atoms.own - first : kBlockAtoms;
+  const int parts = atoms.own < atoms.count ? 2 : 1;
   int origin[3], low[3] = {}, high[3] = {};  // of its cells, relative to the first one
   for (int d = 0; d < 3; ++d) origin[d] = atoms.homes[first].cell[d];
   for (int l = 0; l < num_own; ++l)
@@ -101,24 +103,27 @@ __global__ void search(BlockAtoms atoms, CellGrid grid, float reach2, const std:
             cell[d] = (origin[d] + shift[d]) % grid.size[d];
             if (cell[d] < 0) cell[d] += grid.size[d];
           }
-          const std::size_t place = static_cast<std::size_t>(path.number(cell)) * atoms.num_species + s;
-          const int last = starts[place + 1];
-          for (int begin = starts[place]; begin < last; begin += kWarp) {
-            const int j = begin + lane;
-            bool near = false;
-            if (j < last) {
-              const Vec4<float> there =
-                  to_float(atoms.cells.moved(atoms.places[j], shift[0], shift[1], shift[2]));
-              for (int l = 0; l < num_own && !near; ++l) {
-                const float x = there.x - own[l].x, y = there.y - own[l].y, z = there.z - own[l].z;
-                near = x * x + y * y + z * z < reach2;
+          for (int part = 0; part < parts; ++part) {
+            const std::size_t place =
+                static_cast<std::size_t>(path.number(cell) + part * path.count()) * atoms.num_species + s;
+            const int last = starts[place + 1];
+            for (int begin = starts[place]; begin < last; begin += kWarp) {
+              const int j = begin + lane;
+              bool near = false;
+              if (j < last) {
+                const Vec4<float> there =
+                    to_float(atoms.cells.moved(atoms.places[j], shift[0], shift[1], shift[2]));
+                for (int l = 0; l < num_own && !near; ++l) {
+                  const float x = there.x - own[l].x, y = there.y - own[l].y, z = there.z - own[l].z;
+                  near = x * x + y * y + z * z < reach2;
+                }
               }
+              const unsigned hits = __ballot_sync(kAllLanes, near);
+              if (near && neighbors)
+                neighbors[next + __popc(hits & ((1u << lane) - 1))] =
+                    Neighbor::pack(static_cast<std::uint32_t>(j), shift);
+              next += __popc(hits);
             }
-            const unsigned hits = __ballot_sync(kAllLanes, near);
-            if (near && neighbors)
-              neighbors[next + __popc(hits & ((1u << lane) - 1))] =
-                  Neighbor::pack(static_cast<std::uint32_t>(j), shift);
-            next += __popc(hits);
           }
         }
     if (!neighbors && lane == 0) counts[row] = static_cast<std::int32_t>(next);
@@ -128,15 +133,16 @@ __global__ void search(BlockAtoms atoms, CellGrid grid, float reach2, const std:
 }  // namespace
 
 void AtomBlocks::sort(const Stream& stream, const double* positions, const std::int32_t* species,
-                      int num_species, std::size_t count, const Box& box, double reach) {
+                      int num_species, std::size_t count, std::size_t own, const Box& box, double reach) {
   count_ = static_cast<int>(count);
+  own_ = static_cast<int>(own);
   num_species_ = num_species;
   grid_ = make_cells(box, reach / kCellsOfReach, reach, count);
   const Axes axes(box);
   const Path path{{grid_.size[0], grid_.size[1], grid_.size[2]}};
-  launch(stream, one_each(count), find_keys, count_, positions, species, num_species, axes, path,
+  launch(stream, one_each(count), find_keys, count_, own_, positions, species, num_species, axes, path,
          keys_.resize(count));
-  const int places = grid_.num_cells() * num_species;
+  const int places = (own < count ? 2 : 1) * grid_.num_cells() * num_species;
   primitives_.sort(stream, keys_, 64);
   launch(stream, one_each(count), find_homes, count_, positions, num_species, axes, path, keys_.data(),
          order_.resize(count), species_.resize(count), homes_.resize(count));
@@ -171,7 +177,7 @@ void AtomBlocks::find(const Stream& stream, const Box& box, double reach, BlockL
 }
 
 BlockAtoms AtomBlocks::atoms() const {
-  return {count_, num_species_, order_.data(), species_.data(), homes_.data(), places_.data(), cells_};
+  return {count_, own_, num_species_, order_.data(), species_.data(), homes_.data(), places_.data(), cells_};
 }
 
 }  // namespace cuda

@@ -41,17 +41,18 @@ struct CellVectors {
   }
 };
 
-/// Atoms in the order of blocks, for kernels. Neighbors of block b and species s are entries rows[b *
-/// num_species + s] ... rows[b * num_species + s + 1] - 1 of a list.
+/// Atoms in the order of blocks, for kernels; behind those of this rank, which blocks are made of, others
+/// that they see. Neighbors of block b and species s are entries rows[b * num_species + s] ... rows[b *
+/// num_species + s + 1] - 1 of a list.
 struct BlockAtoms {
-  int count, num_species;
+  int count, own, num_species;
   const std::int32_t* order;    // numbers of the host
   const std::int32_t* species;  // in the order of blocks
   const Home* homes;
   const Vec4<double>* places;  // relative to the middle of the atom's cell, Å
   CellVectors cells;
 
-  int num_blocks() const { return (count + kBlockAtoms - 1) / kBlockAtoms; }
+  int num_blocks() const { return (own + kBlockAtoms - 1) / kBlockAtoms; }
   /// An atom relative to the cell of another.
   __device__ Vec4<double> place(int atom, const int* origin) const {
     const Home& home = homes[atom];
@@ -67,14 +68,14 @@ struct BlockList {
   Buffer<std::uint64_t> neighbors;
 };
 
-/// Sorts atoms along a path through cells, and within a cell by species, and finds the images near each
-/// block.
+/// Sorts atoms along a path through cells, those of this rank first, and within a cell by species, and finds
+/// the images near each block.
 class AtomBlocks {
  public:
-  /// positions[3n], Å, and species[n] of device memory; lists reach up to `reach`, Å. Throws what make_cells
-  /// throws.
+  /// positions[3 · count], Å, and species[count] of device memory, of which the first `own` are this rank's;
+  /// lists reach up to `reach`, Å. Throws what make_cells throws.
   void sort(const Stream& stream, const double* positions, const std::int32_t* species, int num_species,
-            std::size_t count, const Box& box, double reach);
+            std::size_t count, std::size_t own, const Box& box, double reach);
 
   /// Puts the atoms where they are now.
   void place(const Stream& stream, const double* positions, const Box& box);
@@ -87,7 +88,7 @@ class AtomBlocks {
  private:
   Primitives primitives_;
   CellGrid grid_{};
-  int count_ = 0, num_species_ = 0;
+  int count_ = 0, own_ = 0, num_species_ = 0;
   CellVectors cells_{};
   Buffer<std::uint64_t> keys_;
   Buffer<std::int32_t> order_, species_, starts_;

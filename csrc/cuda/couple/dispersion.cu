@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/engine/error.hpp"
+#include "core/mesh/region.hpp"
 #include "cuda/couple/dispersion.hpp"
 #include "cuda/couple/dispersion_kernels.hpp"
 #include "cuda/mesh/mirror.hpp"
@@ -61,17 +62,17 @@ class Tables {
 template <class T>
 class CudaD3 final : public Dispersion {
  public:
-  CudaD3(const DispersionRecord& record, int device_index)
+  CudaD3(const DispersionRecord& record, const Communicator& ranks, int device_index)
       : device_(use_device(device_index)),
         record_(record),
         tables_(record, stream_),
+        ranks_(ranks),
         skin_(std::max(record.cutoff, record.coordination_cutoff), d3::kSkin) {}
 
   void evaluate(Span<const double> positions, Span<const int> species, const Cell& cell, ThreadPool&,
                 Dispersed& result) override {
     use_device(device_);
     update(positions, species, cell);
-    if (species.empty()) return;
     sum(species.size(), result.virials ? 10 : 4);
     give(species.size(), result);
   }
@@ -79,21 +80,52 @@ class CudaD3 final : public Dispersion {
  private:
   /// Puts atoms where they are, with new lists where the old ones do not hold.
   void update(Span<const double> positions, Span<const int> species, const Cell& cell) {
-    positions_.update(stream_, positions);
-    const bool changed = species_.update(stream_, species);
-    if (!changed && skin_.holds(positions, cell))
+    const bool same = own_species_.size() == species.size() &&
+                      std::equal(species.begin(), species.end(), own_species_.begin());
+    double stale = same && skin_.holds(positions, cell) ? 0.0 : 1.0;
+    ranks_.sum({&stale, 1});
+    if (stale == 0) {
+      load_positions(positions);
       return blocks_.place(stream_, positions_.data(), room_->box(cell));
+    }
     skin_.stop();  // a list that cannot be made leaves none behind
     const double reach = skin_.reach() + kMargin;
-    Ranks alone;
-    room_ = d3::Surrounding(positions, cell, reach, alone);
+    room_ = d3::Surrounding(positions, cell, reach, ranks_);
     const Box box = room_->box(cell);
+    surroundings_.choose_near(reach, positions, box, find_regions(positions, box, ranks_), ranks_);
+    load_positions(positions);
+    own_species_.assign(species.begin(), species.end());
+    const std::vector<double> kinds(species.begin(), species.end());
+    const std::vector<double> all_kinds = surroundings_.collect(kinds, 1, ranks_);
+    const std::vector<int> all_species(all_kinds.begin(), all_kinds.end());
+    species_.upload(stream_, all_species);
     const int num_species = static_cast<int>(record_.num_species());
-    blocks_.sort(stream_, positions_.data(), species_.data(), num_species, species.size(), box, reach);
+    blocks_.sort(stream_, positions_.data(), species_.data(), num_species, all_species.size(), species.size(),
+                 box, reach);
     blocks_.place(stream_, positions_.data(), box);
     blocks_.find(stream_, box, record_.cutoff + d3::kSkin + kMargin, far_);
     blocks_.find(stream_, box, record_.coordination_cutoff + d3::kSkin + kMargin, near_);
     skin_.start(positions, cell);
+  }
+
+  /// With those of other ranks.
+  void load_positions(Span<const double> positions) {
+    if (ranks_.alone())
+      positions_.update(stream_, positions);
+    else
+      positions_.update(stream_, surroundings_.collect(positions, 3, ranks_));
+  }
+
+  /// Puts behind the numbers of own atoms those of other ranks'. Waits for the device if there are other
+  /// ranks.
+  void share(Buffer<double>& numbers) {
+    if (ranks_.alone()) return;
+    const std::size_t own = numbers.size();
+    numbers.download(stream_, {shared_.resize(own), own});
+    stream_.synchronize();
+    const std::vector<double> all = surroundings_.collect({shared_.data(), own}, 1, ranks_);
+    std::copy(all.begin(), all.end(), shared_.resize(all.size()));
+    numbers.upload(stream_, {shared_.data(), all.size()});
   }
 
   template <class Pass>
@@ -110,13 +142,15 @@ class CudaD3 final : public Dispersion {
     const d3::Window<T> near = d3::make_window<T>(record_.coordination_cutoff, record_.smoothing);
     const BlockAtoms atoms = blocks_.atoms();
     columns_ = columns;
-    run(near_, CountPass<T>{near, elements.radii, coordination_.resize(n)});
-    launch(stream_, one_each(n), weigh<T>, atoms.count, num_species, atoms.species, elements,
-           coordination_.data(), weights_.resize(n * kReferences),
+    run(near_, CountPass<T>{near, elements.radii, atoms.order, coordination_.resize(n)});
+    share(coordination_);
+    launch(stream_, one_each(atoms.count), weigh<T>, atoms, elements, coordination_.data(),
+           weights_.resize(static_cast<std::size_t>(atoms.count) * kReferences),
            references_.resize(n * num_species * 2 * kReferences));
     run(far_, AttractPass<T>{window, T(record_.s6), num_species, elements.damping, references_.data(),
-                             weights_.data(), energies_.resize(n), slopes_.resize(n),
-                             gradients_.resize(n * kGradients)});
+                             weights_.data(), atoms.order, energies_.resize(n),
+                             gradients_.resize(n * kGradients), slopes_.resize(n)});
+    share(slopes_);
     values_.resize(kHead + n * columns);
     rows_.resize(7 * atoms.num_blocks());
     run(near_, MovePass<T>{near, elements.radii, slopes_.data(), energies_.data(), gradients_.data(),
@@ -144,29 +178,32 @@ class CudaD3 final : public Dispersion {
   Stream stream_;
   const DispersionRecord record_;
   Tables<T> tables_;
+  Ranks ranks_;
   Skin skin_;
   std::optional<d3::Surrounding> room_;
-  Mirror<double> positions_;
-  Mirror<int> species_;
+  Surroundings surroundings_;
+  std::vector<int> own_species_;
+  Mirror<double> positions_;  // of all atoms
+  Buffer<int> species_;       // likewise
   AtomBlocks blocks_;
   BlockList near_, far_;  // within the cutoffs of coordination and energy
   int columns_ = 0;
   Buffer<T> weights_, references_;
   Buffer<double> coordination_, energies_, slopes_, gradients_, values_, rows_;
-  Pinned<double> host_;
+  Pinned<double> shared_, host_;
 };
 
 }  // namespace
 
 std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
-                                            int device_index) {
+                                            const Communicator& ranks, int device_index) {
   if (record.references() > static_cast<std::size_t>(kReferences))
     throw Error(ErrorKind::unsupported, "an element of the model's dispersion has " +
                                             std::to_string(record.references()) +
                                             " reference systems, but at most " + std::to_string(kReferences) +
                                             " run on a GPU: use device cpu");
-  if (double_precision) return std::make_unique<CudaD3<double>>(record, device_index);
-  return std::make_unique<CudaD3<float>>(record, device_index);
+  if (double_precision) return std::make_unique<CudaD3<double>>(record, ranks, device_index);
+  return std::make_unique<CudaD3<float>>(record, ranks, device_index);
 }
 
 }  // namespace cuda

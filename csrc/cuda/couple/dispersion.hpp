@@ -8,7 +8,7 @@ namespace cuda {
 
 /// See core's make_cuda_dispersion.
 std::unique_ptr<Dispersion> make_dispersion(const DispersionRecord& record, bool double_precision,
-                                            int device_index);
+                                            const Communicator& ranks, int device_index);
 
 }  // namespace cuda
 }  // namespace nearsight

@@ -14,7 +14,7 @@ constexpr unsigned kD3Warps = 8;
 constexpr int kFlush = 4;      // chunks of 32 images whose sums are in T: sums of these are not
 constexpr int kGradients = 9;  // g r and g r ⊗ r, xx yy zz xy xz yz, with g = dE/d(r²)
 
-/// What the atoms are, for kernels; in the order of blocks. Per pair of species: f⁶, f⁸, s8 C8/C6.
+/// What the species are, for kernels. Per pair of species: f⁶, f⁸, s8 C8/C6.
 template <class T>
 struct Elements {
   const T* radii;         // [species] Å
@@ -70,7 +70,8 @@ struct CountPass {
   static constexpr bool kWeighs = false;
   d3::Window<T> window;
   const T* radii;
-  double* coordination;  // out
+  const std::int32_t* order;
+  double* coordination;  // out: of the host's order
 
   struct Run {
     T radius;
@@ -82,7 +83,7 @@ struct CountPass {
     sums[0] += Counted<T>(pair.square, run.radius).value * pair.share;
   }
   __device__ void finish(int k, bool taken, const double* totals) const {
-    if (taken) coordination[k] = totals[0];
+    if (taken) coordination[order[k]] = totals[0];
   }
 };
 
@@ -95,7 +96,9 @@ struct AttractPass {
   T s6;
   int num_species;
   const T *damping, *tables, *weights;
-  double *energies, *slopes, *gradients;  // out: [n] eV, [n] dE/dCN, [n][kGradients]
+  const std::int32_t* order;
+  double *energies, *gradients;  // out: [own] eV, [own][kGradients]
+  double* slopes;                // out: [own] dE/dCN, of the host's order
 
   struct Run {
     T f6, f8, s8, c6[kReferences], change[kReferences];
@@ -126,7 +129,7 @@ struct AttractPass {
     if (!taken) return;
     for (int g = 0; g < kGradients; ++g) gradients[static_cast<std::size_t>(k) * kGradients + g] = totals[g];
     energies[k] = 0.5 * totals[kGradients];
-    slopes[k] = totals[kGradients + 1];
+    slopes[order[k]] = totals[kGradients + 1];
   }
 };
 
@@ -137,10 +140,10 @@ struct MovePass {
   static constexpr bool kWeighs = false;
   d3::Window<T> window;
   const T* radii;
-  const double *slopes, *energies, *gradients;
+  const double *slopes, *energies, *gradients;  // the first ones in the host's order, of all atoms
   const std::int32_t* order;
   int columns;     // of values
-  double* values;  // out: [n of the host][4 or 10] energy eV, force eV/Å, virial eV
+  double* values;  // out: [own of the host][4 or 10] energy eV, force eV/Å, virial eV
   double* rows;    // out: [blocks][7] energy and virial of all atoms
 
   struct Run {
@@ -148,9 +151,9 @@ struct MovePass {
   };
   __device__ void start(Run& run, int k, int own, int other) const {
     run.radius = radii[own] + radii[other];
-    run.slope = static_cast<T>(slopes[k]);
+    run.slope = static_cast<T>(slopes[order[k]]);
   }
-  __device__ T number_of(std::uint32_t j) const { return static_cast<T>(slopes[j]); }
+  __device__ T number_of(std::uint32_t j) const { return static_cast<T>(slopes[order[j]]); }
   __device__ const T* weights_of(std::uint32_t) const { return nullptr; }
   __device__ void add(const Run& run, const D3Pair<T>& pair, T slope, const T*, T* sums) const {
     const Counted<T> counted(pair.square, run.radius);
@@ -228,7 +231,7 @@ __global__ void __launch_bounds__(kWarp* kD3Warps, 2)
   __shared__ T weights[kD3Warps][Pass::kWeighs ? kWarp : 1][kReferences];
   __shared__ double sums[kD3Warps][kSums][kBlockAtoms];
   const int lane = lane_number(), warp = threadIdx.x / kWarp, first = blockIdx.x * kBlockAtoms;
-  const bool taken = first + lane < atoms.count;
+  const bool taken = first + lane < atoms.own;
   const int k = taken ? first + lane : first;
   int origin[3];
   for (int d = 0; d < 3; ++d) origin[d] = atoms.homes[first].cell[d];
@@ -273,15 +276,16 @@ __global__ void __launch_bounds__(kWarp* kD3Warps, 2)
   pass.finish(k, taken, totals);
 }
 
-/// Weights of the reference systems of an atom, and for each species what their weights are multiplied by to
-/// give C6 and its derivative by the atom's coordination number: tables[atom][species][2][kReferences].
+/// Weights of the reference systems of an atom, and for this rank's atoms and each species what their weights
+/// are multiplied by to give C6 and its derivative by the atom's coordination number:
+/// tables[atom][species][2][kReferences].
 template <class T>
-__global__ void weigh(int count, int num_species, const std::int32_t* species, Elements<T> elements,
-                      const double* coordination, T* weights, T* tables) {
+__global__ void weigh(BlockAtoms atoms, Elements<T> elements, const double* coordination, T* weights,
+                      T* tables) {
   const std::size_t k = thread_number();
-  if (k >= static_cast<std::size_t>(count)) return;
-  const int own = species[k], num_references = elements.counts[own];
-  const double number = coordination[k];
+  if (k >= static_cast<std::size_t>(atoms.count)) return;
+  const int own = atoms.species[k], num_references = elements.counts[own], num_species = atoms.num_species;
+  const double number = coordination[atoms.order[k]];
   const double* const numbers = elements.numbers + own * kReferences;
   double weight[kReferences], change[kReferences], nearest = 1e300, sum = 0, mean = 0;
   for (int n = 0; n < num_references; ++n) {
@@ -300,6 +304,7 @@ __global__ void weigh(int count, int num_species, const std::int32_t* species, E
     change[n] = weight[n] * (change[n] - mean / sum);
     weights[k * kReferences + n] = static_cast<T>(weight[n]);
   }
+  if (k >= static_cast<std::size_t>(atoms.own)) return;
   for (int other = 0; other < num_species; ++other) {
     const double* const c6 =
         elements.c6 + static_cast<std::size_t>(own * num_species + other) * kReferences * kReferences;

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "core/io/model_file.hpp"
+#include "cuda/engine/extrapolations.hpp"
 #include "cuda/engine/graph.hpp"
 
 namespace nearsight {
@@ -19,6 +20,9 @@ class Potential {
   /// Writes readouts[graph.num_rows][columns], eV for energies, of device memory; remembers what reverse()
   /// needs.
   virtual void forward(const Stream& stream, const Graph<T>& graph, double* readouts) = 0;
+
+  /// Adds those of the features of the last forward(); not after its reverse().
+  virtual void find_extrapolations(const Stream&, const Graph<T>&, ExtrapolationSums&) const {}
 
   /// Writes gradients[places].xyz = dE/dr_ij, eV/Å, of device memory, for cotangents[graph.num_rows][columns]
   /// = dE/d(readout); after forward() of the same graph, which it may follow several times. Places without an

@@ -53,23 +53,26 @@ class CudaWorker final : public DeviceWorker {
   }
 
   void load(Span<const double> positions, Span<const int> species, const Cell& cell, Span<const int> owned,
-            Span<const int> ghosts) override {
+            Span<const int> ghosts, const Extrapolations& found) override {
     use_device(device_);
+    found_ = found;
     positions_.upload(stream_, positions);
     find_list(positions_.span(), species, cell, owned, ghosts);
   }
 
-  void load(const Batch& batch, Span<const int> owned) override {
+  void load(const Batch& batch, Span<const int> owned, const Extrapolations& found) override {
     use_device(device_);
+    found_ = found;
     positions_.upload(stream_, batch.positions);
     read_classes(batch.species, owned, {});
     list_.update(stream_, positions_.span(), batch.first_atoms, batch.cells, classes_);
     start(batch.species.size());
   }
 
-  void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell,
-            Span<const int> owned) override {
+  void load(const DeviceArrays& arrays, Span<const int> species, const Cell& cell, Span<const int> owned,
+            const Extrapolations& found) override {
     use_device(device_);
+    found_ = found;
     stream_.wait_for(arrays.stream);
     find_list({arrays.positions, 3 * species.size()}, species, cell, owned, {});
   }
@@ -109,6 +112,7 @@ class CudaWorker final : public DeviceWorker {
         find_tile(first, last);
         forward_tile();
       }
+      find_extrapolations();
       for (std::size_t p = 0; p < pulls.size(); ++p) {
         double* const rows = cotangents_.resize(static_cast<std::size_t>(graph_.num_rows) * columns_);
         move_rows(from_host_rows, host_cotangents_[p].data(), rows);
@@ -127,6 +131,7 @@ class CudaWorker final : public DeviceWorker {
     for_tiles([&](int first, int last) {
       find_tile(first, last);
       run_forward();
+      find_extrapolations();
       const std::size_t count = static_cast<std::size_t>(graph_.num_rows) * columns_;
       for (std::size_t p = 0; p < pulls.size(); ++p) {
         launch(stream_, one_each(count), repeat_row, graph_.num_rows, columns_, host_cotangents_[p].data(),
@@ -236,6 +241,10 @@ class CudaWorker final : public DeviceWorker {
     move_rows(to_host_rows, readouts_.data(), host_rows_.data());
   }
 
+  void find_extrapolations() {
+    if (found_.counts) potential_->find_extrapolations(stream_, graph_, extrapolations_);
+  }
+
   void run_reverse(FixedSums& sums) {
     Vec4<T>* const gradients = edges_.gradients();
     potential_->reverse(stream_, graph_, cotangents_.data(), gradients);
@@ -271,15 +280,18 @@ class CudaWorker final : public DeviceWorker {
                      {!wanted.virials.empty(), !wanted.centroid_virials.empty()});
       host_cotangents_[p].upload(stream_, pulls[p].cotangents);
     }
+    if (found_.counts) extrapolations_.clear(stream_, found_.counts.size());
   }
 
   /// Queued; the results are for give() after the stream is done.
   void fetch(Span<const Pull> pulls) {
     for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].fetch(stream_, list_.order(), pulls[p].sums);
+    if (found_.counts) extrapolations_.fetch(stream_);
   }
 
   void give(Span<const Pull> pulls) {
     for (std::size_t p = 0; p < pulls.size(); ++p) sums_[p].add_to(pulls[p].sums);
+    if (found_.counts) extrapolations_.add_to(found_);
   }
 
   const int device_, num_species_, columns_;
@@ -289,6 +301,8 @@ class CudaWorker final : public DeviceWorker {
   EdgeSet<T> edges_, sources_;
   std::vector<FixedSums> sums_;                  // of each pull
   std::vector<Buffer<double>> host_cotangents_;  // likewise, as they are given
+  Extrapolations found_;                         // of the last load()
+  ExtrapolationSums extrapolations_;
   Graph<T> graph_;
   std::optional<StagedExchange> exchange_;
   std::vector<int> species_, owned_, ghosts_;  // of the last load()

@@ -6,15 +6,18 @@
 namespace nearsight {
 namespace cuda {
 
-/// Charges in device memory, in the order of the host.
+/// Charges in device memory, in the order of the host: those of this rank, then those of others near them.
 struct DeviceCharges {
-  int count;
+  int count, own;
   const double* positions;  // [3n] Å
   const double* values;     // [n] e
   const double* widths;     // [n] Å, or null: points
+
+  /// In which each cell's charges are sorted: those of this rank, and of others.
+  __host__ __device__ int num_parts() const { return own < count ? 2 : 1; }
 };
 
-/// Sums over charges in device memory, e/Å, e²/Å for the virial.
+/// Sums over charges, of those of this rank, in device memory, e/Å, e²/Å for the virial.
 struct ChargeSums {
   bool fields;      // whether fields and virial are wanted
   double* values;   // [n][4] potential and field, or without fields [n] potentials

@@ -25,7 +25,7 @@ template <bool kGaussian>
 __global__ void __launch_bounds__(kWarp* kWarps) sum_pairs(DeviceCharges charges, ChargeSums sums) {
   const int n = charges.count;
   const std::size_t warp = warp_number();
-  const bool taken = warp < static_cast<std::size_t>(n);
+  const bool taken = warp < static_cast<std::size_t>(charges.own);
   const int i = taken ? static_cast<int>(warp) : 0;
   const double* const r = charges.positions;
   const double x = r[3 * i], y = r[3 * i + 1], z = r[3 * i + 2];
@@ -69,7 +69,7 @@ std::size_t direct_sum_rows(std::size_t num_charges) {
 
 void direct_sum(const Stream& stream, const DeviceCharges& charges, const ChargeSums& sums) {
   const auto kernel = charges.widths ? sum_pairs<true> : sum_pairs<false>;
-  launch(stream, warp_each(charges.count, kWarps), kernel, charges, sums);
+  launch(stream, warp_each(charges.own, kWarps), kernel, charges, sums);
 }
 
 }  // namespace cuda

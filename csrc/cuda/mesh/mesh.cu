@@ -1,19 +1,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
-#include "core/mesh/pair_kernel.hpp"
-#include "core/mesh/spline.hpp"
 #include "cuda/mesh/mesh.hpp"
 #include "cuda/mesh/spline_kernels.hpp"
 
 namespace nearsight {
 namespace cuda {
 namespace {
-
-constexpr unsigned kThreads = 256;
-constexpr unsigned kWavesEach = 8;  // waves that a thread multiplies
 
 /// Leaves zeros for the next charges.
 template <class T>
@@ -24,144 +18,63 @@ __global__ void convert(std::size_t count, unsigned long long* integers, T unit,
   integers[m] = 0;
 }
 
-/// Numbers of periods of waves [n0][n1][n2 / 2 + 1].
-struct Waves {
-  int lengths[3];
-
-  __device__ std::size_t count() const {
-    return static_cast<std::size_t>(lengths[0]) * lengths[1] * (lengths[2] / 2 + 1);
-  }
-  __device__ void periods(std::size_t wave, int* h) const {
-    const int half = lengths[2] / 2 + 1;
-    h[2] = static_cast<int>(wave % half);
-    h[1] = static_cast<int>(wave / half % lengths[1]);
-    h[0] = static_cast<int>(wave / half / lengths[1]);
-  }
-  /// Those from -n/2 on.
-  __device__ int centered(int h, int d) const { return 2 * h < lengths[d] ? h : h - lengths[d]; }
-};
-
-/// Reciprocal vectors with 2π, [d][component], rad/Å.
-struct Reciprocal {
-  double vectors[9];
-
-  explicit Reciprocal(const Box& box) {
-    for (int d = 0; d < 3; ++d)
-      for (int c = 0; c < 3; ++c) vectors[3 * d + c] = 2.0 * kPi * box.inverse[3 * c + d];
-  }
-};
-
-template <class T>
-__global__ void find_influence(Waves waves, Reciprocal reciprocal, const double* factors, double alpha,
-                               double volume, T* influence) {
-  const std::size_t wave = thread_number();
-  if (wave >= waves.count()) return;
-  int h[3];
-  waves.periods(wave, h);
-  double k[3] = {}, factor = 1.0;
+BrickShape shape_of(const Block& brick, const std::array<int, 3>& lengths, int order) {
+  BrickShape shape{};
   for (int d = 0; d < 3; ++d) {
-    for (int c = 0; c < 3; ++c) k[c] += waves.centered(h[d], d) * reciprocal.vectors[3 * d + c];
-    factor *= factors[h[d]];
-    factors += waves.lengths[d];
+    shape.lengths[d] = lengths[d];
+    shape.first[d] = brick.first[d];
+    shape.size[d] = brick.size[d];
   }
-  const double k2 = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
-  const double g = 4.0 * kPi / volume * exp(-0.25 * k2 / (alpha * alpha)) / k2;
-  influence[wave] = k2 > 0 ? static_cast<T>(g * factor) : T(0);
-}
-
-/// S(k) times the influence; the virial E (1 - f k ⊗ k), f = 2 (1 / k² + 1 / 4α²), where rows are given.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    multiply(Waves waves, Reciprocal reciprocal, T quarter, const T* influence, Complex<T>* values,
-             double* virials) {
-  const std::size_t first = static_cast<std::size_t>(blockIdx.x) * kThreads * kWavesEach + threadIdx.x;
-  double virial[6] = {};
-  for (unsigned n = 0; n < kWavesEach; ++n) {
-    const std::size_t wave = first + n * kThreads;
-    if (wave >= waves.count()) break;
-    const T g = influence[wave];
-    const Complex<T> s = values[wave];
-    values[wave] = {g * s.re, g * s.im};
-    if (!virials) continue;
-    int h[3];
-    waves.periods(wave, h);
-    T k[3] = {};
-    for (int d = 0; d < 3; ++d)
-      for (int c = 0; c < 3; ++c)
-        k[c] += static_cast<T>(waves.centered(h[d], d)) * static_cast<T>(reciprocal.vectors[3 * d + c]);
-    const T k2 = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
-    if (!(k2 > T(0))) continue;
-    const T energy = (h[2] ? T(1) : T(0.5)) * g * (s.re * s.re + s.im * s.im);  // of k and -k
-    const T share = energy * T(2) * (T(1) / k2 + quarter);
-    for (int c = 0; c < 3; ++c) virial[c] += energy - share * k[c] * k[c];
-    virial[3] -= share * k[0] * k[1];
-    virial[4] -= share * k[0] * k[2];
-    virial[5] -= share * k[1] * k[2];
-  }
-  if (virials) sum_block<kThreads>(virial, virials + 6 * static_cast<std::size_t>(blockIdx.x));
-}
-
-/// Of waves along one direction: those at the mesh's limit have no sign and are left out.
-std::vector<double> wave_factors(int order, const std::array<int, 3>& lengths) {
-  std::vector<double> factors;
-  for (const int n : lengths) {
-    const SplineWaves waves = spline_waves(order, n);
-    for (int h = 0; h < n; ++h)
-      factors.push_back(2 * h == n ? 0.0 : waves.own[h] / (waves.all[h] * waves.all[h]));
-  }
-  return factors;
+  shape.order = order;
+  return shape;
 }
 
 }  // namespace
 
 template <class T>
-Mesh<T>::Mesh(const PmeParameters& parameters, const Stream& stream)
-    : lengths_(parameters.mesh),
-      order_(parameters.order),
-      alpha_(parameters.splitting),
-      fft_(parameters.mesh, stream) {
-  const std::vector<double> factors = wave_factors(order_, lengths_);
-  factors_.upload(stream, factors);
-  integers_.clear(stream, num_points());
-  mesh_.resize(num_points());
-  waves_.resize(num_waves());
-  influence_.resize(num_waves());
+Mesh<T>::Mesh(const PmeParameters& parameters, const Pencils& pencils, int rank, const Stream& stream)
+    : lengths_(parameters.mesh), order_(parameters.order), rank_(rank) {
+  if (pencils.points.size() == 1)
+    waves_ = std::make_unique<WaveSum<T>>(parameters, stream);
+  else
+    host_waves_ =
+        std::make_unique<nearsight::WaveSum<T>>(lengths_, order_, parameters.splitting, pencils, rank);
 }
 
 template <class T>
-std::size_t Mesh<T>::num_rows() const {
-  return one_each(num_waves(), kThreads * kWavesEach).blocks.x;
-}
-
-template <class T>
-void Mesh<T>::update_influence(const Stream& stream, const Box& box) {
-  if (vectors_ == box.vectors) return;
-  vectors_ = box.vectors;
-  const Waves waves{{lengths_[0], lengths_[1], lengths_[2]}};
-  launch(stream, one_each(num_waves()), find_influence<T>, waves, Reciprocal(box), factors_.data(), alpha_,
-         box.volume, influence_.data());
-}
-
-template <class T>
-void Mesh<T>::add(const Stream& stream, const DeviceCharges& charges, const std::int32_t* order, double total,
-                  const Box& box, const ChargeSums& sums) {
-  update_influence(stream, box);
-  const Axes axes(box);
-  const MeshSize size{{lengths_[0], lengths_[1], lengths_[2]}, order_};
+void Mesh<T>::spread(const Stream& stream, const DeviceCharges& charges, const std::int32_t* order,
+                     double total, const Box& box, const std::vector<Region>& regions) {
+  bricks_ = find_bricks(regions, lengths_, order_);
+  const Block& brick = bricks_[rank_];
+  const std::size_t points = brick.volume();
+  if (integers_.size() != points) integers_.clear(stream, points);
+  mesh_.resize(points);
   // Weights of all points add up to 1, so that no sum exceeds 2^61; the unit stays a normal number.
   const int most = std::numeric_limits<T>::max_exponent - 10;
   const int exponent = total > 0 ? std::min(60 - std::ilogb(total), most) : 0;
-  launch(stream, spline_grid(charges.count), spread<T>, charges, order, axes, size,
-         static_cast<T>(std::ldexp(1.0, exponent)), integers_.data());
-  launch(stream, one_each(num_points()), convert<T>, num_points(), integers_.data(),
+  launch(stream, spline_grid(charges.own), nearsight::cuda::spread<T>, charges, order, Axes(box),
+         shape_of(brick, lengths_, order_), static_cast<T>(std::ldexp(1.0, exponent)), integers_.data());
+  launch(stream, one_each(points), convert<T>, points, integers_.data(),
          static_cast<T>(std::ldexp(1.0, -exponent)), mesh_.data());
-  fft_.forward(mesh_.data(), waves_.data());
-  const Waves waves{{lengths_[0], lengths_[1], lengths_[2]}};
-  launch(stream, {dim3(static_cast<unsigned>(num_rows())), dim3(kThreads)}, multiply<T>, waves,
-         Reciprocal(box), static_cast<T>(0.25 / (alpha_ * alpha_)), influence_.data(), waves_.data(),
-         sums.fields ? sums.virials : nullptr);
-  fft_.backward(waves_.data(), mesh_.data());
-  launch(stream, spline_grid(charges.count), gather<T>, charges, order, axes, size, mesh_.data(), sums);
+  if (!host_waves_) return;
+  mesh_.download(stream, {host_.resize(points), points});
+  stream.synchronize();
+}
+
+template <class T>
+void Mesh<T>::convolve(const Stream& stream, const Box& box, double* virials, ThreadPool& threads,
+                       Ranks& ranks, Coulomb& result) {
+  if (waves_) return waves_->apply(stream, mesh_.data(), box, virials);
+  const auto row = static_cast<std::size_t>(bricks_[rank_].size[2]);
+  host_waves_->apply(host_.data(), row, bricks_, box, threads, ranks, result);
+  mesh_.upload(stream, {host_.data(), host_.size()});
+}
+
+template <class T>
+void Mesh<T>::gather(const Stream& stream, const DeviceCharges& charges, const std::int32_t* order,
+                     const Box& box, const ChargeSums& sums) const {
+  launch(stream, spline_grid(charges.own), nearsight::cuda::gather<T>, charges, order, Axes(box),
+         shape_of(bricks_[rank_], lengths_, order_), mesh_.data(), sums);
 }
 
 template class Mesh<float>;

@@ -5,11 +5,11 @@
 namespace nearsight {
 namespace cuda {
 
-/// keys[i] = cell of charge i << 32 | i
+/// keys[i] = cell of charge i << 32 | i, of other ranks' behind all cells.
 __global__ void find_cells(DeviceCharges charges, Axes axes, CellGrid grid, std::uint64_t* keys) {
   const std::size_t i = thread_number();
   if (i >= static_cast<std::size_t>(charges.count)) return;
-  int cell = 0;
+  int cell = i < static_cast<std::size_t>(charges.own) ? 0 : 1;
   for (int d = 0; d < 3; ++d) {
     const double s = axes.fraction(charges.positions + 3 * i, d), f = s - floor(s);
     const int c = static_cast<int>(f * grid.size[d]);
@@ -18,31 +18,31 @@ __global__ void find_cells(DeviceCharges charges, Axes axes, CellGrid grid, std:
   keys[i] = static_cast<std::uint64_t>(cell) << 32 | i;
 }
 
-__global__ void find_anchors(DeviceCharges charges, Axes axes, const std::uint64_t* keys, std::int32_t* order,
-                             Anchor* anchors) {
+__global__ void find_anchors(DeviceCharges charges, Axes axes, int num_cells, const std::uint64_t* keys,
+                             std::int32_t* order, Anchor* anchors) {
   const std::size_t k = thread_number();
   if (k >= static_cast<std::size_t>(charges.count)) return;
   const std::size_t i = keys[k] & 0xffffffffu;
   Anchor anchor;
-  anchor.cell = static_cast<int>(keys[k] >> 32);
+  anchor.cell = static_cast<int>(keys[k] >> 32) % num_cells;
   for (int d = 0; d < 3; ++d)
     anchor.box[d] = static_cast<int>(floor(axes.fraction(charges.positions + 3 * i, d)));
   order[k] = static_cast<std::int32_t>(i);
   anchors[k] = anchor;
 }
 
-__global__ void search_starts(int count, int num_cells, const std::uint64_t* keys, std::int32_t* starts) {
-  const std::size_t cell = thread_number();
-  if (cell > static_cast<std::size_t>(num_cells)) return;
+__global__ void search_starts(int count, int num_places, const std::uint64_t* keys, std::int32_t* starts) {
+  const std::size_t place = thread_number();
+  if (place > static_cast<std::size_t>(num_places)) return;
   int low = 0, high = count;
   while (low < high) {
     const int middle = low + (high - low) / 2;
-    if (keys[middle] >> 32 < cell)
+    if (keys[middle] >> 32 < place)
       low = middle + 1;
     else
       high = middle;
   }
-  starts[cell] = low;
+  starts[place] = low;
 }
 
 /// Coordinates of a cell.
@@ -74,7 +74,7 @@ __global__ void place_charges(DeviceCharges charges, Axes axes, CellGrid grid, c
 
 template <class T>
 struct NeighborSearch {
-  int count, bits;
+  int own, parts, bits;
   T reach2;  // Å²
   CellGrid grid;
   const std::int32_t* starts;
@@ -103,17 +103,19 @@ __device__ inline void search_around(const NeighborSearch<T>& search, int k, con
         }
         const bool own_cell = shift[0] == 0 && shift[1] == 0 && shift[2] == 0;
         const Vec4<T> offset = search.offsets[code];
-        const int last = search.starts[cell + 1];
-        for (int first = search.starts[cell]; first < last; first += kWarp) {
-          const int j = first + static_cast<int>(lane_number());
-          bool near = j < last && !(own_cell && j == k);
-          if (near) {
-            const Vec4<T> there = search.places[j];
-            const T x = there.x - here.x + offset.x, y = there.y - here.y + offset.y,
-                    z = there.z - here.z + offset.z;
-            near = x * x + y * y + z * z < search.reach2;
+        for (int part = 0; part < search.parts; ++part, cell += grid.num_cells()) {
+          const int last = search.starts[cell + 1];
+          for (int first = search.starts[cell]; first < last; first += kWarp) {
+            const int j = first + static_cast<int>(lane_number());
+            bool near = j < last && !(own_cell && j == k);
+            if (near) {
+              const Vec4<T> there = search.places[j];
+              const T x = there.x - here.x + offset.x, y = there.y - here.y + offset.y,
+                      z = there.z - here.z + offset.z;
+              near = x * x + y * y + z * z < search.reach2;
+            }
+            found(__ballot_sync(kAllLanes, near), near, code << search.bits | static_cast<std::uint32_t>(j));
           }
-          found(__ballot_sync(kAllLanes, near), near, code << search.bits | static_cast<std::uint32_t>(j));
         }
       }
 }
@@ -121,7 +123,7 @@ __device__ inline void search_around(const NeighborSearch<T>& search, int k, con
 template <class T>
 __global__ void count_neighbors(NeighborSearch<T> search, std::int32_t* counts) {
   const std::size_t k = warp_number();
-  if (k >= static_cast<std::size_t>(search.count)) return;
+  if (k >= static_cast<std::size_t>(search.own)) return;
   int count = 0;
   search_around(search, static_cast<int>(k),
                 [&](unsigned hits, bool, std::uint32_t) { count += __popc(hits); });
@@ -132,7 +134,7 @@ template <class T>
 __global__ void write_neighbors(NeighborSearch<T> search, const std::int64_t* rows,
                                 std::uint32_t* neighbors) {
   const std::size_t k = warp_number();
-  if (k >= static_cast<std::size_t>(search.count)) return;
+  if (k >= static_cast<std::size_t>(search.own)) return;
   std::int64_t next = rows[k];
   const unsigned below = (1u << lane_number()) - 1;
   search_around(search, static_cast<int>(k), [&](unsigned hits, bool near, std::uint32_t neighbor) {

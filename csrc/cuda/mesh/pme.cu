@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "core/engine/error.hpp"
 #include "core/mesh/pair_kernel.hpp"
@@ -26,8 +27,9 @@ class Uploads {
     return widths_.update(stream, widths) || moved;
   }
 
-  DeviceCharges get() const {
-    return {static_cast<int>(values_.size()), positions_.data(), values_.data(),
+  /// The first `own` of them are this rank's.
+  DeviceCharges get(std::size_t own) const {
+    return {static_cast<int>(values_.size()), static_cast<int>(own), positions_.data(), values_.data(),
             widths_.size() ? widths_.data() : nullptr};
   }
 
@@ -38,7 +40,7 @@ class Uploads {
 /// Sums on the device, which travel together.
 class Downloads {
  public:
-  /// For n charges and so many rows of virials.
+  /// For n charges of this rank and so many rows of virials.
   ChargeSums prepare(const Stream& stream, std::size_t n, std::size_t rows, bool fields) {
     fields_ = fields;
     const std::size_t size = kHead + (fields ? 4 : 1) * n;
@@ -48,15 +50,15 @@ class Downloads {
             reinterpret_cast<unsigned long long*>(numbers_.data() + kClosest)};
   }
 
-  /// Adds them. Waits for the device. Throws what check_distance throws.
-  void finish(const Stream& stream, const Charges& charges, const Box* box, ThreadPool& threads,
-              Coulomb& result) {
+  /// Adds them, for this rank's of the charges. Waits for the device. Throws what check_distance throws.
+  void finish(const Stream& stream, const Charges& charges, std::size_t own, const Box* box,
+              ThreadPool& threads, Coulomb& result) {
     if (fields_) sum_rows(stream, rows_.size() / 6, 6, rows_.data(), numbers_.data());
     numbers_.download(stream, {host_.resize(numbers_.size()), numbers_.size()});
     stream.synchronize();
     const double* const found = host_.data();
-    check_closest(found[kClosest], charges, box);
-    threads.split(charges.size(), [&](int, std::size_t begin, std::size_t end) {
+    check_closest(found[kClosest], charges, own, box);
+    threads.split(own, [&](int, std::size_t begin, std::size_t end) {
       const double* value = found + kHead + (fields_ ? 4 : 1) * begin;
       for (std::size_t i = begin; i < end; ++i) {
         result.potentials[i] += *value++;
@@ -69,7 +71,7 @@ class Downloads {
  private:
   static constexpr std::size_t kClosest = 6, kHead = 8;  // virial, closest pair, then values from 64 bytes on
 
-  static void check_closest(const double& bits, const Charges& charges, const Box* box) {
+  static void check_closest(const double& bits, const Charges& charges, std::size_t own, const Box* box) {
     std::uint64_t pair;
     std::memcpy(&pair, &bits, sizeof(pair));
     if (pair == ~std::uint64_t{0}) return;
@@ -79,7 +81,7 @@ class Downloads {
       const Vec3 s = times(r, box->inverse);
       r = r - times(Vec3{std::round(s[0]), std::round(s[1]), std::round(s[2])}, box->vectors);
     }
-    check_distance(norm(r), i, j, charges.size());
+    check_distance(norm(r), i, j, own);
   }
 
   bool fields_ = false;
@@ -90,10 +92,10 @@ class Downloads {
 template <class T>
 class CudaPme final : public PmeWork {
  public:
-  CudaPme(const PmeParameters& parameters, int device_index)
+  CudaPme(const PmeParameters& parameters, const Pencils& pencils, int rank, int device_index)
       : device_(use_device(device_index)),
         pairs_(parameters.splitting, parameters.cutoff, kSkin * parameters.cutoff),
-        mesh_(parameters, stream_) {}
+        mesh_(parameters, pencils, rank, stream_) {}
 
   /// Plans of cuFFT end on the device on which they were made.
   ~CudaPme() override {
@@ -103,22 +105,30 @@ class CudaPme final : public PmeWork {
     }
   }
 
-  void add(const Charges& charges, const Box& box, bool fields, ThreadPool& threads, Ranks&, PmeTimes& times,
-           Coulomb& result) override {
+  /// The pairs are the device's while bricks of several ranks are with their hosts.
+  void add(const Charges& own, const Box& box, bool fields, ThreadPool& threads, Ranks& ranks,
+           PmeTimes& times, Coulomb& result) override {
     use_device(device_);
-    const std::size_t n = charges.size(), pair_rows = pairs_.num_rows(n);
-    const bool moved = uploads_.load(stream_, charges) || vectors_ != box.vectors || !finished_;
+    const std::vector<Region> regions =
+        ranks.alone() ? std::vector<Region>(1) : find_regions(own.positions, box, ranks);
+    const Charges all = pairs_.collect(own, box, regions, ranks);
+    const bool moved = uploads_.load(stream_, all) || vectors_ != box.vectors || !finished_;
     finished_ = false;
     vectors_ = box.vectors;
-    pairs_.place(stream_, uploads_.get(), charges.positions, box, moved);
-    times.lists = pairs_.num_lists();
-    const ChargeSums sums = downloads_.prepare(stream_, n, pair_rows + mesh_.num_rows(), fields);
-    pairs_.sum(stream_, sums);
+    const DeviceCharges charges = uploads_.get(own.size());
+    pairs_.place(stream_, charges, own.positions, box, moved);
     double total = 0;
-    for (const double q : charges.values) total += std::abs(q);
-    mesh_.add(stream_, uploads_.get(), pairs_.order(), total, box,
-              {fields, sums.values, sums.virials + 6 * pair_rows, sums.closest});
-    downloads_.finish(stream_, charges, &box, threads, result);
+    for (const double q : own.values) total += std::abs(q);
+    mesh_.spread(stream_, charges, pairs_.order(), total, box, regions);
+    const std::size_t pair_rows = pairs_.num_rows(own.size());
+    const ChargeSums sums = downloads_.prepare(stream_, own.size(), pair_rows + mesh_.num_rows(), fields);
+    pairs_.sum(stream_, sums);
+    const double transformed = mesh_.seconds();
+    mesh_.convolve(stream_, box, fields ? sums.virials + 6 * pair_rows : nullptr, threads, ranks, result);
+    mesh_.gather(stream_, charges, pairs_.order(), box, sums);
+    downloads_.finish(stream_, all, own.size(), &box, threads, result);
+    times.lists = pairs_.num_lists();
+    times.transforms += mesh_.seconds() - transformed;
     finished_ = true;
   }
 
@@ -137,28 +147,31 @@ class CudaDirectSum final : public PmeWork {
  public:
   explicit CudaDirectSum(int device_index) : device_(use_device(device_index)) {}
 
-  void add(const Charges& charges, const Box&, bool fields, ThreadPool& threads, Ranks&, PmeTimes&,
+  void add(const Charges& own, const Box&, bool fields, ThreadPool& threads, Ranks& ranks, PmeTimes&,
            Coulomb& result) override {
     use_device(device_);
-    uploads_.load(stream_, charges);
-    const std::size_t n = charges.size();
+    const Charges all = surroundings_.all(own, ranks);
+    uploads_.load(stream_, all);
+    const std::size_t n = own.size();
     const ChargeSums sums = downloads_.prepare(stream_, n, direct_sum_rows(n), fields);
-    direct_sum(stream_, uploads_.get(), sums);
-    downloads_.finish(stream_, charges, nullptr, threads, result);
+    direct_sum(stream_, uploads_.get(n), sums);
+    downloads_.finish(stream_, all, n, nullptr, threads, result);
   }
 
  private:
   int device_;
   Stream stream_;
+  ChargeSurroundings surroundings_;
   Uploads uploads_;
   Downloads downloads_;
 };
 
 }  // namespace
 
-std::unique_ptr<PmeWork> make_pme(const PmeParameters& parameters, bool single, int device_index) {
-  if (single) return std::make_unique<CudaPme<float>>(parameters, device_index);
-  return std::make_unique<CudaPme<double>>(parameters, device_index);
+std::unique_ptr<PmeWork> make_pme(const PmeParameters& parameters, const Pencils& pencils, int rank,
+                                  bool single, int device_index) {
+  if (single) return std::make_unique<CudaPme<float>>(parameters, pencils, rank, device_index);
+  return std::make_unique<CudaPme<double>>(parameters, pencils, rank, device_index);
 }
 
 std::unique_ptr<PmeWork> make_direct_sum(int device_index) {

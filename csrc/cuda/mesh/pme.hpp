@@ -7,7 +7,8 @@ namespace nearsight {
 namespace cuda {
 
 /// See core's make_cuda_pme.
-std::unique_ptr<PmeWork> make_pme(const PmeParameters& parameters, bool single, int device_index);
+std::unique_ptr<PmeWork> make_pme(const PmeParameters& parameters, const Pencils& pencils, int rank,
+                                  bool single, int device_index);
 std::unique_ptr<PmeWork> make_direct_sum(int device_index);
 
 }  // namespace cuda

@@ -64,9 +64,9 @@ CellGrid make_cells(const Box& box, double width, double reach, std::size_t num_
   return grid;
 }
 
-void find_starts(const Stream& stream, int count, int num_cells, const std::uint64_t* keys,
+void find_starts(const Stream& stream, int count, int num_places, const std::uint64_t* keys,
                  std::int32_t* starts) {
-  launch(stream, one_each(num_cells + 1), search_starts, count, num_cells, keys, starts);
+  launch(stream, one_each(num_places + 1), search_starts, count, num_places, keys, starts);
 }
 
 template <class T>
@@ -80,7 +80,19 @@ std::size_t ShortRange<T>::num_rows(std::size_t n) {
 
 template <class T>
 NeighborRows ShortRange<T>::rows() const {
-  return {count_, bits_, rows_.data(), neighbors_.data()};
+  return {own_, bits_, rows_.data(), neighbors_.data()};
+}
+
+template <class T>
+Charges ShortRange<T>::collect(const Charges& own, const Box& box, const std::vector<Region>& regions,
+                               Ranks& ranks) {
+  double stale = skin_.holds(own.positions, box.cell()) ? 0.0 : 1.0;
+  ranks.sum({&stale, 1});
+  stale_ = stale > 0;
+  if (!stale_) return surroundings_.again(own, ranks);
+  skin_.stop();  // a list that cannot be made leaves none behind
+  known_ = false;
+  return surroundings_.within(skin_.reach() + kMargin, own, box, regions, ranks);
 }
 
 template <class T>
@@ -88,20 +100,20 @@ void ShortRange<T>::place(const Stream& stream, const DeviceCharges& charges, Sp
                           const Box& box, bool moved) {
   gaussian_ = charges.widths;
   if (moved) known_ = false;
-  if (skin_.holds(positions, box.cell())) return move(stream, charges, box);
-  skin_.stop();  // a list that cannot be made leaves none behind
-  known_ = false;
+  if (!stale_) return move(stream, charges, box);
   vectors_ = {};
   sort(stream, charges, box);
   move(stream, charges, box);
-  find_neighbors(stream, charges.count);
+  find_neighbors(stream);
   skin_.start(positions, box.cell());
   ++num_lists_;
 }
 
 template <class T>
 void ShortRange<T>::sort(const Stream& stream, const DeviceCharges& charges, const Box& box) {
-  const std::size_t n = count_ = charges.count;
+  const std::size_t n = charges.count;
+  own_ = charges.own;
+  parts_ = charges.num_parts();
   const double reach = skin_.reach() + kMargin;
   grid_ = make_cells(box, reach, reach, n);
   bits_ = num_bits(n);
@@ -111,11 +123,11 @@ void ShortRange<T>::sort(const Stream& stream, const DeviceCharges& charges, con
                     " cells around them are too many for one GPU: use a smaller system, or device cpu");
   const Axes axes(box);
   launch(stream, one_each(n), find_cells, charges, axes, grid_, keys_.resize(n));
-  primitives_.sort(stream, keys_, 32 + num_bits(grid_.num_cells()));
-  launch(stream, one_each(n), find_anchors, charges, axes, keys_.data(), order_.resize(n),
+  const int places = parts_ * grid_.num_cells();
+  primitives_.sort(stream, keys_, 32 + num_bits(places));
+  launch(stream, one_each(n), find_anchors, charges, axes, grid_.num_cells(), keys_.data(), order_.resize(n),
          anchors_.resize(n));
-  const int cells = grid_.num_cells();
-  find_starts(stream, static_cast<int>(n), cells, keys_.data(), starts_.resize(cells + 1));
+  find_starts(stream, charges.count, places, keys_.data(), starts_.resize(places + 1));
 }
 
 template <class T>
@@ -131,18 +143,19 @@ void ShortRange<T>::move(const Stream& stream, const DeviceCharges& charges, con
 }
 
 template <class T>
-void ShortRange<T>::find_neighbors(const Stream& stream, int count) {
+void ShortRange<T>::find_neighbors(const Stream& stream) {
   const double reach = skin_.reach() + kMargin;
-  const NeighborSearch<T> search{count,          bits_,          static_cast<T>(reach * reach),
-                                 grid_,          starts_.data(), anchors_.data(),
-                                 places_.data(), offsets_.data()};
-  launch(stream, warp_each(count), count_neighbors<T>, search, counts_.resize(count));
+  const NeighborSearch<T> search{
+      own_,           parts_,         bits_,           static_cast<T>(reach * reach),
+      grid_,          starts_.data(), anchors_.data(), places_.data(),
+      offsets_.data()};
+  launch(stream, warp_each(own_), count_neighbors<T>, search, counts_.resize(own_));
   primitives_.offsets(stream, counts_, rows_);
   std::int64_t total = 0;
-  copy_to_host(stream, &total, rows_.data() + count, sizeof(total));
+  copy_to_host(stream, &total, rows_.data() + own_, sizeof(total));
   stream.synchronize();
   neighbors_.resize(total);
-  launch(stream, warp_each(count), write_neighbors<T>, search, rows_.data(), neighbors_.data());
+  launch(stream, warp_each(own_), write_neighbors<T>, search, rows_.data(), neighbors_.data());
 }
 
 template <class T>
@@ -150,7 +163,7 @@ void ShortRange<T>::launch_pairs(const Stream& stream, bool fields, const Charge
   const PairCharges<T> charges{order_.data(), places_.data(), widths2_.data(), offsets_.data()};
   const auto kernel = fields ? (gaussian_ ? meet<T, true, true> : meet<T, false, true>)
                              : (gaussian_ ? meet<T, true, false> : meet<T, false, false>);
-  launch(stream, pair_grid(count_), kernel, series_, charges, rows(), sums, coefficients_.data());
+  launch(stream, pair_grid(own_), kernel, series_, charges, rows(), sums, coefficients_.data());
 }
 
 template <class T>
@@ -161,7 +174,7 @@ void ShortRange<T>::sum(const Stream& stream, const ChargeSums& sums) {
     launch_pairs(stream, false, sums);
     known_ = true;
   }
-  launch(stream, pair_grid(count_), apply<T>, rows(), order_.data(), coefficients_.data(), values_.data(),
+  launch(stream, pair_grid(own_), apply<T>, rows(), order_.data(), coefficients_.data(), values_.data(),
          sums.values);
 }
 

@@ -14,13 +14,15 @@ inline Grid spline_grid(std::size_t num_charges) {
   return one_each(kSplineLanes * num_charges, kSplineThreads);
 }
 
-struct MeshSize {
-  int lengths[3];
+/// The brick of a mesh that a rank's charges reach, from its point `first` on, across the mesh's end.
+struct BrickShape {
+  int lengths[3];  // of the mesh
+  int first[3], size[3];
   int order;  // of the splines
 };
 
 /// Of a charge along each direction: weights of the points that it reaches, their derivatives by its place,
-/// and the first of these points.
+/// and the first of these points, in the brick.
 template <class T>
 struct Splines {
   T weights[3][kMaxOrder], slopes[3][kMaxOrder];
@@ -44,48 +46,50 @@ __device__ inline void raise(int order, double f, double (&m)[kMaxOrder], T* wei
 /// By the eight lanes of a charge; all lanes of the warp take part.
 template <class T>
 __device__ inline void find_splines(const DeviceCharges& charges, int i, const Axes& axes,
-                                    const MeshSize& size, Splines<T>& splines) {
+                                    const BrickShape& brick, Splines<T>& splines) {
   const unsigned d = threadIdx.x % kSplineLanes;
   if (d < 3) {
     double s = axes.fraction(charges.positions + 3 * static_cast<std::size_t>(i), d);
     s -= floor(s);
     if (s >= 1.0) s = 0.0;  // of a tiny negative number
-    const int n = size.lengths[d], below = static_cast<int>(s * n), first = below < n ? below : n - 1;
-    const double f = s * n - first;
+    const int n = brick.lengths[d], below = static_cast<int>(s * n), point = below < n ? below : n - 1;
+    const double f = s * n - point;
     double m[kMaxOrder] = {f, 1.0 - f};  // M_2
-    raise<3>(size.order, f, m, splines.weights[d], splines.slopes[d]);
-    splines.first[d] = first;
+    raise<3>(brick.order, f, m, splines.weights[d], splines.slopes[d]);
+    const int first = point - brick.first[d];
+    splines.first[d] = first < 0 ? first + n : first;
   }
   __syncwarp();
 }
 
-/// The point that comes `ahead` after the first one; meshes may be smaller than the order.
-__device__ inline int point_ahead(int first, int ahead, int length) {
+/// The point that comes `ahead` after the first one; a brick that goes on where it began is the whole mesh,
+/// which may be smaller than the order.
+__device__ inline int point_ahead(int first, int ahead, int size) {
   int point = first + ahead;
-  while (point >= length) point -= length;
+  while (point >= size) point -= size;
   return point;
 }
 
 /// order³ integer additions for a charge, in lines of 8 bytes for each point, which the caches merge.
 template <class T>
 __global__ void __launch_bounds__(kSplineThreads)
-    spread(DeviceCharges charges, const std::int32_t* order, Axes axes, MeshSize size, T scale,
+    spread(DeviceCharges charges, const std::int32_t* order, Axes axes, BrickShape brick, T scale,
            unsigned long long* integers) {
   __shared__ Splines<T> shared[kSplineCharges];
   const std::size_t k = thread_number() / kSplineLanes;
-  const bool taken = k < static_cast<std::size_t>(charges.count);
+  const bool taken = k < static_cast<std::size_t>(charges.own);
   const int i = order[taken ? k : 0], c = threadIdx.x % kSplineLanes;
   Splines<T>& splines = shared[threadIdx.x / kSplineLanes];
-  find_splines(charges, i, axes, size, splines);
-  if (!taken || c >= size.order) return;
-  const int z = point_ahead(splines.first[2], c, size.lengths[2]);
+  find_splines(charges, i, axes, brick, splines);
+  if (!taken || c >= brick.order) return;
+  const int z = point_ahead(splines.first[2], c, brick.size[2]);
   const T charge = static_cast<T>(charges.values[i]) * splines.weights[2][c];
-  for (int a = 0; a < size.order; ++a) {
+  for (int a = 0; a < brick.order; ++a) {
     const std::size_t plane =
-        static_cast<std::size_t>(point_ahead(splines.first[0], a, size.lengths[0])) * size.lengths[1];
+        static_cast<std::size_t>(point_ahead(splines.first[0], a, brick.size[0])) * brick.size[1];
     const T share = splines.weights[0][a] * charge;
-    for (int b = 0; b < size.order; ++b) {
-      const std::size_t line = (plane + point_ahead(splines.first[1], b, size.lengths[1])) * size.lengths[2];
+    for (int b = 0; b < brick.order; ++b) {
+      const std::size_t line = (plane + point_ahead(splines.first[1], b, brick.size[1])) * brick.size[2];
       const T value = splines.weights[1][b] * share * scale;
       const auto rounded = static_cast<unsigned long long>(static_cast<long long>(rint(value)));
       atomicAdd(integers + line + z, rounded);
@@ -96,24 +100,23 @@ __global__ void __launch_bounds__(kSplineThreads)
 /// Adds potentials and, with fields, minus their gradients.
 template <class T>
 __global__ void __launch_bounds__(kSplineThreads)
-    gather(DeviceCharges charges, const std::int32_t* order, Axes axes, MeshSize size, const T* mesh,
+    gather(DeviceCharges charges, const std::int32_t* order, Axes axes, BrickShape brick, const T* mesh,
            ChargeSums sums) {
   __shared__ Splines<T> shared[kSplineCharges];
   const std::size_t k = thread_number() / kSplineLanes;
-  const bool taken = k < static_cast<std::size_t>(charges.count);
+  const bool taken = k < static_cast<std::size_t>(charges.own);
   const int i = order[taken ? k : 0], c = threadIdx.x % kSplineLanes;
   Splines<T>& splines = shared[threadIdx.x / kSplineLanes];
-  find_splines(charges, i, axes, size, splines);
+  find_splines(charges, i, axes, brick, splines);
   T value = 0, by_x = 0, by_y = 0, by_z = 0;
-  if (c < size.order) {
-    const int z = point_ahead(splines.first[2], c, size.lengths[2]);
-    for (int a = 0; a < size.order; ++a) {
+  if (c < brick.order) {
+    const int z = point_ahead(splines.first[2], c, brick.size[2]);
+    for (int a = 0; a < brick.order; ++a) {
       const std::size_t plane =
-          static_cast<std::size_t>(point_ahead(splines.first[0], a, size.lengths[0])) * size.lengths[1];
+          static_cast<std::size_t>(point_ahead(splines.first[0], a, brick.size[0])) * brick.size[1];
       T sum = 0, slope = 0;
-      for (int b = 0; b < size.order; ++b) {
-        const std::size_t line =
-            (plane + point_ahead(splines.first[1], b, size.lengths[1])) * size.lengths[2];
+      for (int b = 0; b < brick.order; ++b) {
+        const std::size_t line = (plane + point_ahead(splines.first[1], b, brick.size[1])) * brick.size[2];
         const T found = mesh[line + z];
         sum += splines.weights[1][b] * found;
         slope += splines.slopes[1][b] * found;
@@ -139,7 +142,7 @@ __global__ void __launch_bounds__(kSplineThreads)
   result[0] += value;
   for (int axis = 0; axis < 3; ++axis) {
     double slope = 0;
-    for (int d = 0; d < 3; ++d) slope += double(slopes[d]) * size.lengths[d] * axes.inverse[3 * axis + d];
+    for (int d = 0; d < 3; ++d) slope += double(slopes[d]) * brick.lengths[d] * axes.inverse[3 * axis + d];
     result[1 + axis] -= slope;
   }
 }

@@ -25,7 +25,7 @@ from nearsight.units import NM
 
 
 class SystemPotential:
-    """The model of a System's NearsightForce, with its particles, backend, precision and threads.
+    """The model of a System's NearsightForce, with its particles, backend, precision, device and threads.
 
     Args:
         system: the System.
@@ -53,6 +53,7 @@ class SystemPotential:
             force.get("model"),
             backend=force.get("backend"),
             precision=force.get("precision"),
+            device=force.get("device", "cpu"),
             threads=int(force.get("threads")),
             skin=float(force.get("skin")) * NM,
         )

@@ -372,6 +372,7 @@ class ContractionTables:
         """Tables of terms [T, 4]: component of the result, and the components of the monomial in order, with
         -1 for a factor of 1. Monomials of degree two are nodes, those of degree three leaves.
         """
+        terms = terms.cpu()
         factors = [tuple(f + 1 for f in row if f >= 0) for row in terms[:, 1:].tolist()]
         cubic = sorted({m for m in factors if len(m) == 3})
         pairs = {m for m in factors if len(m) == 2}

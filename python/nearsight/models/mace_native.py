@@ -99,7 +99,7 @@ class _NativeInteraction(nn.Module):
         rows = [[first[path[0]], *path[1:], number] for path, number in zip(layer.paths, thirds)]
         self.tables = ConvolutionTables(torch.tensor(rows), layer.couplings.to(dtype, copy=True))
         self.polynomials = ContractionTables.make(layer.terms, message, output)
-        self.coefficients = layer.coefficients[self.polynomials.order].to(dtype)
+        self.coefficients = layer.coefficients.cpu()[self.polynomials.order].to(dtype)
         self._set_maps(source, message, output, [thirds.count(n) for n in range(len(message))], num_species)
 
     def _set_maps(

@@ -55,8 +55,8 @@ class _Evaluated:
         return output
 
     def _table(self) -> Tensor:
-        make = torch.zeros if self.padded else torch.empty
-        return make(self.species.numel(), self.width, dtype=torch.float64)
+        make = self.vectors.new_zeros if self.padded else self.vectors.new_empty
+        return make(self.species.numel(), self.width)
 
     def forward(self) -> Tensor:
         return self._call("descriptor_forward", self.vectors, self._table())

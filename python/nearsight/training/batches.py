@@ -17,6 +17,7 @@ from nearsight.data.frame import charges_given
 from nearsight.errors import ConfigError, DataError, EvaluationError
 from nearsight.models.mace_edges import Edges
 from nearsight.neighbors import Graph, collate, make_graph
+from nearsight.training.devices import CPU, moved
 from nearsight.training.stored import Stored
 
 TARGETS = keys.LABELS
@@ -106,9 +107,9 @@ def born_layers(batch: Batch, model: nn.Module) -> int:
     return model.num_interactions if model.num_interactions == 1 or not periodic else 0
 
 
-def join(batches: Sequence[Batch]) -> Batch:
-    """One batch of several."""
-    return Batch(
+def join(batches: Sequence[Batch], device: torch.device = CPU) -> Batch:
+    """One batch of several, on a device."""
+    joined = Batch(
         graph=collate([batch.graph for batch in batches]),
         num_atoms=torch.cat([batch.num_atoms for batch in batches]),
         targets=_join_targets([batch.targets for batch in batches]),
@@ -116,6 +117,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         stored=tuple(stored for batch in batches for stored in batch.stored),
         charged=join_charged([batch.charged for batch in batches]) if batches[0].charged else None,
     )
+    return joined if device == CPU else moved(joined, device)
 
 
 def _join_targets(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

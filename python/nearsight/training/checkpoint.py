@@ -11,6 +11,7 @@ import torch
 
 from nearsight.errors import ConfigError, NearsightError
 from nearsight.training.config import FREE_AT_RESTART, Config, changed_keys
+from nearsight.training.devices import CPU, moved
 
 FORMAT = "nearsight-checkpoint"
 FORMAT_VERSION = 2
@@ -21,10 +22,13 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint: to a file beside it first, which then takes the name.
 
-    An older one of that name survives a failure. Raises NearsightError if the disk is full or not writable.
+    Tensors are written as those of the CPU. An older file of that name survives a failure.
+
+    Raises:
+        NearsightError: the disk is full or not writable.
     """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **content}, buffer)
+    torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **moved(content, CPU)}, buffer)
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearsight import keys
 from nearsight.data import RUNNER_UNITS
@@ -214,6 +214,12 @@ class RegressionConfig(_Section):
     ridge: Positive | None = None
 
 
+def _device(name: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError("expected cpu, cuda, or cuda:NUMBER of a GPU")
+    return name
+
+
 class TrainingConfig(_Section):
     """Length, optimizer, loss."""
 
@@ -231,6 +237,7 @@ class TrainingConfig(_Section):
     regression: RegressionConfig = RegressionConfig()
     backend: Literal["auto", "native", "torch"] = "auto"
     precision: Literal["mixed", "double"] = "mixed"
+    device: Annotated[str, AfterValidator(_device)] = "cpu"
     threads: Count | None = None
     cache_gb: Annotated[float, Field(ge=0)] = 4.0
 
@@ -278,6 +285,16 @@ class Config(_Section):
                     "training.loss.second_stage is given, but a linear model is solved in one; leave it out"
                 )
             self.training = self.training.model_copy(update={"epochs": 1})
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_device(self) -> Config:
+        second_order = isinstance(self.training.optimizer, LevenbergMarquardtConfig)
+        if self.training.device != "cpu" and (second_order or self.model.architecture == "linear"):
+            what = "optimizer levenberg_marquardt works" if second_order else "a linear model is fitted"
+            raise ValueError(
+                f"training.device is {self.training.device}, but {what} on the CPU: leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from nearsight import keys
 from nearsight.couple import evaluate, present_couple
 from nearsight.training.batches import Batch, join
 from nearsight.training.config import ShampooAdamConfig, TrainingConfig
+from nearsight.training.devices import moved
 from nearsight.training.loss import Loss
 from nearsight.training.processes import Processes
 from nearsight.training.schedule import LearningRate
@@ -39,6 +40,7 @@ class FirstOrder:
         self.loss, self.processes = loss, processes
         self.batch_size = options.batch_size
         self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
         self.adam = _make_adam(options, self.parameters)
         self.schedule = LearningRate(options.schedule)
         self.average = [parameter.detach().clone() for parameter in self.parameters]
@@ -65,9 +67,9 @@ class FirstOrder:
 
     def _gradient(self, batches: Sequence[Batch], num_frames: int) -> float:
         """Set the gradients of the mean loss of the whole batch, and return the sum of its losses."""
-        total = torch.zeros(1, dtype=torch.float64)
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
         if batches:
-            batch = join(batches)
+            batch = join(batches, self.device)
             module = with_stored(self.module, batch.stored) if batch.stored else self.module
             layers = self.model.num_interactions if keys.BORN_CHARGES in self.loss.weights else 0
             couple = present_couple(self.model)
@@ -101,9 +103,9 @@ class FirstOrder:
 
     def load(self, state: dict[str, Any], weights: Sequence[Tensor]) -> None:
         """Continue from a state and its `weights`."""
-        self.adam.load_state_dict(state["adam"])
+        self.adam.load_state_dict(moved(state["adam"], self.device))
         self.schedule.load(state["schedule"])
-        self.average = [tensor.clone() for tensor in weights]
+        self.average = [tensor.to(self.device, copy=True) for tensor in weights]
 
 
 def _make_adam(options: TrainingConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:

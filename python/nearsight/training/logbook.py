@@ -26,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -155,8 +156,8 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and command of this process."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, machine and command of this process, which trains on a device."""
     versions = {"nearsight": nearsight.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -170,6 +171,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
     }
 

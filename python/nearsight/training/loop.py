@@ -30,6 +30,7 @@ from nearsight.errors import NearsightError
 from nearsight.training.batches import Batch, batch_order, born_layers, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, write_checkpoint
 from nearsight.training.config import Config
+from nearsight.training.devices import CPU, moved
 from nearsight.training.logbook import Logbook
 from nearsight.training.loss import Loss
 from nearsight.training.metrics import Metrics
@@ -145,6 +146,7 @@ class Trainer:
         self.optimizer, self.losses, self.logbook, self.facts = optimizer, losses, logbook, facts
         self.processes = processes
         self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
         self.state = State()
         self.started = time.perf_counter()
         self.received: Sequence[int] = ()
@@ -257,7 +259,13 @@ class Trainer:
     def train_batch(self, numbers: Sequence[int]) -> None:
         """One step on the frames with these numbers, of which this process does its share."""
         mine = [self.data.training[numbers[k]] for k in self.processes.share(len(numbers))]
-        total = self.optimizer.step(mine, len(numbers), self.state.step, self.fraction())
+        try:
+            total = self.optimizer.step(mine, len(numbers), self.state.step, self.fraction())
+        except torch.OutOfMemoryError as error:
+            raise NearsightError(
+                f"{self.device} has no memory left for a batch of {len(numbers)} frame(s); lower "
+                f"training.batch_size, now {self.options.batch_size}, and continue with --restart auto."
+            ) from error
         self._check_finite(total)
         self.state.step += 1
         self.state.batches += 1
@@ -309,7 +317,7 @@ class Trainer:
         """Mean loss and errors on the validation set with the weights that the model has now."""
         metrics, total = Metrics(), 0.0
         for numbers in in_parts(self.data.validation, self.options.batch_size):
-            batch = join([self.data.validation[number] for number in numbers])
+            batch = join([self.data.validation[number] for number in numbers], self.device)
             layers, couple = born_layers(batch, self.model), present_couple(self.model)
             results = evaluate(self.module, batch.graph, couple, charged=batch.charged, born_charges=layers)
             total += float(self.optimizer.loss(results, batch).sum())
@@ -334,7 +342,7 @@ def split_results(
 ) -> list[dict[str, Any]]:
     """Per frame {energy with reference energies, forces, virial} of the results of a batch, as numpy, and
     charges that can be compared with those of the data, dipoles where nothing is periodic, Born charges."""
-    sizes = [len(frame) for frame in frames]
+    results, sizes = moved(results, CPU), [len(frame) for frame in frames]
     forces = results.forces.split(sizes)
     found = [
         {

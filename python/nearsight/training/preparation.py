@@ -23,6 +23,7 @@ from nearsight.training.batches import Batch, batch_order, hands, make_batch
 from nearsight.training.config import Config, LevenbergMarquardtConfig, batch_size
 from nearsight.training.coverage import survey
 from nearsight.training.datasets import Sets, frame_weight, named
+from nearsight.training.devices import CPU
 from nearsight.training.first_order import FirstOrder
 from nearsight.training.logbook import Logbook
 from nearsight.training.loop import Optimizer, Trainer, TrainingData
@@ -44,6 +45,7 @@ def prepare(
     processes: Processes,
     content: dict[str, Any] | None,
     dry_run: bool,
+    device: torch.device = CPU,
 ) -> tuple[Trainer, dict[str, dict[int, Batch]]]:
     """Make the trainer of a run.
 
@@ -55,6 +57,7 @@ def prepare(
         content: of the checkpoint where the run continues, None for a new run, whose model is fitted to the
             statistics of the training set.
         dry_run: only the first batch will be trained.
+        device: where the model is trained; statistics are fitted on the CPU.
 
     Returns:
         The trainer, and the batches that are this process's, by set and frame.
@@ -93,8 +96,9 @@ def prepare(
             lambda: _fit(model, module, sets, batches["training"], loss, logbook, charger).state_dict()
         )
         model.load_state_dict(fitted)
+    model.to(device)
     trained = model.on_inputs() if isinstance(model, BPNN) else model
-    if trained is not model:
+    if trained is not model or device != CPU:
         module = make_module(config, trained, processes)
     optimizer = _optimizer(config, sets, trained, module, loss, processes, logbook)
     data = TrainingData(
@@ -110,7 +114,7 @@ def prepare(
     first_batch = batch_order(data.num_training, optimizer.batch_size, config.seed, epoch=1)[0]
     needed = set(first_batch) if dry_run else set(data.training)
     if not _is_linear(config):
-        data.training.update(_store(config, module, data.training, needed, logbook, processes))
+        data.training.update(_store(config, module, data.training, needed, logbook, processes, device))
     return trainer, batches
 
 
@@ -176,8 +180,9 @@ def _store(
     needed: set[int],
     logbook: Logbook,
     processes: Processes,
+    device: torch.device,
 ) -> dict[int, Batch]:
-    """Batches whose descriptors or edges are stored, where that is possible.
+    """Batches whose descriptors or edges are stored, on the device, where that is possible.
 
     For the first order, derivatives are stored only where all of them fit into memory, since products with
     numbers from a file would be slower than an evaluation, and where it pays.
@@ -186,9 +191,9 @@ def _store(
     bound = config.training.cache_gb * 1e9
     if isinstance(module, NativeMACE):
         numbers = sorted(needed & set(batches))
-        edges = store_edges(module, [batches[number].graph for number in numbers], bound)
+        edges = store_edges(module, (batches[number].graph.to(device=device) for number in numbers), bound)
         return {number: replace(batches[number], stored=(frame,)) for number, frame in zip(numbers, edges)}
-    if not _can_store(module) or (bound == 0 and not second_order):
+    if not _can_store(module) or (bound == 0 and not second_order) or device != CPU:
         return {}
     native = NativeBPNN(module.model, 1)
     numbers = sorted(needed & set(batches))

@@ -26,11 +26,13 @@ class Processes:
         rank: number of this process, from 0.
         size: how many there are.
         on_machine: how many of them share this machine.
+        number_on_machine: which of those this one is, from 0.
     """
 
     rank = 0
     size = 1
     on_machine = 1
+    number_on_machine = 0
 
     @property
     def first(self) -> bool:
@@ -47,7 +49,7 @@ class Processes:
         return range(self.rank, count, self.size)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the processes, in place, the same bits everywhere."""
+        """Sum over the processes, the same bits everywhere; in place in tensors of the CPU."""
         return values
 
     def gather(self, value: _Value) -> list[_Value]:
@@ -78,12 +80,14 @@ class _Group(Processes):
                 f"({error}); start them with torchrun, or unset WORLD_SIZE."
             ) from error
         self.on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        self.number_on_machine = int(os.environ.get("LOCAL_RANK", self.rank))
         self._speaks: bool | None = None
 
     def sum(self, values: Tensor) -> Tensor:
+        on_cpu = values.cpu()
         with _together():
-            dist.all_reduce(values)
-        return values
+            dist.all_reduce(on_cpu)
+        return on_cpu.to(values.device)
 
     def gather(self, value: _Value) -> list[_Value]:
         values: list[Any] = [None] * self.size

@@ -22,6 +22,7 @@ from nearsight.training.batches import Batch, batch_order, born_layers, join
 from nearsight.training.checkpoint import BEST, FOLDER, LAST, check_unchanged, read_checkpoint
 from nearsight.training.config import Config, dump_config, parse_config
 from nearsight.training.datasets import Sets, named, read_sets
+from nearsight.training.devices import choose_device
 from nearsight.training.logbook import Logbook, SilentLogbook, environment, read_metrics
 from nearsight.training.loop import Interrupted, Trainer, in_parts, split_results
 from nearsight.training.metrics import UNITS, Metrics, metrics_table
@@ -95,6 +96,7 @@ def _train(
     content: dict[str, Any] | None,
     dry_run: bool = False,
 ) -> None:
+    device = choose_device(config.training.device, processes)
     sets = read_sets(config.data, config.training.loss, config.dispersion)
     if content:
         check_unchanged(content, config, sets.hashes)
@@ -103,7 +105,7 @@ def _train(
     for sentence in [*sets.notes, *plausibility_warnings(summaries, sets.reference)]:
         logbook.say(sentence)
 
-    trainer, batches = prepare(config, sets, logbook, processes, content, dry_run)
+    trainer, batches = prepare(config, sets, logbook, processes, content, dry_run, device)
     if dry_run:
         _try_one_batch(trainer, logbook)
         return
@@ -112,7 +114,7 @@ def _train(
         logbook.say(f"Continuing at epoch {trainer.state.epoch}, step {trainer.state.step}.")
     elif processes.first:
         _write_records(config, sets, logbook)
-    logbook.write_json("environment.json", environment())
+    logbook.write_json("environment.json", environment(device))
     logbook.say(f"Training ended: {trainer.run()}.")
     _finish(config, logbook, sets, batches, trainer)
 
@@ -144,7 +146,7 @@ def _finish(
     """Errors of the best weights on every set, plots, and the exported model."""
     processes = trainer.processes
     content = processes.from_first(lambda: read_checkpoint(logbook.folder / FOLDER / BEST))
-    model = restore_model(content)
+    model = restore_model(content).to(trainer.device)
     module = make_module(config, model, processes)
     parity = {
         name: (frames, _predict(module, model, frames, batches[name], config.training.batch_size, trainer))
@@ -184,7 +186,7 @@ def _predict(
     """Predictions for all frames, each made by the process that has its batch."""
     mine: dict[int, dict[str, Any]] = {}
     for numbers in in_parts(batches, size):
-        batch = join([batches[number] for number in numbers])
+        batch = join([batches[number] for number in numbers], trainer.device)
         layers, couple = born_layers(batch, model), present_couple(model)
         results = evaluate(module, batch.graph, couple, charged=batch.charged, born_charges=layers)
         some = [frames[number] for number in numbers]

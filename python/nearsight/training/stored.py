@@ -9,7 +9,7 @@ zero in it. The forces' Jᵀc and the tangent J v of their gradient then are pro
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -196,7 +196,7 @@ def with_stored(module: NativeBPNN | NativeMACE, frames: Sequence[Stored | Edges
     return StoredModule(module, frames) if isinstance(module, NativeBPNN) else module.with_stored(frames)
 
 
-def store_edges(native: NativeMACE, graphs: Sequence[Graph], bound: float) -> list[Edges]:
+def store_edges(native: NativeMACE, graphs: Iterable[Graph], bound: float) -> list[Edges]:
     """What message passing knows of the edges without its parameters; nothing if it were more than `bound`
     bytes."""
     kept, size = [], 0

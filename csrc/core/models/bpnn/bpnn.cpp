@@ -3,12 +3,12 @@
 #include "core/models/bpnn/bpnn.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/engine/error.hpp"
+#include "core/models/bpnn/ranges.hpp"
 #include "core/models/descriptor.hpp"
 #include "core/models/networks/networks.hpp"
 #include "core/models/reading.hpp"
@@ -23,39 +23,6 @@ using networks::NetworksWorkspace;
 /// in double also in mixed precision.
 constexpr int kSmallNetwork = 64;  // width of the widest hidden layer
 
-/// What a feature may lie outside of its range by round-off of single precision, relative to its size and to
-/// what the networks' scale makes one.
-constexpr double kRounding = 1e-5;
-
-/// The features of each species whose ranges in the training set are in the file, one after the other.
-struct Ranges {
-  std::vector<Feature> features;
-  std::vector<double> lowest, highest;  // the ranges with room for round-off
-  std::vector<int> first;               // [species] number of its first feature, -1 without ranges
-
-  Ranges(const ModelFile& file, const std::vector<int>& num_features) : first(num_features.size(), -1) {
-    for (std::size_t s = 0; s < num_features.size(); ++s) {
-      const std::string& symbol = file.species[s];
-      const std::size_t count = num_features[s];
-      if (!file.weights.find(symbol + ".min")) continue;
-      const auto& minimum = file.weights.at(symbol + ".min", {count}).values;
-      const auto& maximum = file.weights.at(symbol + ".max", {count}).values;
-      const auto& scale = file.weights.at(symbol + ".scale", {count}).values;
-      const auto labels = file.labels.find(symbol);
-      const bool labelled = labels != file.labels.end() && labels->second.size() == count;
-      first[s] = static_cast<int>(features.size());
-      for (std::size_t n = 0; n < count; ++n) {
-        features.push_back({static_cast<int>(s), labelled ? labels->second[n] : std::to_string(n + 1),
-                            minimum[n], maximum[n]});
-        const double size = std::max(std::abs(minimum[n]), std::abs(maximum[n]));
-        const double margin = kRounding * (size + (scale[n] != 0.0 ? 1.0 / std::abs(scale[n]) : 0.0));
-        lowest.push_back(minimum[n] - margin);
-        highest.push_back(maximum[n] + margin);
-      }
-    }
-  }
-};
-
 /// What siblings have in common: a descriptor takes much room between forward and reverse, and is half done
 /// with it before it sums features.
 struct SharedDescriptor {
@@ -68,8 +35,8 @@ struct SharedDescriptor {
 template <class T>
 class BpnnWorker final : public Worker {
  public:
-  BpnnWorker(std::shared_ptr<SharedDescriptor> descriptor, const Networks<T>& networks, const Ranges& ranges,
-             int num_species)
+  BpnnWorker(std::shared_ptr<SharedDescriptor> descriptor, const Networks<T>& networks,
+             const FeatureRanges& ranges, int num_species)
       : descriptor_(std::move(descriptor)),
         number_(descriptor_->num_workers++),
         networks_(networks),
@@ -158,7 +125,7 @@ class BpnnWorker final : public Worker {
   std::size_t number_;  // among those that share it
   const Networks<T>& networks_;
   NetworksWorkspace<T> workspace_;
-  const Ranges& ranges_;
+  const FeatureRanges& ranges_;
   std::vector<int> num_features_;  // [species]
   std::size_t outputs_;            // per atom: members x columns
   std::size_t stride_ = 0;         // features of the species that has most
@@ -175,7 +142,7 @@ class BpnnPotential final : public Potential {
     descriptor_ = make_descriptor(record_.descriptor, file.species, file.weights);
     for (std::size_t s = 0; s < file.species.size(); ++s)
       num_features_.push_back(descriptor_->num_features(static_cast<int>(s)));
-    ranges_ = std::make_unique<Ranges>(file, num_features_);
+    ranges_ = read_ranges(file, num_features_);
     if (record_.has_small_networks) networks(double_);
   }
 
@@ -184,7 +151,7 @@ class BpnnPotential final : public Potential {
       return worker(networks(double_), options.double_precision);
     return worker(networks(mixed_), options.double_precision);
   }
-  const std::vector<Feature>& features() const override { return ranges_->features; }
+  const std::vector<Feature>& features() const override { return ranges_.features; }
   std::size_t tile() const override { return descriptor_->tile(); }
 
  private:
@@ -208,14 +175,14 @@ class BpnnPotential final : public Potential {
   std::unique_ptr<Worker> worker(const Networks<T>& networks, bool double_precision) const {
     auto shared = std::make_shared<SharedDescriptor>();
     shared->workspace = descriptor_->make_workspace(double_precision);
-    return std::make_unique<BpnnWorker<T>>(std::move(shared), networks, *ranges_,
+    return std::make_unique<BpnnWorker<T>>(std::move(shared), networks, ranges_,
                                            static_cast<int>(num_features_.size()));
   }
 
   const ModelFile& file_;
   BpnnRecord record_;
   std::unique_ptr<Descriptor> descriptor_;
-  std::unique_ptr<Ranges> ranges_;
+  FeatureRanges ranges_;
   std::vector<int> num_features_;
   mutable Lazy<double> double_;
   mutable Lazy<float> mixed_;  // of wide networks

@@ -3,6 +3,7 @@
 #include "cuda/models/ace/ace.hpp"
 #include "cuda/models/shared/harmonics.hpp"
 #include "cuda/models/shared/pairs.hpp"
+#include "cuda/models/shared/warps.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -19,26 +20,20 @@ template <class T>
 struct Room {
   T *weights, *functions, *derivatives, *harmonics, *harmonic_rates, *moments;
   int* rows;
-  std::size_t bytes = 0;
+  std::size_t bytes;
 
   __host__ __device__ Room(const MomentTables<T>& t, Pass pass, unsigned char* begin) {
+    SharedParts parts{begin};
     const bool reverse = pass != Pass::forward;  // with derivatives of the radial functions
     const int harmonic_numbers = (t.l_max + 1) * (t.l_max + 1) * kColumn;
-    weights = take<T>(begin, (reverse ? 12 : 6) * kLanes);
-    rows = take<int>(begin, kLanes);
-    functions = take<T>(begin, t.num_functions * kColumn);
-    derivatives = take<T>(begin, reverse ? t.num_functions * kColumn : 0);
-    harmonics = take<T>(begin, pass == Pass::reverse ? 0 : harmonic_numbers);
-    harmonic_rates = take<T>(begin, pass == Pass::tangent ? harmonic_numbers : 0);
-    moments = take<T>(begin, t.num_moments);
-  }
-
- private:
-  template <class U>
-  __host__ __device__ U* take(unsigned char* begin, int count) {
-    U* const here = reinterpret_cast<U*>(begin + bytes);
-    bytes += (count * sizeof(U) + 15) / 16 * 16;
-    return here;
+    weights = parts.take<T>((reverse ? 12 : 6) * kLanes);
+    rows = parts.take<int>(kLanes);
+    functions = parts.take<T>(t.num_functions * kColumn);
+    derivatives = parts.take<T>(reverse ? t.num_functions * kColumn : 0);
+    harmonics = parts.take<T>(pass == Pass::reverse ? 0 : harmonic_numbers);
+    harmonic_rates = parts.take<T>(pass == Pass::tangent ? harmonic_numbers : 0);
+    moments = parts.take<T>(t.num_moments);
+    bytes = parts.bytes;
   }
 };
 
@@ -101,61 +96,22 @@ struct Direction {
   __device__ explicit Direction(const Vec4<T>& v) : x(v.x / v.w), y(v.y / v.w), z(v.z / v.w), r(v.w) {}
 };
 
-/// The moments of one species of neighbors, in the room.
-template <class T>
-__device__ inline void sum_moments(const MomentTables<T>& t, const Room<T>& room, int table,
-                                   const Vec4<T>* places, Range neighbors) {
-  const int lane = static_cast<int>(lane_number());
-  for (int k = lane; k < t.num_moments; k += kLanes) room.moments[k] = T(0);
-  for (int first = neighbors.first; first < neighbors.last; first += kLanes) {
-    const int count = neighbors.last - first < kLanes ? neighbors.last - first : kLanes;
-    const Direction<T> u(places[first + (lane < count ? lane : 0)]);
-    radial_functions(t, room, table, count, u.r, false);
-    for_harmonics(*t.harmonics, u.x, u.y, u.z, [&](int l, int m, T value, T, T, T) {
-      room.harmonics[(l * l + l + m) * kColumn + lane] = value;
-    });
-    __syncwarp();
-    for (int k = lane; k < t.num_moments; k += kLanes) {
-      const T* const angular = room.harmonics + (t.places[k] >> 16) * kColumn;
-      const T* const radial = room.functions + (t.places[k] & 0xffff) * kColumn;
-      T sum = room.moments[k];
-      for (int j = 0; j < count; ++j) sum += angular[j] * radial[j];
-      room.moments[k] = sum;
-    }
-    __syncwarp();
-  }
-  __syncwarp();
-}
-
-/// Derivatives of the moments of one species of neighbors along directions of the center's edges, in the
-/// room.
-template <class T>
-__device__ inline void move_moments(const MomentTables<T>& t, const Room<T>& room, int table,
-                                    const Vec4<T>* places, const std::int32_t* order,
-                                    const Vec4<T>* directions, Range neighbors) {
+/// Sums over one species of neighbors, in the room: fill(u, place, count) writes functions and harmonics of
+/// those in the lanes, addend(a, f) multiplies a harmonic and a function at these places.
+template <class T, class Fill, class Addend>
+__device__ inline void sum_neighbors(const MomentTables<T>& t, const Room<T>& room, const Vec4<T>* places,
+                                     Range neighbors, const Fill& fill, const Addend& addend) {
   const int lane = static_cast<int>(lane_number());
   for (int k = lane; k < t.num_moments; k += kLanes) room.moments[k] = T(0);
   for (int first = neighbors.first; first < neighbors.last; first += kLanes) {
     const int count = neighbors.last - first < kLanes ? neighbors.last - first : kLanes;
     const int place = first + (lane < count ? lane : 0);
-    const Direction<T> u(places[place]);
-    const Vec4<T> v = directions[order[place]];
-    const T inverse = T(1) / u.r, rate = u.x * v.x + u.y * v.y + u.z * v.z;
-    const T x = (v.x - rate * u.x) * inverse, y = (v.y - rate * u.y) * inverse,
-            z = (v.z - rate * u.z) * inverse;
-    radial_functions(t, room, table, count, u.r, true);
-    for (int n = 0; lane < count && n < t.num_functions; ++n) room.derivatives[n * kColumn + lane] *= rate;
-    for_harmonics(*t.harmonics, u.x, u.y, u.z, [&](int l, int m, T value, T dx, T dy, T dz) {
-      room.harmonics[(l * l + l + m) * kColumn + lane] = value;
-      room.harmonic_rates[(l * l + l + m) * kColumn + lane] = dx * x + dy * y + dz * z;
-    });
+    fill(Direction<T>(places[place]), place, count);
     __syncwarp();
     for (int k = lane; k < t.num_moments; k += kLanes) {
       const int angular = (t.places[k] >> 16) * kColumn, radial = (t.places[k] & 0xffff) * kColumn;
       T sum = room.moments[k];
-      for (int j = 0; j < count; ++j)
-        sum += room.harmonic_rates[angular + j] * room.functions[radial + j] +
-               room.harmonics[angular + j] * room.derivatives[radial + j];
+      for (int j = 0; j < count; ++j) sum += addend(angular + j, radial + j);
       room.moments[k] = sum;
     }
     __syncwarp();
@@ -163,22 +119,67 @@ __device__ inline void move_moments(const MomentTables<T>& t, const Room<T>& roo
   __syncwarp();
 }
 
+/// The moments.
 template <class T>
-__global__ void __launch_bounds__(kMostWarps* kLanes)
-    tangent_kernel(Problem<T> p, const Vec4<T>* directions, double* all) {
+__device__ inline void sum_moments(const MomentTables<T>& t, const Room<T>& room, int table,
+                                   const Vec4<T>* places, Range neighbors) {
+  const int lane = static_cast<int>(lane_number());
+  sum_neighbors(
+      t, room, places, neighbors,
+      [&](const Direction<T>& u, int, int count) {
+        radial_functions(t, room, table, count, u.r, false);
+        for_harmonics(*t.harmonics, u.x, u.y, u.z, [&](int l, int m, T value, T, T, T) {
+          room.harmonics[(l * l + l + m) * kColumn + lane] = value;
+        });
+      },
+      [&](int angular, int radial) { return room.harmonics[angular] * room.functions[radial]; });
+}
+
+/// Derivatives of the moments along directions of the center's edges.
+template <class T>
+__device__ inline void move_moments(const MomentTables<T>& t, const Room<T>& room, int table,
+                                    const Vec4<T>* places, const std::int32_t* order,
+                                    const Vec4<T>* directions, Range neighbors) {
+  const int lane = static_cast<int>(lane_number());
+  sum_neighbors(
+      t, room, places, neighbors,
+      [&](const Direction<T>& u, int place, int count) {
+        const Vec4<T> v = directions[order[place]];
+        const T inverse = T(1) / u.r, rate = u.x * v.x + u.y * v.y + u.z * v.z;
+        const T x = (v.x - rate * u.x) * inverse, y = (v.y - rate * u.y) * inverse,
+                z = (v.z - rate * u.z) * inverse;
+        radial_functions(t, room, table, count, u.r, true);
+        for (int n = 0; lane < count && n < t.num_functions; ++n)
+          room.derivatives[n * kColumn + lane] *= rate;
+        for_harmonics(*t.harmonics, u.x, u.y, u.z, [&](int l, int m, T value, T dx, T dy, T dz) {
+          room.harmonics[(l * l + l + m) * kColumn + lane] = value;
+          room.harmonic_rates[(l * l + l + m) * kColumn + lane] = dx * x + dy * y + dz * z;
+        });
+      },
+      [&](int angular, int radial) {
+        return room.harmonic_rates[angular] * room.functions[radial] +
+               room.harmonics[angular] * room.derivatives[radial];
+      });
+}
+
+/// Writes nodes from what find(room, begin of the edges, table, neighbors) puts into the room for one species
+/// of neighbors.
+template <class T, class Find>
+__device__ inline void write_nodes(const Problem<T>& p, Pass pass, double* all, const Find& find) {
   const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
   if (n >= p.num_rows) return;
   const MomentTables<T>& t = p.tables;
-  const std::size_t bytes = Room<T>(t, Pass::tangent, nullptr).bytes;
-  const Room<T> room(t, Pass::tangent, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
+  const std::size_t bytes = Room<T>(t, pass, nullptr).bytes;
+  const Room<T> room(t, pass, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
   const int row = p.edges.first_row + n, own = p.edges.species[row];
-  const std::int64_t begin = p.edges.begin(row);
   double* const nodes = all + node_place(n, 1, p.num_nodes);
   for (int species = 0; species < t.num_species; ++species) {
-    move_moments(t, room, t.table_of[own * t.num_species + species], p.neighborhoods.places + begin,
-                 p.neighborhoods.order + begin, directions + begin, p.neighborhoods.shell(n, species, 0));
+    find(room, p.edges.begin(row), t.table_of[own * t.num_species + species],
+         p.neighborhoods.shell(n, species, 0));
+    const bool with_center = pass == Pass::forward && species == own;
     for (int k = lane; k < t.num_moments; k += kLanes) {
-      const double moment = room.moments[k];
+      const double itself = with_center && k < t.counts[0] ? t.center[own * t.counts[0] + k] : 0.0;
+      const double moment = room.moments[k] + itself;
       if (!t.mixing) nodes[(species * t.num_moments + k) * kLanes] = moment;
       for (int channel = 0; t.mixing && channel < t.channels; ++channel) {
         double& node = nodes[(channel * t.num_moments + k) * kLanes];
@@ -192,28 +193,22 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
 
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes) moments_kernel(Problem<T> p, double* all) {
-  const int n = static_cast<int>(warp_number()), lane = static_cast<int>(lane_number());
-  if (n >= p.num_rows) return;
-  const MomentTables<T>& t = p.tables;
-  const std::size_t bytes = Room<T>(t, Pass::forward, nullptr).bytes;
-  const Room<T> room(t, Pass::forward, dynamic_shared<unsigned char>() + threadIdx.x / kWarp * bytes);
-  const int row = p.edges.first_row + n, own = p.edges.species[row];
-  double* const nodes = all + node_place(n, 1, p.num_nodes);
-  for (int species = 0; species < t.num_species; ++species) {
-    sum_moments(t, room, t.table_of[own * t.num_species + species],
-                p.neighborhoods.places + p.edges.begin(row), p.neighborhoods.shell(n, species, 0));
-    for (int k = lane; k < t.num_moments; k += kLanes) {
-      const double itself = species == own && k < t.counts[0] ? t.center[own * t.counts[0] + k] : 0.0;
-      const double moment = room.moments[k] + itself;
-      if (!t.mixing) nodes[(species * t.num_moments + k) * kLanes] = moment;
-      for (int channel = 0; t.mixing && channel < t.channels; ++channel) {
-        double& node = nodes[(channel * t.num_moments + k) * kLanes];
-        const double part = t.mixing[channel * t.num_species + species] * moment;
-        node = species == 0 ? part : node + part;
-      }
-    }
-    __syncwarp();
-  }
+  write_nodes(p, Pass::forward, all,
+              [&](const Room<T>& room, std::int64_t begin, int table, Range neighbors) {
+                sum_moments(p.tables, room, table, p.neighborhoods.places + begin, neighbors);
+              });
+}
+
+/// With tables of the usual sizes shared memory has room for fewer blocks than 6; with the registers that the
+/// compiler would choose some are spilled.
+template <class T>
+__global__ void __launch_bounds__(kMostWarps* kLanes, 6)
+    tangent_kernel(Problem<T> p, const Vec4<T>* directions, double* all) {
+  write_nodes(p, Pass::tangent, all,
+              [&](const Room<T>& room, std::int64_t begin, int table, Range neighbors) {
+                move_moments(p.tables, room, table, p.neighborhoods.places + begin,
+                             p.neighborhoods.order + begin, directions + begin, neighbors);
+              });
 }
 
 /// dE/d(moment) of one species of neighbors, into the room.
@@ -276,16 +271,9 @@ __global__ void __launch_bounds__(kMostWarps* kLanes)
   }
 }
 
-/// A warp for each row; as many in a block as its shared memory holds on any GPU.
 template <class T>
 Grid grid_of(int num_rows, const MomentTables<T>& tables, Pass pass) {
-  constexpr std::size_t kMostShared = 96 * 1024;
-  const std::size_t bytes = Room<T>(tables, pass, nullptr).bytes;
-  unsigned warps = kMostWarps;
-  while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
-  Grid grid = warp_each(num_rows, warps);
-  grid.shared_bytes = warps * bytes;
-  return grid;
+  return sharing_warps(num_rows, Room<T>(tables, pass, nullptr).bytes, kMostWarps);
 }
 
 }  // namespace

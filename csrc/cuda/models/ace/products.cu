@@ -37,25 +37,43 @@ __device__ inline double scale_of(const ProductTables& p, const double* nodes) {
   return square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
 }
 
-__global__ void __launch_bounds__(kWarps* kLanes)
-    forward_kernel(ProductTables p, int num_rows, double* all, double* features, int stride) {
-  const int row = static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(lane_number());
-  double* const nodes = all + node_place(row, 0, p.num_nodes);
-  if (warp_of_block() == 0) nodes[0] = 1.0;
-  if (row >= num_rows)
-    for (int node = 1 + warp_of_block(); node < p.first_target; node += kWarps) nodes[node * kLanes] = 0.0;
+/// Fills `sums` of the targets, part by part: addend(a, b) multiplies the factors of a term at these places,
+/// which may be targets of earlier parts. Those of moments are there, of rows that exist.
+template <class Addend>
+__device__ inline void sum_terms(const ProductTables& p, bool has_row, double first_node, double* sums,
+                                 const Addend& addend) {
+  if (warp_of_block() == 0) sums[0] = first_node;
+  for (int node = 1 + warp_of_block(); !has_row && node < p.first_target; node += kWarps)
+    sums[node * kLanes] = 0.0;
   __syncthreads();
   for (int part = 0; part < p.num_parts; ++part) {
     for (int target = p.parts[part] + warp_of_block(); target < p.parts[part + 1]; target += kWarps) {
       double sum = 0.0;
       for (int t = p.first[target]; t < p.first[target + 1]; ++t) {
         const Product term = p.terms[t];
-        sum += term.c * nodes[term.a * kLanes] * nodes[term.b * kLanes];
+        sum += term.c * addend(term.a * kLanes, term.b * kLanes);
       }
-      nodes[(p.first_target + target) * kLanes] = sum;
+      sums[(p.first_target + target) * kLanes] = sum;
     }
     __syncthreads();
   }
+}
+
+/// What p·v / |p|² is for features p and a vector v: p / |p| has the derivative (v - p (p·v) / |p|²) / |p|.
+template <class Vector>
+__device__ inline double share_of_features(const ProductTables& p, const double* nodes, double scale,
+                                           const Vector& v) {
+  if (!p.normalize) return 0.0;
+  double sum = 0.0;
+  for (int k = warp_of_block(); k < p.num_features; k += kWarps) sum += v(k) * nodes[p.features[k] * kLanes];
+  return sum_warps(sum) * scale * scale;
+}
+
+__global__ void __launch_bounds__(kWarps* kLanes)
+    forward_kernel(ProductTables p, int num_rows, double* all, double* features, int stride) {
+  const int row = static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(lane_number());
+  double* const nodes = all + node_place(row, 0, p.num_nodes);
+  sum_terms(p, row < num_rows, 1.0, nodes, [=](int a, int b) { return nodes[a] * nodes[b]; });
   const double scale = scale_of(p, nodes);
   if (row >= num_rows) return;
   double* const out = features + static_cast<std::size_t>(row) * stride;
@@ -70,29 +88,11 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   const int row = static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(lane_number());
   const double* const nodes = all + node_place(row, 0, p.num_nodes);
   double* const tangents = all_tangents + node_place(row, 0, p.num_nodes);
-  if (warp_of_block() == 0) tangents[0] = 0.0;
-  if (row >= num_rows)
-    for (int node = 1 + warp_of_block(); node < p.first_target; node += kWarps) tangents[node * kLanes] = 0.0;
-  __syncthreads();
-  for (int part = 0; part < p.num_parts; ++part) {
-    for (int target = p.parts[part] + warp_of_block(); target < p.parts[part + 1]; target += kWarps) {
-      double sum = 0.0;
-      for (int t = p.first[target]; t < p.first[target + 1]; ++t) {
-        const Product term = p.terms[t];
-        sum += term.c * (tangents[term.a * kLanes] * nodes[term.b * kLanes] +
-                         nodes[term.a * kLanes] * tangents[term.b * kLanes]);
-      }
-      tangents[(p.first_target + target) * kLanes] = sum;
-    }
-    __syncthreads();
-  }
+  sum_terms(p, row < num_rows, 0.0, tangents,
+            [=](int a, int b) { return tangents[a] * nodes[b] + nodes[a] * tangents[b]; });
   const double scale = scale_of(p, nodes);
-  double along = 0.0;  // p / |p| has the derivative (v - p (p·v) / |p|²) / |p|
-  if (p.normalize) {
-    for (int k = warp_of_block(); k < p.num_features; k += kWarps)
-      along += tangents[p.features[k] * kLanes] * nodes[p.features[k] * kLanes];
-    along = sum_warps(along) * scale * scale;
-  }
+  const double along =
+      share_of_features(p, nodes, scale, [&](int k) { return tangents[p.features[k] * kLanes]; });
   if (row >= num_rows) return;
   double* const out = features + static_cast<std::size_t>(row) * stride;
   for (int k = warp_of_block(); k < p.num_features; k += kWarps)
@@ -120,12 +120,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   double* const adjoints = all_adjoints + node_place(row, 0, p.num_nodes);
   const double* const own = cotangents + static_cast<std::size_t>(row) * stride;
   const double scale = scale_of(p, nodes);
-  double along = 0.0;  // p / |p| has the derivative (v - p (p·v) / |p|²) / |p|
-  if (p.normalize) {
-    for (int k = warp_of_block(); k < p.num_features; k += kWarps)
-      along += has_row ? own[k] * nodes[p.features[k] * kLanes] : 0.0;
-    along = sum_warps(along) * scale * scale;
-  }
+  const double along = share_of_features(p, nodes, scale, [&](int k) { return has_row ? own[k] : 0.0; });
   const auto find = [&](int node) {
     const int feature = p.feature_of[node];
     const double direct =

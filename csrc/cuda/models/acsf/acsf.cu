@@ -34,8 +34,11 @@ __device__ inline void find_shapes(const Center<T>& c) {
   __syncwarp();
 }
 
-template <class T>
-__device__ inline void radial_forward(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room) {
+/// Adds to the features of a group their sums over neighbors: of_neighbor(k) gives an addend as a function of
+/// the shape.
+template <class T, class OfNeighbor>
+__device__ inline void radial_sums(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room,
+                                   const OfNeighbor& of_neighbor) {
   const int lane = static_cast<int>(lane_number());
   const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
   const Range neighbors = c.neighbors(g.species, g.shell);
@@ -48,11 +51,27 @@ __device__ inline void radial_forward(const RadialTable g, const Center<T>& c, c
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
       const T r = c.places[k].w;
       const Sloped<T> f = cutoff_function(cutoff, r);
-      for (int i = 0; i < count; ++i) sums[i * kColumn] += shape(functions[i].shape, r, f).value;
+      const auto addend = of_neighbor(k);
+      for (int i = 0; i < count; ++i) sums[i * kColumn] += addend(shape(functions[i].shape, r, f));
     }
-    for_sums(room.sums, count,
-             [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
+    add_features(functions, count, room);
   }
+}
+
+template <class T>
+__device__ inline void radial_forward(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room) {
+  radial_sums(g, c, room, [](int) { return [](const Sloped<T>& w) { return w.value; }; });
+}
+
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void radial_tangent(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room,
+                                      const Vec4<T>* directions) {
+  radial_sums(g, c, room, [&](int k) {
+    const Vec4<T> v = c.places[k];
+    const T rate = scalar_product(v, directions[c.order[k]]) / v.w;
+    return [rate](const Sloped<T>& w) { return w.value * w.slope * rate; };
+  });
 }
 
 template <class T>
@@ -74,33 +93,6 @@ __device__ inline void radial_reverse(const RadialTable g, const Center<T>& c, c
     gradient = {gradient.x + sum * v.x, gradient.y + sum * v.y, gradient.z + sum * v.z, T(0)};
   }
   __syncwarp();
-}
-
-/// `directions` are those of the center's edges.
-template <class T>
-__device__ inline void radial_tangent(const RadialTable g, const Center<T>& c, const WarpRoom<T>& room,
-                                      const Vec4<T>* directions) {
-  const int lane = static_cast<int>(lane_number());
-  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
-  const Range neighbors = c.neighbors(g.species, g.shell);
-  if (neighbors.first == neighbors.last) return;
-  T* const sums = room.sums + lane;
-  for (int first = g.functions.first; first < g.functions.last; first += kMostFunctions) {
-    const RadialFunction<T>* const functions = c.tables.radial_functions + first;
-    const int rest = g.functions.last - first, count = rest < kMostFunctions ? rest : kMostFunctions;
-    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
-    for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
-      const Vec4<T> v = c.places[k];
-      const Sloped<T> f = cutoff_function(cutoff, v.w);
-      const T rate = scalar_product(v, directions[c.order[k]]) / v.w;
-      for (int i = 0; i < count; ++i) {
-        const Sloped<T> w = shape(functions[i].shape, v.w, f);
-        sums[i * kColumn] += w.value * w.slope * rate;
-      }
-    }
-    for_sums(room.sums, count,
-             [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
-  }
 }
 
 template <class T>
@@ -180,16 +172,9 @@ Problem<T> Acsf<T>::problem(const Graph<T>& graph) const {
           values + tables_.num_rows() * graph.num_places};
 }
 
-/// A warp for each row; as many in a block as its shared memory holds on any GPU.
 template <class T>
 Grid Acsf<T>::grid(int num_rows, Pass pass) const {
-  constexpr std::size_t kMostShared = 96 * 1024;
-  const std::size_t bytes = WarpRoom<T>(tables_.room(), pass, nullptr).bytes;
-  unsigned warps = kMostWarps;
-  while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
-  Grid grid = warp_each(num_rows, warps);
-  grid.shared_bytes = warps * bytes;
-  return grid;
+  return sharing_warps(num_rows, WarpRoom<T>(tables_.room(), pass, nullptr).bytes, kMostWarps);
 }
 
 template <class T>

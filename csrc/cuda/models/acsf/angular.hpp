@@ -59,19 +59,27 @@ __device__ inline PairRanges pairs_of(const AngularTable g, const Center<T>& c) 
                         g.species1 == g.species2);
 }
 
-template <class T>
-__device__ inline void angular_forward(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room) {
-  const int lane = static_cast<int>(lane_number()), num_terms = g.terms.last - g.terms.first;
+/// Adds to the features of a group their sums over triplets: body(j, k, triplet, sums) adds to the lane's
+/// own.
+template <class T, class Body>
+__device__ inline void angular_sums(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room,
+                                    const Body& body) {
   const int num_functions = g.functions.last - g.functions.first;
   const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
-  const AngularFunction<T>* const functions = c.tables.angular_functions + g.functions.first;
   const PairRanges pairs = pairs_of(g, c);
   if (pairs.is_empty()) return;
-  T* const terms = room.terms + lane;
-  T* const sums = room.sums + lane;
+  T* const sums = room.sums + lane_number();
   for (int i = 0; i < num_functions; ++i) sums[i * kColumn] = T(0);
-  for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
-    const Triplet<T> t(g, cutoff, c.places[j], c.places[k]);
+  for_triplets(g, c, pairs, room.queue,
+               [&](int j, int k) { body(j, k, Triplet<T>(g, cutoff, c.places[j], c.places[k]), sums); });
+  add_features(c.tables.angular_functions + g.functions.first, num_functions, room);
+}
+
+template <class T>
+__device__ inline void angular_forward(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room) {
+  const int num_terms = g.terms.last - g.terms.first;
+  T* const terms = room.terms + lane_number();
+  angular_sums(g, c, room, [&](int j, int k, const Triplet<T>& t, T* sums) {
     for (int u = 0; u < num_terms; ++u)
       terms[u * kLanes] = term(c.tables.terms[g.terms.first + u], t.cosine, t.angle).value;
     for (int e = g.uses.first; e < g.uses.last; ++e) {
@@ -82,28 +90,18 @@ __device__ inline void angular_forward(const AngularTable g, const Center<T>& c,
         sums[(i - g.functions.first) * kColumn] += w * terms[c.tables.angular_functions[i].term * kLanes];
     }
   });
-  for_sums(room.sums, num_functions,
-           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
 }
 
 /// `directions` are those of the center's edges.
 template <class T>
 __device__ inline void angular_tangent(const AngularTable g, const Center<T>& c, const WarpRoom<T>& room,
                                        const Vec4<T>* directions) {
-  const int lane = static_cast<int>(lane_number()), num_terms = g.terms.last - g.terms.first;
-  const int num_functions = g.functions.last - g.functions.first;
-  const Cutoff<T> cutoff = c.shell(g.shell).cutoff;
-  const AngularFunction<T>* const functions = c.tables.angular_functions + g.functions.first;
-  const PairRanges pairs = pairs_of(g, c);
-  if (pairs.is_empty()) return;
-  T* const terms = room.terms + lane;
+  const int num_terms = g.terms.last - g.terms.first;
+  T* const terms = room.terms + lane_number();
   T* const rates = terms + num_terms * kLanes;
-  T* const sums = room.sums + lane;
-  for (int i = 0; i < num_functions; ++i) sums[i * kColumn] = T(0);
-  for_triplets(g, c, pairs, room.queue, [&](int j, int k) {
+  angular_sums(g, c, room, [&](int j, int k, const Triplet<T>& t, T* sums) {
     const Vec4<T> rj = c.places[j], rk = c.places[k];
     const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
-    const Triplet<T> t(g, cutoff, rj, rk);
     const T along_j = scalar_product(rj, vj), along_k = scalar_product(rk, vk);
     const T crossed = scalar_product(vj, rk) + scalar_product(rj, vk);
     const T along_far = along_j + along_k - crossed;  // (r_k - r_j) · (v_k - v_j)
@@ -128,8 +126,6 @@ __device__ inline void angular_tangent(const AngularTable g, const Center<T>& c,
       }
     }
   });
-  for_sums(room.sums, num_functions,
-           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
 }
 
 template <class T>

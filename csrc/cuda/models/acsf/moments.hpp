@@ -2,110 +2,101 @@
 // Wide angular functions with a whole ζ through moments of the neighbors, as in core/models/acsf/moments.hpp:
 // their lanes hold monomials, in reverse neighbors.
 #include "cuda/models/acsf/problem.hpp"
+#include "cuda/reduce.hpp"
 
 namespace nearsight {
 namespace cuda {
 namespace acsf {
 
-/// moments[species][monomials, and the sum of squares].
-template <class T>
-__device__ inline void find_moments(const MomentTable g, const Center<T>& c, double* moments) {
+/// sums[species][monomials, and the sum of squares] over neighbors: addend(k, monomial, whether it is the
+/// square).
+template <class T, class Addend>
+__device__ inline void sum_neighbors(const MomentTable g, const Center<T>& c, double* sums,
+                                     const Addend& addend) {
   const int count = num_monomials(g.degree);
-  const T* const values = c.shape_values(g.row);
   for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
     const Monomial monomial = c.tables.monomials[m < count ? m : 0];
     for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
       const Range neighbors = c.neighbors(species, g.shell);
       T sum = T(0);
-      for (int k = neighbors.first; k < neighbors.last; ++k) {
-        const Vec4<T> v = c.places[k];
-        const T inverse = T(1) / v.w, w = values[k];
-        sum += w * (m == count ? w
-                               : power(v.x * inverse, monomial.a) * power(v.y * inverse, monomial.b) *
-                                     power(v.z * inverse, monomial.c));
-      }
-      moments[species * (count + 1) + m] = sum;
+      for (int k = neighbors.first; k < neighbors.last; ++k) sum += addend(k, monomial, m == count);
+      sums[species * (count + 1) + m] = sum;
     }
   }
   __syncwarp();
 }
 
 template <class T>
-__device__ inline void moment_forward(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room) {
-  const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
-  find_moments(g, c, room.moments);
-  for (int i = g.functions.first; i < g.functions.last; ++i) {
-    const MomentFunction& f = c.tables.moment_functions[i];
-    const double* const a = room.moments + f.species1 * (count + 1);
-    const double* const b = room.moments + f.species2 * (count + 1);
-    double value = 0.0;
-    for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
-      const Monomial monomial = c.tables.monomials[m];
-      value += f.powers[monomial.degree] * monomial.multinomial * a[m] * b[m];
-    }
-    for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
-    if (f.species1 == f.species2) value = 0.5 * (value - f.self * a[count]);  // each pair once, j != k
-    if (lane == 0) room.features[f.out] += value;
-  }
-  __syncwarp();
+__device__ inline void find_moments(const MomentTable g, const Center<T>& c, double* moments) {
+  const T* const values = c.shape_values(g.row);
+  sum_neighbors(g, c, moments, [&](int k, const Monomial& monomial, bool is_square) {
+    const Vec4<T> v = c.places[k];
+    const T inverse = T(1) / v.w, w = values[k];
+    return w * (is_square ? w
+                          : power(v.x * inverse, monomial.a) * power(v.y * inverse, monomial.b) *
+                                power(v.z * inverse, monomial.c));
+  });
 }
 
 /// Derivatives of the moments along directions of the center's edges.
 template <class T>
 __device__ inline void move_moments(const MomentTable g, const Center<T>& c, const Vec4<T>* directions,
                                     double* tangents) {
-  const int count = num_monomials(g.degree);
   const T* const values = c.shape_values(g.row);
   const T* const slopes = c.shape_slopes(g.row);
-  for (int m = static_cast<int>(lane_number()); m <= count; m += kLanes) {
-    const Monomial monomial = c.tables.monomials[m < count ? m : 0];
-    for (int species = 0; species < c.p.neighborhoods.num_species; ++species) {
-      const Range neighbors = c.neighbors(species, g.shell);
-      T sum = T(0);
-      for (int k = neighbors.first; k < neighbors.last; ++k) {
-        const Vec4<T> r = c.places[k], v = directions[c.order[k]];
-        const T inverse = T(1) / r.w, x = r.x * inverse, y = r.y * inverse, z = r.z * inverse;
-        const T w = values[k], along = scalar_product(r, v), rate = w * slopes[k] * along;
-        if (m == count) {
-          sum += T(2) * w * rate;
-          continue;
-        }
-        const T turn = along * inverse * inverse;  // of the unit vector: (v - turn r) / |r|
-        const T a = power(x, monomial.a), b = power(y, monomial.b), d = power(z, monomial.c);
-        T change = T(0);
-        if (monomial.a) change += T(monomial.a) * power(x, monomial.a - 1) * b * d * (v.x - turn * r.x);
-        if (monomial.b) change += T(monomial.b) * a * power(y, monomial.b - 1) * d * (v.y - turn * r.y);
-        if (monomial.c) change += T(monomial.c) * a * b * power(z, monomial.c - 1) * (v.z - turn * r.z);
-        sum += rate * a * b * d + w * change * inverse;
-      }
-      tangents[species * (count + 1) + m] = sum;
-    }
-  }
-  __syncwarp();
+  sum_neighbors(g, c, tangents, [&](int k, const Monomial& monomial, bool is_square) {
+    const Vec4<T> r = c.places[k], v = directions[c.order[k]];
+    const T inverse = T(1) / r.w, x = r.x * inverse, y = r.y * inverse, z = r.z * inverse;
+    const T w = values[k], along = scalar_product(r, v), rate = w * slopes[k] * along;
+    if (is_square) return T(2) * w * rate;
+    const T turn = along * inverse * inverse;  // of the unit vector: (v - turn r) / |r|
+    const T a = power(x, monomial.a), b = power(y, monomial.b), d = power(z, monomial.c);
+    T change = T(0);
+    if (monomial.a) change += T(monomial.a) * power(x, monomial.a - 1) * b * d * (v.x - turn * r.x);
+    if (monomial.b) change += T(monomial.b) * a * power(y, monomial.b - 1) * d * (v.y - turn * r.y);
+    if (monomial.c) change += T(monomial.c) * a * b * power(z, monomial.c - 1) * (v.z - turn * r.z);
+    return rate * a * b * d + w * change * inverse;
+  });
 }
 
-/// `tangents` is room for those of the moments.
-template <class T>
-__device__ inline void moment_tangent(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
-                                      double* tangents, const Vec4<T>* directions) {
+/// Adds to the features of a group their sums over monomials: product(m, n) of those numbered m and n among
+/// the moments of two species; `squares` has the sums of squares that are not of pairs.
+template <class T, class Product>
+__device__ inline void moment_sums(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
+                                   const double* squares, const Product& product) {
   const int lane = static_cast<int>(lane_number()), count = num_monomials(g.degree);
-  find_moments(g, c, room.moments);
-  move_moments(g, c, directions, tangents);
   for (int i = g.functions.first; i < g.functions.last; ++i) {
     const MomentFunction& f = c.tables.moment_functions[i];
     const int first = f.species1 * (count + 1), second = f.species2 * (count + 1);
     double value = 0.0;
     for (int m = lane; m < num_monomials(f.degree); m += kLanes) {
       const Monomial monomial = c.tables.monomials[m];
-      value +=
-          f.powers[monomial.degree] * monomial.multinomial *
-          (tangents[first + m] * room.moments[second + m] + room.moments[first + m] * tangents[second + m]);
+      value += f.powers[monomial.degree] * monomial.multinomial * product(first + m, second + m);
     }
-    for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
-    if (f.species1 == f.species2) value = 0.5 * (value - f.self * tangents[first + count]);
+    value = warp_sum(value);
+    if (f.species1 == f.species2)
+      value = 0.5 * (value - f.self * squares[first + count]);  // each pair once, j != k
     if (lane == 0) room.features[f.out] += value;
   }
   __syncwarp();
+}
+
+template <class T>
+__device__ inline void moment_forward(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room) {
+  const double* const moments = room.moments;
+  find_moments(g, c, room.moments);
+  moment_sums(g, c, room, moments, [=](int m, int n) { return moments[m] * moments[n]; });
+}
+
+/// `tangents` is room for those of the moments.
+template <class T>
+__device__ inline void moment_tangent(const MomentTable g, const Center<T>& c, const WarpRoom<T>& room,
+                                      double* tangents, const Vec4<T>* directions) {
+  const double* const moments = room.moments;
+  find_moments(g, c, room.moments);
+  move_moments(g, c, directions, tangents);
+  moment_sums(g, c, room, tangents,
+              [=](int m, int n) { return tangents[m] * moments[n] + moments[m] * tangents[n]; });
 }
 
 /// A polynomial of x, y and z, and its gradient.

@@ -3,6 +3,7 @@
 #include "cuda/models/acsf/shapes.hpp"
 #include "cuda/models/shared/neighborhoods.hpp"
 #include "cuda/models/shared/pairs.hpp"
+#include "cuda/models/shared/warps.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -56,26 +57,27 @@ struct WarpRoom {
   int* queue;
   std::size_t bytes;
 
-  __host__ __device__ WarpRoom(const Room& room, Pass pass, unsigned char* begin) : bytes(0) {
+  __host__ __device__ WarpRoom(const Room& room, Pass pass, unsigned char* begin) {
+    SharedParts parts{begin};
     const bool reverse = pass == Pass::reverse, tangent = pass == Pass::tangent;
-    features = take<double>(begin, reverse ? 0 : room.features);
-    moments = take<double>(begin, (tangent ? 2 : 1) * room.moments);
-    cotangents = take<T>(begin, reverse ? room.features : 0);
-    adjoints = take<T>(begin, reverse && room.moments ? nearsight::acsf::kMaxMonomials : 0);
-    sums = take<T>(begin, reverse ? 0 : room.functions * kColumn);
-    terms = take<T>(begin, (reverse || tangent ? 2 : 1) * room.terms * kLanes);
-    tile = take<T>(begin, reverse && room.has_pairs ? PairTile<T>::kNumbers : 0);
-    queue = take<int>(begin, room.has_pairs ? kQueue : 0);
-  }
-
- private:
-  template <class U>
-  __host__ __device__ U* take(unsigned char* begin, int count) {
-    U* const here = reinterpret_cast<U*>(begin + bytes);
-    bytes += (count * sizeof(U) + 15) / 16 * 16;
-    return here;
+    features = parts.take<double>(reverse ? 0 : room.features);
+    moments = parts.take<double>((tangent ? 2 : 1) * room.moments);
+    cotangents = parts.take<T>(reverse ? room.features : 0);
+    adjoints = parts.take<T>(reverse && room.moments ? nearsight::acsf::kMaxMonomials : 0);
+    sums = parts.take<T>(reverse ? 0 : room.functions * kColumn);
+    terms = parts.take<T>((reverse || tangent ? 2 : 1) * room.terms * kLanes);
+    tile = parts.take<T>(reverse && room.has_pairs ? PairTile<T>::kNumbers : 0);
+    queue = parts.take<int>(room.has_pairs ? kQueue : 0);
+    bytes = parts.bytes;
   }
 };
+
+/// Adds room.sums, one for each of these functions, to the features.
+template <class T, class Function>
+__device__ inline void add_features(const Function* functions, int count, const WarpRoom<T>& room) {
+  for_sums(room.sums, count,
+           [&](int i, double sum) { room.features[functions[i].out] += functions[i].factor * sum; });
+}
 
 }  // namespace acsf
 }  // namespace cuda

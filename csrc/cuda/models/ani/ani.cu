@@ -2,6 +2,7 @@
 
 #include "cuda/models/ani/ani.hpp"
 #include "cuda/models/shared/pairs.hpp"
+#include "cuda/models/shared/warps.hpp"
 
 namespace nearsight {
 namespace cuda {
@@ -77,12 +78,13 @@ __device__ inline void clear(double* out, int count) {
   for (int i = static_cast<int>(lane_number()); i < count; i += kLanes) out[i] = 0.0;
 }
 
-template <class T>
-__device__ inline void radial_forward(const Center<T>& c, int species, double* out) {
+/// Writes sums over neighbors of a species: of_neighbor(k) gives an addend as a function of the term.
+template <class T, class OfNeighbor>
+__device__ inline void radial_sums(const Center<T>& c, int species, double* out,
+                                   const OfNeighbor& of_neighbor) {
   const int lane = static_cast<int>(lane_number());
   const RadialTerms<T> t = c.p.terms.radial;
   const Range neighbors = c.radial(species);
-  if (neighbors.first == neighbors.last) return clear(out, t.num_shifts);
   T* const sums = c.sums + lane;
   for (int first = 0; first < t.num_shifts; first += kMostFunctions) {
     const int count = t.num_shifts - first < kMostFunctions ? t.num_shifts - first : kMostFunctions;
@@ -90,11 +92,30 @@ __device__ inline void radial_forward(const Center<T>& c, int species, double* o
     for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
       const T r = c.places[k].w;
       const Differentiable<T> fc = c.radial_cutoff(r);
+      const auto addend = of_neighbor(k);
       for (int i = 0; i < count; ++i)
-        sums[i * kColumn] += radial_term(t.eta, t.shifts[first + i], r, fc).value;
+        sums[i * kColumn] += addend(radial_term(t.eta, t.shifts[first + i], r, fc));
     }
     for_sums(c.sums, count, [&](int i, double sum) { out[first + i] = sum; });
   }
+}
+
+template <class T>
+__device__ inline void radial_forward(const Center<T>& c, int species, double* out) {
+  const Range neighbors = c.radial(species);
+  if (neighbors.first == neighbors.last) return clear(out, c.p.terms.radial.num_shifts);
+  radial_sums(c, species, out, [](int) { return [](const Differentiable<T>& term) { return term.value; }; });
+}
+
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void radial_tangent(const Center<T>& c, int species, const Vec4<T>* directions,
+                                      double* out) {
+  radial_sums(c, species, out, [&](int k) {
+    const Vec4<T> r = c.places[k];
+    const T rate = scalar_product(r, directions[c.order[k]]) / r.w;
+    return [rate](const Differentiable<T>& term) { return rate * term.derivative; };
+  });
 }
 
 template <class T>
@@ -124,33 +145,72 @@ __device__ inline T cosine_of(const Vec4<T>& j, const Vec4<T>& k) {
   return (j.x * k.x + j.y * k.y + j.z * k.z) / (j.w * k.w);
 }
 
-template <class T>
-__device__ inline void angular_forward(const Center<T>& c, const PairRanges& pairs, double* out) {
-  const int lane = static_cast<int>(lane_number());
+/// Writes sums over pairs of neighbors: body(j, k, shells, sums) adds to the lane's own, of the functions of
+/// these shells.
+template <class T, class Body>
+__device__ inline void angular_sums(const Center<T>& c, const PairRanges& pairs, double* out,
+                                    const Body& body) {
   const AngularTerms<T> t = c.p.terms.angular;
   if (pairs.is_empty()) return clear(out, t.num_shifts * t.num_angles);
-  T* const sums = c.sums + lane;
-  T* const terms = c.terms + lane;
+  T* const sums = c.sums + lane_number();
   const int part = kMostFunctions > t.num_angles ? kMostFunctions / t.num_angles : 1;  // shifts at a time
   for (int first = 0; first < t.num_shifts; first += part) {
-    const int last = first + part < t.num_shifts ? first + part : t.num_shifts;
-    const int count = (last - first) * t.num_angles;
+    const Range shells{first, first + part < t.num_shifts ? first + part : t.num_shifts};
+    const int count = (shells.last - first) * t.num_angles;
     for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
-    for_pairs(
-        pairs, c.queue, [](int, int) { return true; },
-        [&](int j, int k) {
-          const Vec4<T> vj = c.places[j], vk = c.places[k];
-          const Angle<T> angle(cosine_of(vj, vk));
-          const T ends = c.angular_cutoff(vj.w).value * c.angular_cutoff(vk.w).value;
-          const T mean = T(0.5) * (vj.w + vk.w);
-          for (int u = 0; u < t.num_angles; ++u) terms[u * kLanes] = angle.term(t, u).value;
-          for (int n = first, i = 0; n < last; ++n) {
-            const T e = ends * shell_term(t.eta, t.shifts[n], mean).value;
-            for (int u = 0; u < t.num_angles; ++u, ++i) sums[i * kColumn] += e * terms[u * kLanes];
-          }
-        });
+    for_pairs(pairs, c.queue, [](int, int) { return true; }, [&](int j, int k) { body(j, k, shells, sums); });
     for_sums(c.sums, count, [&](int i, double sum) { out[first * t.num_angles + i] = sum; });
   }
+}
+
+template <class T>
+__device__ inline void angular_forward(const Center<T>& c, const PairRanges& pairs, double* out) {
+  const AngularTerms<T> t = c.p.terms.angular;
+  T* const terms = c.terms + lane_number();
+  angular_sums(c, pairs, out, [&](int j, int k, Range shells, T* sums) {
+    const Vec4<T> vj = c.places[j], vk = c.places[k];
+    const Angle<T> angle(cosine_of(vj, vk));
+    const T ends = c.angular_cutoff(vj.w).value * c.angular_cutoff(vk.w).value;
+    const T mean = T(0.5) * (vj.w + vk.w);
+    for (int u = 0; u < t.num_angles; ++u) terms[u * kLanes] = angle.term(t, u).value;
+    for (int n = shells.first, i = 0; n < shells.last; ++n) {
+      const T e = ends * shell_term(t.eta, t.shifts[n], mean).value;
+      for (int u = 0; u < t.num_angles; ++u, ++i) sums[i * kColumn] += e * terms[u * kLanes];
+    }
+  });
+}
+
+/// `directions` are those of the center's edges.
+template <class T>
+__device__ inline void angular_tangent(const Center<T>& c, const PairRanges& pairs, const Vec4<T>* directions,
+                                       double* out) {
+  const AngularTerms<T> t = c.p.terms.angular;
+  T* const terms = c.terms + lane_number();
+  T* const rates = terms + t.num_angles * kLanes;
+  angular_sums(c, pairs, out, [&](int j, int k, Range shells, T* sums) {
+    const Vec4<T> rj = c.places[j], rk = c.places[k];
+    const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
+    const T rate_j = scalar_product(rj, vj) / rj.w, rate_k = scalar_product(rk, vk) / rk.w,
+            cosine = cosine_of(rj, rk);
+    const T of_cosine = (scalar_product(vj, rk) + scalar_product(rj, vk)) / (rj.w * rk.w) -
+                        cosine * (rate_j / rj.w + rate_k / rk.w);
+    const Angle<T> angle(cosine);
+    const Differentiable<T> fj = c.angular_cutoff(rj.w), fk = c.angular_cutoff(rk.w);
+    const T ends = fj.value * fk.value;
+    const T of_ends = fj.derivative * rate_j * fk.value + fj.value * fk.derivative * rate_k;
+    const T mean = T(0.5) * (rj.w + rk.w), of_mean = T(0.5) * (rate_j + rate_k);
+    for (int u = 0; u < t.num_angles; ++u) {
+      const Differentiable<T> term = angle.term(t, u);
+      terms[u * kLanes] = term.value;
+      rates[u * kLanes] = term.derivative * of_cosine;
+    }
+    for (int n = shells.first, i = 0; n < shells.last; ++n) {
+      const Differentiable<T> e = shell_term(t.eta, t.shifts[n], mean);
+      const T value = ends * e.value, rate = ends * e.derivative * of_mean + of_ends * e.value;
+      for (int u = 0; u < t.num_angles; ++u, ++i)
+        sums[i * kColumn] += rate * terms[u * kLanes] + value * rates[u * kLanes];
+    }
+  });
 }
 
 template <class T>
@@ -202,71 +262,6 @@ __device__ inline void angular_reverse(const Center<T>& c, const PairRanges& all
   });
 }
 
-/// `directions` are those of the center's edges.
-template <class T>
-__device__ inline void radial_tangent(const Center<T>& c, int species, const Vec4<T>* directions,
-                                      double* out) {
-  const int lane = static_cast<int>(lane_number());
-  const RadialTerms<T> t = c.p.terms.radial;
-  const Range neighbors = c.radial(species);
-  T* const sums = c.sums + lane;
-  for (int first = 0; first < t.num_shifts; first += kMostFunctions) {
-    const int count = t.num_shifts - first < kMostFunctions ? t.num_shifts - first : kMostFunctions;
-    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
-    for (int k = neighbors.first + lane; k < neighbors.last; k += kLanes) {
-      const Vec4<T> r = c.places[k];
-      const Differentiable<T> fc = c.radial_cutoff(r.w);
-      const T rate = scalar_product(r, directions[c.order[k]]) / r.w;
-      for (int i = 0; i < count; ++i)
-        sums[i * kColumn] += rate * radial_term(t.eta, t.shifts[first + i], r.w, fc).derivative;
-    }
-    for_sums(c.sums, count, [&](int i, double sum) { out[first + i] = sum; });
-  }
-}
-
-template <class T>
-__device__ inline void angular_tangent(const Center<T>& c, const PairRanges& pairs, const Vec4<T>* directions,
-                                       double* out) {
-  const int lane = static_cast<int>(lane_number());
-  const AngularTerms<T> t = c.p.terms.angular;
-  T* const sums = c.sums + lane;
-  T* const terms = c.terms + lane;
-  T* const rates = terms + t.num_angles * kLanes;
-  const int part = kMostFunctions > t.num_angles ? kMostFunctions / t.num_angles : 1;  // shifts at a time
-  for (int first = 0; first < t.num_shifts; first += part) {
-    const int last = first + part < t.num_shifts ? first + part : t.num_shifts;
-    const int count = (last - first) * t.num_angles;
-    for (int i = 0; i < count; ++i) sums[i * kColumn] = T(0);
-    for_pairs(
-        pairs, c.queue, [](int, int) { return true; },
-        [&](int j, int k) {
-          const Vec4<T> rj = c.places[j], rk = c.places[k];
-          const Vec4<T> vj = directions[c.order[j]], vk = directions[c.order[k]];
-          const T rate_j = scalar_product(rj, vj) / rj.w, rate_k = scalar_product(rk, vk) / rk.w,
-                  cosine = cosine_of(rj, rk);
-          const T of_cosine = (scalar_product(vj, rk) + scalar_product(rj, vk)) / (rj.w * rk.w) -
-                              cosine * (rate_j / rj.w + rate_k / rk.w);
-          const Angle<T> angle(cosine);
-          const Differentiable<T> fj = c.angular_cutoff(rj.w), fk = c.angular_cutoff(rk.w);
-          const T ends = fj.value * fk.value;
-          const T of_ends = fj.derivative * rate_j * fk.value + fj.value * fk.derivative * rate_k;
-          const T mean = T(0.5) * (rj.w + rk.w), of_mean = T(0.5) * (rate_j + rate_k);
-          for (int u = 0; u < t.num_angles; ++u) {
-            const Differentiable<T> term = angle.term(t, u);
-            terms[u * kLanes] = term.value;
-            rates[u * kLanes] = term.derivative * of_cosine;
-          }
-          for (int n = first, i = 0; n < last; ++n) {
-            const Differentiable<T> e = shell_term(t.eta, t.shifts[n], mean);
-            const T value = ends * e.value, rate = ends * e.derivative * of_mean + of_ends * e.value;
-            for (int u = 0; u < t.num_angles; ++u, ++i)
-              sums[i * kColumn] += rate * terms[u * kLanes] + value * rates[u * kLanes];
-          }
-        });
-    for_sums(c.sums, count, [&](int i, double sum) { out[first * t.num_angles + i] = sum; });
-  }
-}
-
 template <class T>
 __global__ void __launch_bounds__(kMostWarps* kLanes, 4)
     forward_kernel(Problem<T> p, Room room, double* features, int stride) {
@@ -310,18 +305,6 @@ __global__ void __launch_bounds__(kMostWarps* kLanes, 4)
       c, [&](const PairRanges& pairs, int feature) { angular_reverse(c, pairs, own + feature, out); });
 }
 
-/// A warp for each row; as many in a block as its shared memory holds on any GPU.
-template <class T>
-Grid grid_of(int num_rows, const Room& room) {
-  constexpr std::size_t kMostShared = 96 * 1024;
-  const std::size_t bytes = room.bytes<T>();
-  unsigned warps = kMostWarps;
-  while (warps > 1 && warps * bytes > kMostShared) warps /= 2;
-  Grid grid = warp_each(num_rows, warps);
-  grid.shared_bytes = warps * bytes;
-  return grid;
-}
-
 template <class T>
 std::vector<T> converted(const std::vector<double>& values) {
   return {values.begin(), values.end()};
@@ -362,23 +345,24 @@ template <class T>
 void Ani<T>::forward(const Stream& stream, const Graph<T>& graph, double* features, int stride) {
   sorter_.sort(stream, graph);
   const Room room(terms_, false);
-  launch(stream, grid_of<T>(graph.num_rows, room), forward_kernel<T>, problem(graph), room, features, stride);
+  launch(stream, sharing_warps(graph.num_rows, room.bytes<T>(), kMostWarps), forward_kernel<T>,
+         problem(graph), room, features, stride);
 }
 
 template <class T>
 void Ani<T>::reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents, int stride,
                      Vec4<T>* gradients) {
   const Room room(terms_, true);
-  launch(stream, grid_of<T>(graph.num_rows, room), reverse_kernel<T>, problem(graph), room, cotangents,
-         stride, gradients);
+  launch(stream, sharing_warps(graph.num_rows, room.bytes<T>(), kMostWarps), reverse_kernel<T>,
+         problem(graph), room, cotangents, stride, gradients);
 }
 
 template <class T>
 void Ani<T>::tangent(const Stream& stream, const Graph<T>& graph, const Vec4<T>* directions, double* tangents,
                      int stride) {
   const Room room(terms_, false, true);
-  launch(stream, grid_of<T>(graph.num_rows, room), tangent_kernel<T>, problem(graph), room, directions,
-         tangents, stride);
+  launch(stream, sharing_warps(graph.num_rows, room.bytes<T>(), kMostWarps), tangent_kernel<T>,
+         problem(graph), room, directions, tangents, stride);
 }
 
 template class Ani<float>;

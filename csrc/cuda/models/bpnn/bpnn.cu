@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/models/bpnn/ranges.hpp"
 #include "cuda/models/bpnn/bpnn.hpp"
 #include "cuda/models/descriptor.hpp"
 #include "cuda/models/networks/networks.hpp"
@@ -14,9 +15,12 @@ template <class T, class U>
 class Bpnn final : public Potential<T> {
  public:
   Bpnn(std::unique_ptr<Descriptor<T>> descriptor, const Stream& stream,
-       const nearsight::networks::Networks<U>& networks, int num_species)
+       const nearsight::networks::Networks<U>& networks, int num_species, const FeatureRanges& ranges)
       : descriptor_(std::move(descriptor)),
-        networks_(stream, networks, num_species, descriptor_->zero_means_absent()) {
+        networks_(stream, networks, num_species, descriptor_->zero_means_absent()),
+        first_ranges_(ranges.first),
+        lowest_(tables_.keep(stream, ranges.lowest)),
+        highest_(tables_.keep(stream, ranges.highest)) {
     for (int species = 0; species < num_species; ++species)
       stride_ = std::max(stride_, descriptor_->num_features(species));
   }
@@ -25,6 +29,17 @@ class Bpnn final : public Potential<T> {
     features_.resize(static_cast<std::size_t>(graph.num_rows) * stride_);
     descriptor_->forward(stream, graph, features_.data(), stride_);
     networks_.forward(stream, graph, features_.data(), stride_, readouts);
+  }
+
+  void find_extrapolations(const Stream& stream, const Graph<T>& graph,
+                           ExtrapolationSums& sums) const override {
+    for (const auto& run : graph.runs) {
+      const int first = first_ranges_[run.species];
+      if (first < 0) continue;
+      const std::size_t row = run.first - graph.edges.first_row;
+      sums.add(stream, {features_.data() + row * stride_, run.last - run.first, stride_,
+                        descriptor_->num_features(run.species), first, lowest_, highest_});
+    }
   }
 
   void reverse(const Stream& stream, const Graph<T>& graph, const double* cotangents,
@@ -46,6 +61,9 @@ class Bpnn final : public Potential<T> {
   networks::Networks<U> networks_;
   int stride_ = 1;           // features of the species that has most
   Buffer<double> features_;  // [rows][stride], their cotangents in reverse
+  Tables tables_;
+  const std::vector<int> first_ranges_;          // [species] as in FeatureRanges
+  const double *const lowest_, *const highest_;  // likewise
 };
 
 template <class T, class U>
@@ -56,7 +74,8 @@ std::unique_ptr<Potential<T>> make(const ModelFile& file, const BpnnRecord& reco
   for (int s = 0; s < num_species; ++s) num_features.push_back(descriptor->num_features(s));
   const nearsight::networks::Networks<U> networks(record.networks, file.species, num_features, record.members,
                                                   record.columns, file.weights);
-  return std::make_unique<Bpnn<T, U>>(std::move(descriptor), stream, networks, num_species);
+  return std::make_unique<Bpnn<T, U>>(std::move(descriptor), stream, networks, num_species,
+                                      read_ranges(file, num_features));
 }
 
 }  // namespace
