@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator
 from rich.console import Console
 
-from nearsight.cli.evaluate import predict
+from nearsight.cli.evaluate import predict_all
 from nearsight.data import read_frames
 from nearsight.interfaces.potential import Potential
 from nearsight.training import load_config, train
@@ -36,8 +36,9 @@ Errors = dict[str, dict[str, dict[int, list[float]]]]  # RMSE by quantity, test 
 def errors_of(model: Path, file: str) -> dict[str, Any]:
     """Errors on the frames of a file, as in the `results.json` of a run."""
     potential, metrics = Potential(model), Metrics()
-    for frame in read_frames([file]):
-        metrics.add(frame, predict(potential, frame))
+    frames = read_frames([file])
+    for frame, found in zip(frames, predict_all(potential, frames)):
+        metrics.add(frame, found)
     return metrics.as_dict()
 
 

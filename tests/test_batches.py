@@ -55,6 +55,16 @@ def test_progress_counts_frames_and_batches_are_bounded(potential):
     assert all(sum(group) <= 15 or len(group) == 1 for group in groups)
 
 
+@pytest.mark.parametrize(("name", "most"), [("acsf", 1024), ("two interactions", 128), ("painn", 128)])
+def test_batches_are_as_large_as_helps(paths, name, most):
+    """One thread, and two."""
+    structures = [frames()[0]] * (4 * most // 14)
+    for threads in (1, 2):
+        seen = []
+        Potential(paths[name], threads=threads).compute_batch(structures, progress=seen.append)
+        assert seen[0] == threads * most // 14
+
+
 def moved(structure, atom, place):
     structure.positions[atom] = place
     return structure

@@ -52,7 +52,7 @@ def command(
         typer.Option(
             "--batch-atoms",
             min=1,
-            show_default="2048, on a GPU 32768",
+            show_default="by model, threads and device",
             help="atoms of small frames that are evaluated together, at most",
         ),
     ] = None,

@@ -19,8 +19,10 @@ from nearsight.lib import _core
 from nearsight.molecules import read_molecules
 from nearsight.uncertainty import Deviation, forces_std
 
-_BATCH_ATOMS = {"cpu": 2048, "cuda": 32768}
-_OF_ATOMS = ("energies", "forces", "virials", "member_forces")  # results with a row for each atom
+# Atoms that are evaluated together: on a GPU, which more would hardly fill better; for each thread of a CPU;
+# likewise of models that see a batch at once, so that all of it lies in the cache between layers.
+_OF_GPU, _OF_THREAD, _OF_THREAD_AT_ONCE = 32768, 1024, 128
+_BY_ATOM = ("energies", "forces", "virials", "member_forces")  # results with a row for each atom
 _SYMMETRIC = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])  # places in xx, yy, zz, xy, xz, yz
 
 
@@ -261,7 +263,8 @@ class Potential:
             members: also forces and virials of each member of a committee.
             extrapolations: also which features lie outside of their ranges in the training set.
             batch_atoms: atoms that are evaluated together, at most; memory grows with them. None: 32768 on a
-                GPU, which more hardly fill better, and 2048 on a CPU, whose caches hold these.
+                GPU, on a CPU 1024 for each thread, or 128 of models with several interactions and of the
+                torchscript backend, which larger batches make slower.
             progress: is told how many frames are done.
 
         Raises:
@@ -271,13 +274,20 @@ class Potential:
         wanted = {"members": members, "extrapolations": extrapolations}
         together = self._evaluator.has_batches and not extrapolations
         if batch_atoms is None:
-            batch_atoms = _BATCH_ATOMS["cpu" if self._arguments[-1] == "cpu" else "cuda"]
+            batch_atoms = self._batch_atoms()
         found: list[Results] = []
         for group in _groups(frames, batch_atoms if together else 0):
             found += self._compute_group(group, wanted)
             if progress is not None:
                 progress(len(found))
         return found
+
+    def _batch_atoms(self) -> int:
+        *_, threads, _, device = self._arguments
+        if device != "cpu":
+            return _OF_GPU
+        at_once = self._evaluator.num_interactions > 1 or self.backend == "torchscript"
+        return threads * (_OF_THREAD_AT_ONCE if at_once else _OF_THREAD)
 
     def _compute_group(self, group: list[Frame], wanted: dict[str, bool]) -> list[Results]:
         if len(group) > 1:
@@ -304,7 +314,7 @@ class Potential:
         atoms = [slice(*pair) for pair in itertools.pairwise(ends)]
         results = []
         for k, own in enumerate(atoms):
-            values = {name: array[own if name in _OF_ATOMS else k] for name, array in found.items()}
+            values = {name: array[own if name in _BY_ATOM else k] for name, array in found.items()}
             values["energy"] = float(values["energy"])
             if members:
                 values["member_forces"] = values["member_forces"].swapaxes(0, 1)
