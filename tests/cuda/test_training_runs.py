@@ -24,7 +24,9 @@ def test_runs():
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "CUDA"])
 def test_names_of_devices(name):
-    with pytest.raises(ConfigError, match=r"training.device.*expected cpu, cuda, or cuda:NUMBER of a GPU"):
+    with pytest.raises(
+        ConfigError, match=rf"^training.device: found '{name}', expected cpu, cuda, or cuda:NUMBER of a GPU"
+    ):
         parse_config({**DATA, "training": {"device": name}})
 
 
@@ -40,7 +42,7 @@ def test_names_of_devices(name):
 )
 def test_what_is_trained_on_the_cpu_only(sections, match):
     training = {**sections.get("training", {}), "device": "cuda:1"}
-    with pytest.raises(ConfigError, match=rf"training.device is cuda:1, but {match}: leave it out"):
+    with pytest.raises(ConfigError, match=rf"^training.device is cuda:1, but {match}: leave it out"):
         parse_config({**DATA, **sections, "training": training})
 
 

@@ -208,7 +208,7 @@ class RegressionConfig(_Section):
 
 def _device(name: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ValueError("expected cpu, cuda, or cuda:NUMBER of a GPU")
+        raise ValueError(f"found {name!r}, expected cpu, cuda, or cuda:NUMBER of a GPU")
     return name
 
 

@@ -150,7 +150,8 @@ def _bad_value(path: str, problems: Sequence[Mapping[str, Any]]) -> str:
     if first["type"] == "missing":
         return f"{path} is missing from the configuration."
     if first["type"] == "value_error":
-        return f"{path}: {first['msg'].removeprefix('Value error, ')}."
+        of_section = f"{path}: " if path else ""  # of the whole configuration they name what they mean
+        return f"{of_section}{first['msg'].removeprefix('Value error, ')}."
     if first["type"] == "union_tag_not_found":
         return f"{path}.{first['ctx']['discriminator'][1:-1]} is missing from the configuration."
     if first["type"] == "union_tag_invalid":
