@@ -22,9 +22,9 @@ import numpy as np
 from matplotlib.ticker import LogLocator
 from rich.console import Console
 
-from nearsight.cli.evaluate import predict_all
 from nearsight.data import read_frames
 from nearsight.interfaces.potential import Potential
+from nearsight.interfaces.predictions import predict_all
 from nearsight.training import load_config, train
 from nearsight.training.metrics import Metrics
 from nearsight.training.plots import new_figure

@@ -11,12 +11,12 @@ from core.charge_models import CELLS, REFERENCE_ENERGIES, SPECIES, case, charged
 from core.equilibrated_models import GIVEN, equilibrated_model
 
 from nearsight import Potential, keys
-from nearsight.cli.evaluate import predict
 from nearsight.couple import evaluate, present_couple, settle
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.errors import ConfigError
 from nearsight.export import read_metadata, save_model, torchforce_module
 from nearsight.export.torchscript import freeze
+from nearsight.interfaces.predictions import predict
 from nearsight.models import BPNNConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.training import plots, read_checkpoint, train
 from nearsight.training.config_file import parse_config

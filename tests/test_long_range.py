@@ -10,7 +10,6 @@ import torch
 from core.charge_models import CELLS, KINDS, SPECIES, case, charged_of, graph_of, random_model
 
 from nearsight import Potential, keys
-from nearsight.cli.evaluate import predict
 from nearsight.couple import ChargedStructure, CoulombCouple, FrameCharger, evaluate
 from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.data.frame import total_charge
@@ -19,6 +18,7 @@ from nearsight.errors import ConfigError, DataError, ModelFileError
 from nearsight.export import load, read_metadata, save_model, torchforce_module
 from nearsight.export.describe import describe
 from nearsight.export.torchscript import freeze
+from nearsight.interfaces.predictions import predict
 from nearsight.models import LinearConfig, LongRangeConfig, PaiNNConfig, build_model
 from nearsight.models.bpnn import BPNNConfig
 from nearsight.training import plots, train

@@ -19,10 +19,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nearsight.cli.evaluate import predict
 from nearsight.data import Frame, read_frames
 from nearsight.export import load
 from nearsight.interfaces.potential import Potential
+from nearsight.interfaces.predictions import predict
 from nearsight.neighbors import make_graph
 from nearsight.training.metrics import Metrics
 from nearsight.training.plots import new_figure

@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nearsight.cli.evaluate import predict
 from nearsight.data import Frame, read_frames
 from nearsight.interfaces.potential import Potential
+from nearsight.interfaces.predictions import predict
 from nearsight.training.plots import new_figure
 
 

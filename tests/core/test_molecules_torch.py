@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from nearsight import Potential
-from nearsight.cli.evaluate import predict
 from nearsight.couple import (
     ChargedStructure,
     FrameCharger,
@@ -22,6 +21,7 @@ from nearsight.data import Frame, read_frames, write_extxyz
 from nearsight.data.hdf5 import write_hdf5
 from nearsight.errors import ConfigError, DataError, EvaluationError
 from nearsight.export import torchforce_module
+from nearsight.interfaces.predictions import predict
 from nearsight.lib import _core
 from nearsight.molecules import Molecules
 from nearsight.neighbors import collate

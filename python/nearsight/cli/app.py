@@ -16,7 +16,10 @@ import typer
 import nearsight
 from nearsight.errors import NearsightError
 
-COMMANDS = ("train", "evaluate", "info", "export", "committee", "dispersion", "pme-tune", "lammps", "demo")
+COMMANDS = (
+    *("train", "evaluate", "distill", "info", "export", "committee", "dispersion", "pme-tune", "lammps"),
+    "demo",
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"

@@ -20,9 +20,11 @@ def command(
 ) -> None:
     """Train on liquid water, run LAMMPS, OpenMM and ASE with the model, compare them, and plot.
 
-    About 12 minutes on two cores. To look around quickly:
+    To look around quickly:
 
         nearsight demo --minutes 1 --nvt 0.5 --nve 0.5 --openmm 0.5 --output quick
+
+    Without options it takes about 12 minutes on two cores.
     """
     from rich.console import Console
 

@@ -20,9 +20,10 @@ def command(
 ) -> None:
     """Write D3(BJ) dispersion as a model file that every host runs, beside another potential for instance.
 
-        nearsight dispersion --functional pbe --species H,C,N,O -o d3.pt
+    The published tables are read from the package tad-dftd3, which comes with
+    pip install 'nearsight[dispersion]'.
 
-    The published tables are read from the package tad-dftd3: pip install 'nearsight[dispersion]'.
+        nearsight dispersion --functional pbe --species H,C,N,O -o d3.pt
     """
     from pydantic import ValidationError
 

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearsight.cli import options
+
 if TYPE_CHECKING:
     from nearsight.data import Frame
-    from nearsight.interfaces.potential import Potential, Results
-
-
-class Backend(str, Enum):
-    """What evaluates the model."""
-
-    auto = "auto"
-    native = "native"
-    torchscript = "torchscript"
+    from nearsight.interfaces.potential import Potential
 
 
 def command(
@@ -42,35 +35,26 @@ def command(
             help="of input.data files, e.g. length=angstrom, energy=eV",
         ),
     ] = [],  # noqa: B006
-    backend: Annotated[
-        Backend, typer.Option("--backend", help="native: the C++ engine; torchscript: the scripted module")
-    ] = Backend.auto,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the core")] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu, or an NVIDIA GPU: cuda, cuda:1")] = "cpu",
-    batch_atoms: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-atoms",
-            min=1,
-            show_default="by model, threads and device",
-            help="atoms of small frames that are evaluated together, at most",
-        ),
-    ] = None,
+    backend: options.BackendOption = options.Backend.auto,
+    threads: options.Threads = 1,
+    device: options.Device = "cpu",
+    batch_atoms: options.BatchAtoms = None,
 ) -> None:
     """Measure the errors of a model on reference data: RMSE, MAE and largest, also per species.
-
-        nearsight evaluate model.pt test.xyz --plots out
-        nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
-        nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
 
     Energies and virials are compared per atom, everything in double precision. Of models with charges also
     those, dipoles of frames without periodic directions, and Born effective charges, with R². Where the model
     file says that labels contain dispersion, or do not, so do the predictions that they are compared with.
+
+        nearsight evaluate model.pt test.xyz --plots out
+        nearsight evaluate model.pt train.xyz test.h5 --key energy=energy --key forces=forces
+        nearsight evaluate model.pt input.data --runner-units length=angstrom --runner-units energy=eV
     """
     from rich.console import Console
 
     from nearsight.data import read_frames, write_extxyz
     from nearsight.interfaces.potential import Potential
+    from nearsight.interfaces.predictions import predict_all
     from nearsight.training.metrics import Metrics, metrics_table
 
     potential = Potential(model, backend=backend.value, threads=threads, device=device)
@@ -128,57 +112,6 @@ def _runner_units(pairs: list[str]) -> dict[str, str]:
             raise ConfigError(f"--runner-units {pair!r} must be {choices}.")
         units[quantity] = unit
     return units
-
-
-def predict(potential: Potential, frame: Frame) -> dict[str, Any]:
-    """Return what a model says about a frame, by the names of labels; raises EvaluationError."""
-    from nearsight import keys
-    from nearsight.couple.coulomb import CHARGES
-    from nearsight.molecules import molecules_of
-
-    known = potential.metadata["num_interactions"] == 1 or not frame.pbc.any()
-    known = known and potential.metadata["couple"].get("charges") in CHARGES
-    born_charges = known and keys.BORN_CHARGES in frame.labels
-    born_charges = born_charges and molecules_of(frame.info, len(frame), frame.source) is None
-    return _by_label(potential, potential.compute_frame(frame, born_charges=born_charges))
-
-
-def predict_all(
-    potential: Potential, frames: list[Frame], batch_atoms: int | None = None
-) -> list[dict[str, Any]]:
-    """Return `predict` of each frame, with a progress bar on a terminal; raises EvaluationError.
-
-    Models without electrostatics see many frames at once, see `Potential.compute_batch`.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("frames", total=len(frames))
-        if not potential.num_charges:
-            results = potential.compute_batch(
-                frames,
-                batch_atoms=batch_atoms,
-                progress=lambda done: progress.update(task, completed=done),
-            )
-            return [_by_label(potential, found) for found in results]
-        predictions = []
-        for frame in frames:
-            predictions.append(predict(potential, frame))
-            progress.advance(task)
-        return predictions
-
-
-def _by_label(potential: Potential, results: Results) -> dict[str, Any]:
-    from nearsight import keys
-    from nearsight.couple.coulomb import PHYSICAL
-
-    found = {keys.ENERGY: results.energy, keys.FORCES: results.forces, keys.VIRIAL: results.virial}
-    if potential.num_charges and potential.metadata["couple"].get("charges") in PHYSICAL:
-        found[keys.CHARGES] = results.charges[:, 0]
-    more = {keys.DIPOLE: results.dipole, keys.BORN_CHARGES: results.born_charges}
-    return found | {name: values for name, values in more.items() if values is not None}
 
 
 def _correction(potential: Potential) -> Callable[[dict[str, Any], Frame], dict[str, Any]]:

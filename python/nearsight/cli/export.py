@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Write a model file, or a module for OpenMM-Torch.
 
-    `nearsight train` exports its best epoch by itself; this exports an interrupted run or another checkpoint.
+    `nearsight train` exports its best epoch by itself; this exports an interrupted run or another
+    checkpoint.
 
         nearsight export runs/first -o model.pt
         nearsight export runs/first/checkpoints/last.ckpt -o last.pt

@@ -47,12 +47,12 @@ def n2p2(
 ) -> None:
     """Import a potential of n2p2 or RuNNer (2G: one short-range network per element).
 
-        nearsight import n2p2 H2O_RPBE-D3 -o water.pt
-        nearsight import n2p2 Cu2S_PBE -o cu2s.pt --length-unit angstrom --energy-unit eV
-
     All symmetry function types, cutoff and activation functions of n2p2 are known. Training keywords are
     ignored; keywords that would change the energy and are not known are an error. At the end the file is
     compared with the scripted module and, with --reference, with what the other program gave.
+
+        nearsight import n2p2 H2O_RPBE-D3 -o water.pt
+        nearsight import n2p2 Cu2S_PBE -o cu2s.pt --length-unit angstrom --energy-unit eV
     """
     from nearsight.errors import ConfigError
     from nearsight.importers.n2p2 import import_n2p2
@@ -85,11 +85,11 @@ def ani(
 ) -> None:
     """Import an ANI model (ANI-1x, -1ccx, -2x) from the files of the public model zoo, in NeuroChem's format.
 
-        nearsight import ani ani-2x_8x -o ani2x.pt
-        nearsight import ani ani-2x_8x.info -o member0.pt --members 0
-
     The ensemble becomes one file; energies and forces are the mean of its members. At the end the file is
     compared with the scripted module and, with --reference, with what the other program gave.
+
+        nearsight import ani ani-2x_8x -o ani2x.pt
+        nearsight import ani ani-2x_8x.info -o member0.pt --members 0
 
     For a model of torchani see `nearsight.importers.from_torchani`.
     """
@@ -129,12 +129,12 @@ def mace(
 ) -> None:
     """Import a model of mace-torch.
 
-        nearsight import mace MACE.model -o water.pt --species H,O --trust
-        nearsight import mace foundation.model -o all.pt --head Default --python ~/mace/bin/python --trust
-
     Such a file is a pickle, which runs any code that its author put into it: --trust says that you know
     where it is from. Another process reads it, with the Python that has mace-torch, and hands back numbers
     only. The converted model is compared with what mace-torch gives for a molecule of twelve atoms.
+
+        nearsight import mace MACE.model -o water.pt --species H,O --trust
+        nearsight import mace foundation.model -o all.pt --head Default --python ~/mace/bin/python --trust
     """
     from nearsight.errors import ConfigError
     from nearsight.importers.mace_torch import import_mace

@@ -15,10 +15,12 @@ def command(
 ) -> None:
     """Show what a model file says about itself: species, cutoff, architecture, origin.
 
-    Also shown is what its features covered in the training set. It needs neither torch nor the compiled core.
+    Also shown is what its features covered in the training set.
 
         nearsight info model.pt
         nearsight info model.pt --json
+
+    It needs neither torch nor the compiled core.
     """
     from nearsight.export import read_metadata
 

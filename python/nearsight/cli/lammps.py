@@ -13,5 +13,12 @@ def command(
     args: Annotated[list[str], typer.Argument(help="arguments of lmp, after --", metavar="-- -in INPUT …")],
     ranks: Annotated[int, typer.Option("-n", "--ranks", help="number of MPI ranks")] = 1,
 ) -> None:
-    """Run LAMMPS: nearsight lammps -n 2 -- -in in.water. Set OMP_NUM_THREADS for threads in each rank."""
+    """Run LAMMPS with `pair_style mlp`, in several processes if asked for.
+
+    What comes after -- is for lmp:
+
+        nearsight lammps -n 2 -- -in in.water
+
+    OMP_NUM_THREADS in the environment is the number of threads in each process.
+    """
     raise typer.Exit(launch(ranks, args))

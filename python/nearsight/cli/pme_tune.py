@@ -61,12 +61,13 @@ def command(
 ) -> None:
     """Show the parameters of particle-mesh Ewald (PME) for a structure, their error and their time.
 
-        nearsight pme-tune water.xyz --charges O=-0.8 --charges H=0.4 --rtol 1e-4 --rtol 1e-6
+    Nothing is written. Models choose the same parameters by themselves, from `long_range.rtol` of their
+    configuration.
 
+        nearsight pme-tune water.xyz --charges O=-0.8 --charges H=0.4 --rtol 1e-4 --rtol 1e-6
         nearsight pme-tune water.xyz --model model.pt
 
-    Nothing is written. Models choose the same parameters by themselves, from `long_range.rtol` of their
-    configuration. Charges are those of --charges, of --model, or of the file; without any they are 1 or -1 e
+    Charges are those of --charges, of --model, or of the file; without any they are 1 or -1 e
     at random, as in training. rtol is the root mean square error of the forces relative to that of the
     forces; without it that of the model, or 1e-4.
 

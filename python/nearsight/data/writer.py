@@ -20,7 +20,7 @@ def write_extxyz(
     """Write frames as extended XYZ.
 
     Args:
-        path: of the file; it is replaced.
+        path: of the file; one that is there is replaced when all is written.
         frames: labels are written under `keys.FILE_KEYS`, so that nearsight reads them again.
         predictions: per frame {label: value} with the shapes of `keys`; written as nearsight_energy,
             nearsight_forces, nearsight_virial, …
@@ -41,7 +41,12 @@ def write_extxyz(
         for label, value in (predictions[number] if predictions else {}).items():
             _attach(atoms, PREDICTION_PREFIX + label, label, value)
         structures.append(atoms)
-    ase.io.write(path, structures, format="extxyz")
+    partial = Path(path).with_name(f".partial-{Path(path).name}")  # the ending says how it is compressed
+    try:
+        ase.io.write(partial, structures, format="extxyz")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _attach(atoms: Any, key: str, label: str, value: Any) -> None:
