@@ -54,6 +54,7 @@ def command(
     import numpy as np
     from rich.console import Console
 
+    from nearsight import keys
     from nearsight.data import read_frames, write_extxyz
     from nearsight.data.perturbations import perturbed
     from nearsight.errors import ConfigError
@@ -69,7 +70,7 @@ def command(
         for near in (frame, *(perturbed(frame, rattle, strain, rng) for _ in range(copies)))
     ]
     labelled = label(potential, frames, batch_atoms)
-    largest = np.array([np.abs(frame.labels["forces"]).max(initial=0.0) for frame in labelled])
+    largest = np.array([np.abs(frame.labels[keys.FORCES]).max(initial=0.0) for frame in labelled])
     kept = [frame for frame, force in zip(labelled, largest) if force <= max_force]
     if not kept:
         raise ConfigError(
@@ -98,7 +99,7 @@ def label(potential: Potential, frames: list[Frame], batch_atoms: int | None = N
     bare = [replace(frame, labels={}, label_keys={}) for frame in frames]
     labelled = []
     for frame, found in zip(bare, predict_all(potential, bare, batch_atoms)):
-        left_out = set() if frame.pbc.any() else {keys.VIRIAL}
-        labels = {name: values for name, values in found.items() if name not in left_out}
-        labelled.append(replace(frame, labels=labels))
+        if not frame.pbc.any():
+            del found[keys.VIRIAL]
+        labelled.append(replace(frame, labels=found))
     return labelled

@@ -10,6 +10,7 @@ import numpy as np
 
 from nearsight import keys
 from nearsight.data.frame import Frame
+from nearsight.files import replacing
 
 PREDICTION_PREFIX = "nearsight_"
 
@@ -41,12 +42,8 @@ def write_extxyz(
         for label, value in (predictions[number] if predictions else {}).items():
             _attach(atoms, PREDICTION_PREFIX + label, label, value)
         structures.append(atoms)
-    partial = Path(path).with_name(f".partial-{Path(path).name}")  # the ending says how it is compressed
-    try:
-        ase.io.write(partial, structures, format="extxyz")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(Path(path)) as temporary:
+        ase.io.write(temporary, structures, format="extxyz")
 
 
 def _attach(atoms: Any, key: str, label: str, value: Any) -> None:

@@ -20,6 +20,7 @@ from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.model_file import read_entry
 from nearsight.export.save import save_model
+from nearsight.files import replacing
 from nearsight.keys import DESCRIPTOR_ARCHITECTURES, LABELS_FILE, WEIGHTS_FILE
 from nearsight.models import BPNN
 from nearsight.models.networks import NetworkShape
@@ -113,8 +114,7 @@ def merge_models(paths: Sequence[str | os.PathLike[str]], output: str | os.PathL
     for other in files[1:]:
         _require_same(files[0], other)
     _require_different(files)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.committee")
-    try:
+    with replacing(output) as temporary:
         save_model(
             temporary,
             _committee(files),
@@ -124,9 +124,6 @@ def merge_models(paths: Sequence[str | os.PathLike[str]], output: str | os.PathL
             dispersion=files[0].metadata.get("dispersion"),
         )
         agreement = _check(output, temporary, files)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     return agreement
 
 

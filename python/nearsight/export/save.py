@@ -20,6 +20,7 @@ from nearsight.errors import ModelFileError
 from nearsight.export import checks
 from nearsight.export.loading import load
 from nearsight.export.torchscript import script, to_bytes
+from nearsight.files import replacing
 from nearsight.keys import (
     CHECKS_FILE,
     FORMAT_VERSION,
@@ -80,13 +81,9 @@ def save_model(
     if hasattr(model, "labels"):
         extra[LABELS_FILE] = json.dumps(model.labels(), ensure_ascii=False)
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(to_bytes(script(module), extra))
         _compare_backends(path, temporary, expected)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _metadata(

@@ -22,7 +22,7 @@ from nearsight.uncertainty import Deviation, forces_std
 # Atoms that are evaluated together: on a GPU, which more would hardly fill better; for each thread of a CPU;
 # likewise of models that see a batch at once, so that all of it lies in the cache between layers.
 _OF_GPU, _OF_THREAD, _OF_THREAD_AT_ONCE = 32768, 1024, 128
-_BY_ATOM = ("energies", "forces", "virials", "member_forces")  # results with a row for each atom
+_BY_ATOM = ("energies", "forces", "virials")  # results with a row for each atom
 _SYMMETRIC = np.array([[0, 3, 4], [3, 1, 5], [4, 5, 2]])  # places in xx, yy, zz, xy, xz, yz
 
 
@@ -309,15 +309,14 @@ class Potential:
             members=members,
         )
         found["virial"] = found["virial"][:, _SYMMETRIC]
-        if members:
-            found["member_forces"] = found["member_forces"].swapaxes(0, 1)
+        member_forces = found.pop("member_forces", None)
         atoms = [slice(*pair) for pair in itertools.pairwise(ends)]
         results = []
         for k, own in enumerate(atoms):
             values = {name: array[own if name in _BY_ATOM else k] for name, array in found.items()}
             values["energy"] = float(values["energy"])
             if members:
-                values["member_forces"] = values["member_forces"].swapaxes(0, 1)
+                values["member_forces"] = member_forces[:, own]
             results.append(Results(**values))
         return results
 
