@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/engine/edge_virial.hpp"
+
 namespace nearsight {
 namespace {
 
@@ -27,13 +29,8 @@ void scatter(const Graph& graph, const std::vector<double>& edge_gradients, cons
       // dE/dr_i = -g and dE/dr_j = +g, since r_ij = r_j - r_i.
       if (forces)
         for (int a = 0; a < 3; ++a) own[a] += g[a], forces[3 * j + a] -= g[a];
-      // Half of the mixed components from each order: symmetric also for a model that is not quite invariant.
-      const double w[6] = {-r[0] * g[0],
-                           -r[1] * g[1],
-                           -r[2] * g[2],
-                           -0.5 * (r[0] * g[1] + r[1] * g[0]),
-                           -0.5 * (r[0] * g[2] + r[2] * g[0]),
-                           -0.5 * (r[1] * g[2] + r[2] * g[1])};
+      double w[6];
+      edge_virial(r, g, w);
       for (int a = 0; a < 6; ++a) total[a] += w[a];
       if (virials)
         for (int a = 0; a < 6; ++a) virials[6 * i + a] += 0.5 * w[a], virials[6 * j + a] += 0.5 * w[a];

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/engine/edge_virial.hpp"
 #include "core/engine/error.hpp"
 #include "cuda/engine/edges.hpp"
 #include "cuda/reduce.hpp"
@@ -115,13 +116,8 @@ __global__ void __launch_bounds__(kWarps* kWarp)
         own[a] += g[a];
         add_fixed(to.forces + 3 * j + a, -g[a], to.overflow);
       }
-      // Half of the mixed components from each order: symmetric also for a model that is not quite invariant.
-      const double w[6] = {-r[0] * g[0],
-                           -r[1] * g[1],
-                           -r[2] * g[2],
-                           -0.5 * (r[0] * g[1] + r[1] * g[0]),
-                           -0.5 * (r[0] * g[2] + r[2] * g[0]),
-                           -0.5 * (r[1] * g[2] + r[2] * g[1])};
+      double w[6];
+      edge_virial(r, g, w);
       for (int a = 0; a < 6; ++a) total[a] += w[a];
       if (to.virials)
         for (int a = 0; a < 6; ++a) {

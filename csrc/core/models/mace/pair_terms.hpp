@@ -2,7 +2,7 @@
 // Energies of pairs of atoms as functions of plain numbers, for CPUs and GPUs.
 #include <cmath>
 
-#include "core/models/shared/host_device.hpp"
+#include "core/engine/host_device.hpp"
 
 namespace nearsight {
 namespace mace {
